@@ -1,0 +1,1 @@
+"""Where each argument of a C call travels, decided once, as data."""

@@ -1,0 +1,1 @@
+"""Instructions to bytes and text; knows nothing of calls, Python or the process."""

@@ -1,0 +1,1 @@
+"""What a C declaration means: types, their layout per target, and the two notations that declare them."""

@@ -1,0 +1,49 @@
+"""What a target machine is: data models and calling conventions by name; and HOST, the only platform test.
+
+No other module of the package looks at `sys.platform`, `os.name` or the processor.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """A processor, an operating system and the C data model they agree on.
+
+    Sizes are in bytes.  `name` is what `explain --target` takes.
+    """
+
+    name: str
+    architecture: str
+    system: str
+    calling_convention: str
+    pointer_bytes: int
+    long_bytes: int
+    wchar_bytes: int
+    long_double_bytes: int
+    is_char_signed: bool
+
+
+#                     name              architecture system     convention  ptr long wchar ldbl char
+X86_64_LINUX = Target("x86_64-linux", "x86_64", "linux", "sysv", 8, 8, 4, 16, True)
+
+TARGETS: dict[str, Target] = {target.name: target for target in (X86_64_LINUX,)}
+"""The targets that callgate can make code for."""
+
+
+def _host() -> Target | None:
+    if sys.platform.startswith("linux") and platform.machine() in ("x86_64", "AMD64") and sys.maxsize > 1 << 32:
+        return X86_64_LINUX
+    return None
+
+
+HOST: Target | None = _host()
+"""The target of this process, or None where callgate can make no code for it (the ctypes engine serves then)."""
+
+IS_WINDOWS = sys.platform == "win32"
+IS_MACOS = sys.platform == "darwin"
+IS_FREE_THREADED = bool(getattr(sys, "_is_gil_enabled", None)) and "free-threading" in sys.version
+IS_CPYTHON = sys.implementation.name == "cpython"
