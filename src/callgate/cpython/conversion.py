@@ -1,0 +1,271 @@
+"""The steps from Python objects to C values and back, as data.
+
+A FunctionType says what Python passes; here that becomes numbers: kinds, sizes and flags that the lowering turns
+into inline code and that the shared conversion routine reads from a gate's data at run time.  Two functions with
+equal conversions (and equal call plans) share their machine code: the conversion is their shape.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from callgate.c.layout import size_bytes
+from callgate.c.types import (
+    Array,
+    CType,
+    Enumeration,
+    FunctionPrototype,
+    FunctionType,
+    Kind,
+    Parameter,
+    Passing,
+    Pointer,
+    Record,
+    Result,
+    Returning,
+    Scalar,
+    Void,
+)
+from callgate.errors import DeclarationError, unreachable
+from callgate.target import Target
+
+
+class Unbox(IntEnum):
+    """How an object becomes a C value; the numbers are stored in a gate's data."""
+
+    END = 0
+    SIGNED = 1
+    UNSIGNED = 2
+    DOUBLE = 3
+    FLOAT = 4
+    BOOL = 5
+    STRING = 6
+    BUFFER = 7
+    HANDLE = 8
+    CHARACTER = 9
+    WIDE_CHARACTER = 10
+    WIDE_STRING = 11
+
+
+class Element(IntEnum):
+    """What the items of a buffer must be; the numbers are stored in a gate's data."""
+
+    ANY = 0  # void: any contiguous buffer
+    SIGNED = 1
+    UNSIGNED = 2
+    FLOATING = 3
+    BOOL = 4
+    WIDE_CHARACTER = 5
+    BYTE = 6  # one-byte items of any kind
+    OTHER = 7  # pointers and structs: the reference conversion decides
+
+
+class UnboxStep(NamedTuple):
+    """The conversion of one argument.
+
+    `size_bytes` is that of the value or, for BUFFER, of one item (0 for void); a void handle has size 0.
+    `minimum_bytes` is what a buffer must hold at least.
+    """
+
+    kind: Unbox
+    size_bytes: int
+    is_nullable: bool = False
+    is_writable: bool = False
+    element: Element = Element.ANY
+    minimum_bytes: int = 0
+
+    @property
+    def may_own(self) -> bool:
+        """Whether the conversion may hold an object or a buffer until the call is over."""
+        return self.kind in _OWNING
+
+
+_OWNING = frozenset((Unbox.BUFFER, Unbox.HANDLE, Unbox.STRING, Unbox.WIDE_STRING))
+
+
+class Box(IntEnum):
+    """How a C value becomes an object."""
+
+    NONE = 0
+    SIGNED = 1
+    UNSIGNED = 2
+    DOUBLE = 3
+    FLOAT = 4
+    LONG_DOUBLE = 5
+    BOOL = 6
+    CHARACTER = 7
+    WIDE_CHARACTER = 8
+    STRING = 9
+    BYTES = 10
+    WIDE_STRING = 11
+    HANDLE = 12
+    ENUM = 13
+
+
+class BoxStep(NamedTuple):
+    """The conversion of one result or filled Out parameter; enums say in `is_unsigned` how their base extends."""
+
+    kind: Box
+    size_bytes: int
+    is_nullable: bool = False
+    is_unsigned: bool = False
+
+
+class OutStep(NamedTuple):
+    """An Out parameter: its place among the C arguments and the conversion of what C stored."""
+
+    position: int
+    box: BoxStep
+
+
+class Judgement(IntEnum):
+    """The condition under which a result means failure."""
+
+    NEVER = 0
+    NEGATIVE = 1
+    MINUS_ONE = 2
+    ZERO = 3
+    NONZERO = 4
+    PREDICATE = 5
+
+
+class Conversion(NamedTuple):
+    """Everything about a function's conversions that its machine code depends on.
+
+    `positions` gives the C argument that each step fills.  `drops_result` is true for a Status.
+    """
+
+    steps: tuple[UnboxStep, ...]
+    positions: tuple[int, ...]
+    outs: tuple[OutStep, ...]
+    result: BoxStep
+    drops_result: bool
+    judgement: Judgement
+    saves_errno: bool
+    is_blocking: bool
+    takes_keywords: bool
+
+
+_BY_KIND = {
+    Kind.SIGNED: (Unbox.SIGNED, Box.SIGNED, Element.SIGNED),
+    Kind.UNSIGNED: (Unbox.UNSIGNED, Box.UNSIGNED, Element.UNSIGNED),
+    Kind.BOOLEAN: (Unbox.BOOL, Box.BOOL, Element.BOOL),
+    Kind.CHARACTER: (Unbox.CHARACTER, Box.CHARACTER, Element.BYTE),
+    Kind.WIDE_CHARACTER: (Unbox.WIDE_CHARACTER, Box.WIDE_CHARACTER, Element.WIDE_CHARACTER),
+}
+
+
+def _unbox_value(ctype: CType, target: Target) -> UnboxStep:
+    if isinstance(ctype, Enumeration):
+        ctype = ctype.base
+    if not isinstance(ctype, Scalar):
+        raise DeclarationError(f"{ctype} cannot be passed by value")
+    size = size_bytes(ctype, target)
+    if ctype.kind is Kind.FLOATING:
+        return UnboxStep(Unbox.FLOAT if size == 4 else Unbox.DOUBLE, size)
+    return UnboxStep(_BY_KIND[ctype.kind][0], size)
+
+
+def element_of(ctype: CType, target: Target) -> tuple[Element, int, int]:
+    """What a buffer for the pointer or array type `ctype` must hold: item class, item bytes, minimum bytes."""
+    minimum = 0
+    if isinstance(ctype, Array):
+        pointee = ctype.element
+        minimum = size_bytes(ctype, target)
+    elif isinstance(ctype, Pointer):
+        pointee = ctype.to
+    else:
+        raise DeclarationError(f"{ctype} is no pointer")
+    if isinstance(pointee, Enumeration):
+        pointee = pointee.base
+    match pointee:
+        case Scalar(kind=kind):
+            size = size_bytes(pointee, target)
+            if size == 1 and kind is not Kind.BOOLEAN:
+                return Element.BYTE, 1, minimum
+            return (Element.FLOATING if kind is Kind.FLOATING else _BY_KIND[kind][2]), size, minimum
+        case Void():
+            return Element.ANY, 0, minimum
+        case Record() | FunctionPrototype():
+            return Element.OTHER, 0, minimum
+        case _:
+            return Element.OTHER, target.pointer_bytes, minimum
+
+
+def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
+    """The conversion of one argument that Python passes."""
+    nullable = parameter.is_nullable
+    match parameter.passing:
+        case Passing.VALUE:
+            return _unbox_value(parameter.type, target)
+        case Passing.STRING:
+            return UnboxStep(Unbox.STRING, 1, nullable)
+        case Passing.WIDE_STRING:
+            return UnboxStep(Unbox.WIDE_STRING, target.wchar_bytes, nullable)
+        case Passing.READABLE | Passing.WRITABLE:
+            element, size, minimum = element_of(parameter.type, target)
+            return UnboxStep(Unbox.BUFFER, size, nullable, parameter.passing is Passing.WRITABLE, element, minimum)
+        case Passing.HANDLE:
+            is_void = isinstance(parameter.type, Pointer) and isinstance(parameter.type.to, Void)
+            return UnboxStep(Unbox.HANDLE, 0 if is_void else target.pointer_bytes, nullable)
+        case Passing.OUT:
+            raise DeclarationError("an Out parameter is not passed")
+        case _:
+            unreachable(parameter.passing)
+
+
+_POINTER_BOXES = {
+    Returning.STRING: Box.STRING,
+    Returning.BYTES: Box.BYTES,
+    Returning.WIDE_STRING: Box.WIDE_STRING,
+    Returning.HANDLE: Box.HANDLE,
+}
+
+
+def box_step(result: Result, target: Target) -> BoxStep:
+    """The conversion of a result."""
+    ctype = result.type
+    if result.returning is Returning.NOTHING:
+        return BoxStep(Box.NONE, 0)
+    pointer_box = _POINTER_BOXES.get(result.returning)
+    if pointer_box is not None:
+        return BoxStep(pointer_box, target.pointer_bytes, result.is_nullable)
+    is_enum = isinstance(ctype, Enumeration)
+    if isinstance(ctype, Enumeration):
+        ctype = ctype.base
+    if not isinstance(ctype, Scalar):
+        raise DeclarationError(f"{ctype} cannot be returned by value")
+    size = size_bytes(ctype, target)
+    if ctype.kind is Kind.FLOATING:
+        return BoxStep({4: Box.FLOAT, 8: Box.DOUBLE}.get(size, Box.LONG_DOUBLE), size)
+    is_unsigned = ctype.kind is not Kind.SIGNED
+    if is_enum and result.python_type is not None:
+        return BoxStep(Box.ENUM, size, is_unsigned=is_unsigned)
+    return BoxStep(_BY_KIND[ctype.kind][1], size, is_unsigned=is_unsigned)
+
+
+def convert(
+    function: FunctionType, target: Target, *, judgement: Judgement, saves_errno: bool, is_blocking: bool
+) -> Conversion:
+    """The conversions of a function."""
+    steps = []
+    positions = []
+    outs = []
+    for position, parameter in enumerate(function.parameters):
+        if parameter.out is not None:
+            outs.append(OutStep(position, box_step(parameter.out, target)))
+        else:
+            steps.append(unbox_step(parameter, target))
+            positions.append(position)
+    return Conversion(
+        tuple(steps),
+        tuple(positions),
+        tuple(outs),
+        box_step(function.result, target),
+        function.result.returning is Returning.STATUS,
+        judgement,
+        saves_errno,
+        is_blocking,
+        function.positional_only < len(steps),
+    )

@@ -1,0 +1,22 @@
+"""lower_call: a call plan and its conversions become the machine code of a gate."""
+
+from __future__ import annotations
+
+from callgate.abi.plan import CallPlan
+from callgate.asm.code import Code
+from callgate.cpython.conversion import Conversion
+from callgate.errors import EngineError
+from callgate.lower.machine import Machine
+
+
+def lower_call(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool = False) -> Code:
+    """The trampoline for all functions of one shape; its entry is the METH_FASTCALL (| METH_KEYWORDS) signature.
+
+    The code is position-independent and knows no address: symbols are relocations, the C function's address and
+    everything else that belongs to one gate is read from the gate's data.
+    """
+    from callgate.lower import x86_64
+
+    if machine.target.architecture != "x86_64":
+        raise EngineError(f"no code can be made for {machine.target.architecture} yet")
+    return x86_64.lower_call_x86_64(plan, conversion, machine, with_listing=with_listing)

@@ -1,0 +1,61 @@
+"""The stack frame of a gate, drawn once: every offset from rsp that its code uses.
+
+        higher addresses
+        |  return address         |
+        |  padding                |  keeps rsp a multiple of 16 at calls
+        |  scratch words          |  SELF, ARGUMENTS, STATE, RESULT, ERRNO, VALUE, IN_USE: those that are used
+        |  keyword slots          |  an object pointer for each parameter, where keywords are taken
+        |  out storage            |  16 bytes for each Out parameter
+        |  views                  |  a Py_buffer for each argument that may hold one
+        |  values                 |  8 bytes for each argument that Python passes
+        |  stack arguments        |  <- rsp
+        lower addresses
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from callgate.abi.plan import CallPlan
+from callgate.cpython.conversion import Conversion
+from callgate.lower.machine import VIEW_BYTES
+
+
+class Frame(NamedTuple):
+    """Offsets from rsp in bytes, and the size that the prologue subtracts."""
+
+    size_bytes: int
+    values: int
+    views: int
+    view_count: int
+    outs: int
+    keywords: int
+    self_slot: int
+    arguments_slot: int
+    state_slot: int
+    result_slot: int
+    errno_slot: int
+    value_slot: int
+    in_use_slot: int
+
+    def value(self, index: int) -> int:
+        """Where the converted argument `index` is kept."""
+        return self.values + 8 * index
+
+    def out(self, index: int) -> int:
+        """Where Out parameter `index` is stored by C."""
+        return self.outs + 16 * index
+
+
+def lay_out_frame(plan: CallPlan, conversion: Conversion) -> Frame:
+    """Decide the frame of a gate."""
+    count = len(conversion.steps)
+    view_count = sum(step.may_own for step in conversion.steps)
+    values = plan.stack_bytes
+    outs = values + 8 * count + 8 & ~15
+    views = outs + 16 * len(conversion.outs)
+    keywords = views + VIEW_BYTES * view_count
+    scratch = keywords + (8 * count if conversion.takes_keywords else 0)
+    slots = [scratch + 8 * number for number in range(7)]
+    size = scratch + 8 * len(slots) | 8  # with the return address a multiple of 16 (psABI 3.2.2)
+    return Frame(size, values, views, view_count, outs, keywords, *slots)

@@ -1,0 +1,79 @@
+"""What code is made for: a target and an object layout, and the shape of the data that a gate carries.
+
+A gate's data is one bytes object.  Its machine code, shared by all gates of one shape, finds it through `self`:
+
+    0   the address of the C function
+    8   the tuple of parameter names (0 where there are no keywords)
+    16  a step of 16 bytes for each argument:
+            0 kind   1 flags   2 size   3 element   4 minimum_bytes (4 bytes)   8 operand (a type, or 0)
+        then a step whose kind is END
+        then the operands of the results: 16 bytes for each, 0 where unused
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from callgate.cpython.conversion import Unbox, UnboxStep
+from callgate.cpython.layout import Layout
+from callgate.target import Target
+
+DATA_TARGET = 0
+DATA_NAMES = 8
+DATA_STEPS = 16
+STEP_BYTES = 16
+STEP_OPERAND = 8
+FLAG_NULLABLE = 1
+FLAG_WRITABLE = 2
+VIEW_BYTES = 80  # sizeof(Py_buffer)
+VIEW_OBJECT = 8  # offsetof(Py_buffer, obj)
+
+_STEP = struct.Struct("<BBBBIQ")
+
+
+class Machine(NamedTuple):
+    """A target and the layout of the interpreter's objects on it."""
+
+    target: Target
+    layout: Layout
+
+
+def step_operand_offset(index: int) -> int:
+    """Where the operand of argument `index` lies in a gate's data."""
+    return DATA_STEPS + STEP_BYTES * index + STEP_OPERAND
+
+
+def result_operand_offset(step_count: int, index: int) -> int:
+    """Where the operands of result `index` (0 is the C result, outs follow) lie in a gate's data."""
+    return DATA_STEPS + STEP_BYTES * (step_count + 1 + index)
+
+
+def pack_steps(steps: tuple[UnboxStep, ...]) -> tuple[tuple[int, ...], ...]:
+    """The packed fields of the steps, the operand left out; made once for a shape."""
+    return tuple(
+        (
+            int(step.kind),
+            FLAG_NULLABLE * step.is_nullable | FLAG_WRITABLE * step.is_writable,
+            step.size_bytes,
+            int(step.element),
+            step.minimum_bytes,
+        )
+        for step in steps
+    )
+
+
+def pack_data(
+    address: int,
+    names: int,
+    steps: tuple[tuple[int, ...], ...],
+    operands: Sequence[int],
+    result_operands: Sequence[tuple[int, int]],
+) -> bytes:
+    """The data of one gate."""
+    parts = [struct.pack("<QQ", address, names)]
+    parts += [_STEP.pack(*fields, operand) for fields, operand in zip(steps, operands, strict=True)]
+    parts.append(_STEP.pack(int(Unbox.END), 0, 0, 0, 0, 0))
+    parts += [struct.pack("<QQ", *pair) for pair in result_operands]
+    return b"".join(parts)

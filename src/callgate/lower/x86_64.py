@@ -1,0 +1,947 @@
+"""Gates on x86-64: the inline paths, the way to the shared routines, the call, and boxing.
+
+A gate is entered as a METH_FASTCALL function: rdi = self (the Gate), rsi = the argument objects, rdx = their count,
+and with METH_KEYWORDS rcx = the tuple of keyword names or 0.  It is laid out as
+
+    entry      count the arguments
+    bound      the inline path: check and unbox each argument, straight into its register ("direct"), or into
+               its value slot where something must be called before C is ("spilled")
+    ready      spilled only: release the GIL, clear errno, load the registers; then call C, save errno, take the
+               GIL, judge, box
+    cold       blocks for negative ints and None, then `slow`: convert all arguments by the shared routine
+
+The slow path starts again from rdi and rsi, so the inline path keeps both until nothing can fail any more: the
+argument that travels in rdi is unboxed last but one, that in rsi last.
+
+Registers of the inline path: rax the object at hand, r10 PyLong_Type, r11 scratch and then the gate's data,
+xmm15 scratch.
+
+This file is long because it is one function's emission, block by block; the tables it reads are elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from callgate.abi.plan import Argument, CallPlan, Class
+from callgate.asm.code import Code
+from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
+from callgate.asm.x86_64.registers import (
+    NAMES_64,
+    NAMES_XMM,
+    R10,
+    R11,
+    RAX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    RSP,
+    XMM0,
+)
+from callgate.cpython.conversion import Box, BoxStep, Conversion, Element, Judgement, Unbox, UnboxStep
+from callgate.errors import DeclarationError, unreachable
+from callgate.lower.frame import Frame, lay_out_frame
+from callgate.lower.machine import (
+    DATA_TARGET,
+    Machine,
+    result_operand_offset,
+    step_operand_offset,
+)
+
+XMM15 = 15
+_GENERAL = {name: number for number, name in enumerate(NAMES_64)}
+_VECTOR = {name: number for number, name in enumerate(NAMES_XMM)}
+_LARGEST_DIGIT_BITS = 30
+
+
+def lower_call_x86_64(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool) -> Code:
+    """See `lower.call.lower_call`."""
+    gate = _Gate(plan, conversion, machine, ListingAssembler() if with_listing else Assembler())
+    gate.emit()
+    return gate.a.finish()
+
+
+class _Way(NamedTuple):
+    """How one Python argument travels: its index among them, its conversion, its place in the C call."""
+
+    index: int
+    step: UnboxStep
+    argument: Argument
+
+
+class _Gate:
+    """The emission of one gate; `cold` collects what is emitted after the hot path."""
+
+    def __init__(self, plan: CallPlan, conversion: Conversion, machine: Machine, assembler: Assembler) -> None:
+        self.plan = plan
+        self.conversion = conversion
+        self.layout = machine.layout
+        self.frame: Frame = lay_out_frame(plan, conversion)
+        self.a = assembler
+        self.ways = [
+            _Way(index, step, plan.arguments[position])
+            for index, (step, position) in enumerate(zip(conversion.steps, conversion.positions, strict=True))
+        ]
+        self.is_spilled = conversion.is_blocking or conversion.saves_errno
+        self.has_inline_path = all(self._is_inline(way.step) for way in self.ways)
+        self.pointer_results = conversion.result.kind in _POINTER_BOXES or any(
+            out.box.kind in _POINTER_BOXES for out in conversion.outs
+        )
+        # What happens after the call needs the gate for operands and for errors.
+        self.needs_self_after = (
+            self.is_spilled
+            or bool(conversion.outs)
+            or self.pointer_results
+            or conversion.result.kind is Box.ENUM
+            or conversion.judgement is not Judgement.NEVER
+        )
+        self.boxes_plainly = not (conversion.outs or self.frame.view_count or conversion.drops_result) and (
+            conversion.judgement is not Judgement.PREDICATE
+        )
+        self.is_self_stored = False
+        self.is_self_in_rdi = True
+        self.type_in_r10 = False
+        self.negatives: list[tuple[_Way, int]] = []  # ints that are not one positive digit
+        self.nulls: list[tuple[_Way, int]] = []  # nullable pointers given as something unexpected
+
+    # -- what can be inline ---------------------------------------------------------------------------------------
+    def _is_inline(self, step: UnboxStep) -> bool:
+        layout = self.layout
+        match step.kind:
+            case Unbox.SIGNED | Unbox.UNSIGNED | Unbox.BOOL:
+                return layout.ints is not None
+            case Unbox.DOUBLE | Unbox.FLOAT:
+                return layout.float_value_offset is not None
+            case Unbox.STRING:
+                return layout.has_inline_bytes
+            case Unbox.BUFFER:
+                # Other buffers go through the shared routine; bytes is what C reads most.
+                is_bytes_like = step.element in (Element.BYTE, Element.ANY)
+                return layout.has_inline_bytes and is_bytes_like and not step.is_writable and not step.minimum_bytes
+            case Unbox.HANDLE:
+                return True
+            case _:
+                return False
+
+    # -- the whole gate -------------------------------------------------------------------------------------------
+    def emit(self) -> None:
+        """Emit every block, hot ones first."""
+        a, frame = self.a, self.frame
+        count = len(self.ways)
+        a.label("entry")
+        a.sub_ri(RSP, frame.size_bytes)
+        if self.conversion.takes_keywords:
+            a.note("keyword arguments?")
+            a.test_rr(RCX, RCX)
+            a.jcc("ne", "keywords")
+        a.note(f"exactly {count} argument{'s' * (count != 1)}")
+        if count:
+            a.cmp_ri(RDX, count)
+        else:
+            a.test_rr(RDX, RDX)
+        a.jcc("ne", "count")
+        a.label("bound")
+        if self.needs_self_after:
+            self._store_self()
+        if self.has_inline_path:
+            self._emit_inline_path()
+            self._emit_ready()
+            self._emit_call_and_after()
+            self._emit_cold_unboxing()
+            if self.ways:
+                self._emit_slow()
+                if not self.is_spilled:
+                    self._emit_loads()
+                    self._emit_target(in_self_slot=True)
+                a.jmp("ready")
+        else:
+            self._emit_slow()
+            if not self.is_spilled:
+                self._emit_loads()
+                self._emit_target(in_self_slot=True)
+            self._emit_ready()
+            self._emit_call_and_after()
+        self._emit_errors()
+
+    def _store_self(self) -> None:
+        if not self.is_self_stored:
+            self.a.note("keep self")
+            self.a.mov_mr(RSP, self.frame.self_slot, RDI)
+            self.is_self_stored = True
+
+    # -- the inline path --------------------------------------------------------------------------------------------
+    def _emit_inline_path(self) -> None:
+        a, frame = self.a, self.frame
+        if frame.view_count:
+            a.note("no views are held")
+            a.mov32_mi(RSP, frame.in_use_slot, 0)
+        ways = self.ways
+        if not self.is_spilled:
+            rank = {"rdi": 1, "rsi": 2}
+            ways = sorted(ways, key=lambda way: rank.get(way.argument.register, 0))
+            if len(ways) > 1 and ways[-1].argument.register == "rsi" and ways[-2].argument.register == "rdi":
+                self._store_self()  # a check follows the loss of rdi
+            if any(way.step.kind is Unbox.STRING for way in ways):
+                self._store_self()  # its scan needs r11, the data is found again through the slot
+        for way in ways:
+            self._emit_unbox(way)
+            if way.argument.register == "rdi" and not self.is_spilled:
+                self.is_self_in_rdi = False
+        if not self.is_spilled:
+            self._emit_target(in_self_slot=not self.is_self_in_rdi)
+
+    def _emit_target(self, *, in_self_slot: bool) -> None:
+        """Load the gate's data, whose first word is the C function's address, into r11."""
+        if in_self_slot and self.is_self_stored:
+            self.a.mov_rm(R11, RSP, self.frame.self_slot)
+            self.a.note("the gate's data")
+            self.a.mov_rm(R11, R11, self.layout.gate_data_offset)
+        elif not in_self_slot:
+            self.a.note("the gate's data")
+            self.a.mov_rm(R11, RDI, self.layout.gate_data_offset)
+        # else: r11 was loaded before rdi was given up
+
+    def _int_type(self, object_register: int) -> None:
+        """Compare the object's type with int's."""
+        a = self.a
+        if not self.type_in_r10:
+            a.mov_rl(R10, "PyLong_Type")
+            self.type_in_r10 = True
+        a.note("an exact int?")
+        a.cmp_mr(object_register, self.layout.type_offset, R10)
+
+    def _emit_unbox(self, way: _Way) -> None:
+        """Check and unbox one argument; jump away where it is not of the expected form."""
+        a, step, argument = self.a, way.step, way.argument
+        is_last_before_rdi = (
+            argument.register == "rdi" and not self.is_spilled and not self.is_self_stored and self.is_self_in_rdi
+        )
+        a.note(f"argument {way.index + 1}")
+        a.mov_rm(RAX, RSI, 8 * way.index)
+        match step.kind:
+            case Unbox.SIGNED | Unbox.UNSIGNED:
+                self._unbox_int(way, loads_target=is_last_before_rdi)
+                return
+            case Unbox.DOUBLE | Unbox.FLOAT:
+                self._unbox_float(way)
+                return
+            case Unbox.BOOL:
+                a.cmp_rl(RAX, "Py_True")
+                a.jcc("e", f"bool_{way.index}")
+                a.cmp_rl(RAX, "Py_False")
+                a.jcc("ne", "slow")
+                a.label(f"bool_{way.index}")
+                assert self.layout.ints is not None  # _is_inline
+                if is_last_before_rdi:
+                    self._emit_target(in_self_slot=False)
+                a.note("True and False are ints")
+                a.mov32_rm(RAX, RAX, self.layout.ints.digit_offset)
+            case Unbox.STRING:
+                self._check_bytes(way)
+                self._scan_for_nul()
+                if is_last_before_rdi:
+                    self._emit_target(in_self_slot=False)
+                a.lea(RAX, RAX, self.layout.bytes_data_offset)
+            case Unbox.BUFFER:
+                self._check_bytes(way)
+                if is_last_before_rdi:
+                    self._emit_target(in_self_slot=False)
+                a.lea(RAX, RAX, self.layout.bytes_data_offset)
+            case Unbox.HANDLE:
+                self._emit_data(R11)
+                a.mov_rm(R11, R11, self.layout.bytes_data_offset + step_operand_offset(way.index))
+                a.note("the declared pointer type?")
+                a.cmp_mr(RAX, self.layout.type_offset, R11)
+                self._jump_unexpected(way)
+                a.mov_rm(RAX, RAX, self.layout.cdata_pointer_offset)
+                a.mov_rm(RAX, RAX, 0)
+                if not step.is_nullable:
+                    a.note("NULL is refused there")
+                    a.test_rr(RAX, RAX)
+                    a.jcc("e", "slow")
+                if is_last_before_rdi:
+                    self._emit_target(in_self_slot=False)
+            case _:
+                raise AssertionError(f"{step.kind!r} is not inline")
+        self._deliver(way, RAX)
+        if step.is_nullable:
+            a.label(f"next_{way.index}")
+
+    def _emit_data(self, register: int) -> None:
+        """Load the gate's data into a register, from wherever self is."""
+        if self.is_self_in_rdi:
+            self.a.mov_rm(register, RDI, self.layout.gate_data_offset)
+        else:
+            self.a.mov_rm(register, RSP, self.frame.self_slot)
+            self.a.mov_rm(register, register, self.layout.gate_data_offset)
+
+    def _jump_unexpected(self, way: _Way) -> None:
+        """Leave the inline path after a failed type comparison; None may still be NULL."""
+        if way.step.is_nullable:
+            label = f"none_{way.index}"
+            self.nulls.append((way, self._target_register(way)))
+            self.a.jcc("ne", label)
+        else:
+            self.a.jcc("ne", "slow")
+
+    def _check_bytes(self, way: _Way) -> None:
+        a = self.a
+        a.mov_rl(R11, "PyBytes_Type")
+        a.note("exact bytes?")
+        a.cmp_mr(RAX, self.layout.type_offset, R11)
+        self._jump_unexpected(way)
+
+    def _scan_for_nul(self) -> None:
+        """Find the first NUL of the bytes at rax, 16 at a time; it must be the one after the last byte.
+
+        Loads are aligned, so none crosses into a page that is not there; an object that is not aligned (static
+        ones) goes the slow way.
+        """
+        a, layout = self.a, self.layout
+        number = len(self.a.code)
+        a.note("aligned data?")
+        a.lea(R11, RAX, layout.bytes_data_offset)
+        a.mov_rr(R10, R11)
+        a.and32_ri(R10, 15)
+        a.jcc("ne", "slow")
+        a.label(f"scan_{number}")
+        a.pxor_xx(XMM15, XMM15)
+        a.pcmpeqb_xm(XMM15, R11)
+        a.add_ri(R11, 16)
+        a.pmovmskb_rx(R10, XMM15)
+        a.test32_rr(R10, R10)
+        a.jcc("e", f"scan_{number}")
+        a.bsf32_rr(R10, R10)
+        a.add_rr(R11, R10)
+        a.sub_rr(R11, RAX)
+        a.sub_ri(R11, 16 + layout.bytes_data_offset)
+        a.note("no NUL inside")
+        a.cmp_rm(R11, RAX, layout.bytes_size_offset)
+        a.jcc("ne", "slow")
+        self.type_in_r10 = False
+
+    def _target_register(self, way: _Way) -> int:
+        """The register that takes the value, or rax where the value goes to memory."""
+        if self.is_spilled or not way.argument.register:
+            return RAX
+        return _GENERAL[way.argument.register]
+
+    def _deliver(self, way: _Way, source: int) -> None:
+        """Bring an integer or pointer value to its register, its stack slot, or its value slot."""
+        a = self.a
+        if self.is_spilled:
+            a.mov_mr(RSP, self.frame.value(way.index), source)
+        elif way.argument.register:
+            destination = _GENERAL[way.argument.register]
+            if destination != source:
+                a.mov_rr(destination, source)
+        else:
+            a.mov_mr(RSP, way.argument.stack_offset, source)
+
+    def _unbox_int(self, way: _Way, *, loads_target: bool) -> None:
+        a, step = self.a, way.step
+        form = self.layout.ints
+        assert form is not None  # _is_inline
+        self._int_type(RAX)
+        a.jcc("ne", "slow")
+        a.note("one positive digit?")
+        a.cmp_mi(RAX, form.tag_offset, form.one_positive_digit)
+        a.jcc("ne", f"other_{way.index}")
+        destination = self._target_register(way)
+        value_bits = 8 * step.size_bytes - (step.kind is Unbox.SIGNED)
+        if value_bits < _LARGEST_DIGIT_BITS:
+            a.mov32_rm(RAX, RAX, form.digit_offset)
+            a.note(f"fits {step.size_bytes} byte{'s' * (step.size_bytes > 1)}?")
+            a.cmp32_ri(RAX, (1 << value_bits) - 1)
+            a.jcc("a", "slow")
+            a.label(f"value_{way.index}")
+            if loads_target:
+                self._emit_target(in_self_slot=False)
+            self._deliver(way, RAX)
+            self.negatives.append((way, RAX))
+            return
+        if loads_target:
+            # rdi is lost with the load; the cold block comes back behind it with its value in rax
+            self._emit_target(in_self_slot=False)
+        a.mov32_rm(destination, RAX, form.digit_offset)
+        a.label(f"value_{way.index}")
+        self._deliver(way, destination)
+        self.negatives.append((way, destination))
+
+    def _unbox_float(self, way: _Way) -> None:
+        a, step, argument = self.a, way.step, way.argument
+        offset = self.layout.float_value_offset
+        assert offset is not None  # _is_inline
+        a.mov_rl(R11, "PyFloat_Type")
+        a.note("an exact float?")
+        a.cmp_mr(RAX, self.layout.type_offset, R11)
+        a.jcc("ne", "slow")
+        if step.kind is Unbox.FLOAT:
+            is_direct = bool(argument.register) and not self.is_spilled
+            register = _VECTOR[argument.register] if is_direct else XMM15
+            a.cvtsd2ss_xm(register, RAX, offset)
+            a.movd_rx(register, R11)
+            a.and32_ri(R11, 0x7F800000)
+            a.note("infinite or NaN: look closer")
+            a.cmp32_ri(R11, 0x7F800000)
+            a.jcc("e", "slow")
+            if not is_direct:
+                slot = self.frame.value(way.index) if self.is_spilled else argument.stack_offset
+                a.movss_mx(RSP, slot, register)
+            return
+        if self.is_spilled:
+            a.mov_rm(RAX, RAX, offset)
+            a.mov_mr(RSP, self.frame.value(way.index), RAX)
+        elif argument.register:
+            a.movsd_xm(_VECTOR[argument.register], RAX, offset)
+        elif argument.eightbyte_class is Class.X87:
+            a.fld64_m(RAX, offset)
+            a.fstp80_m(RSP, argument.stack_offset)
+        else:
+            a.mov_rm(RAX, RAX, offset)
+            a.mov_mr(RSP, argument.stack_offset, RAX)
+
+    # -- cold blocks of the inline path -------------------------------------------------------------------------------
+    def _emit_cold_unboxing(self) -> None:
+        for way, destination in self.negatives:
+            self._emit_other_int(way, destination)
+        for way, destination in self.nulls:
+            self._emit_none(way, destination)
+
+    def _emit_other_int(self, way: _Way, destination: int) -> None:
+        """Zero, and negative ints of one digit; anything longer goes the slow way."""
+        a, step = self.a, way.step
+        form = self.layout.ints
+        assert form is not None  # _is_inline
+        a.label(f"other_{way.index}")
+        a.mov_rm(R11, RAX, form.tag_offset)
+        if form.is_tagged:
+            a.note("more than one digit?")
+            a.cmp_ri(R11, 16)
+            a.jcc("ae", "slow")
+            a.mov32_rm(RAX, RAX, form.digit_offset)
+            a.note("sign = 1 - (tag & 3)")
+            a.and32_ri(R11, 3)
+            a.neg_r(R11)
+            a.add_ri(R11, 1)
+        else:
+            a.note("more than one digit?")
+            a.add_ri(R11, 1)
+            a.cmp_ri(R11, 2)
+            a.jcc("a", "slow")
+            a.mov32_rm(RAX, RAX, form.digit_offset)
+            a.sub_ri(R11, 1)
+        a.imul_rr(RAX, R11)
+        if step.kind is Unbox.UNSIGNED:
+            a.test_rr(RAX, RAX)
+            a.jcc("s", "slow")
+        elif step.size_bytes < 4:
+            a.cmp_ri(RAX, -(1 << 8 * step.size_bytes - 1))
+            a.jcc("l", "slow")
+        value_bits = 8 * step.size_bytes - (step.kind is Unbox.SIGNED)
+        is_inside_target = value_bits >= _LARGEST_DIGIT_BITS
+        if destination != RAX:
+            if is_inside_target and destination == RDI and not self.is_spilled and not self.is_self_stored:
+                self._emit_target(in_self_slot=False)
+            a.mov_rr(destination, RAX)
+        a.jmp(f"value_{way.index}")
+
+    def _emit_none(self, way: _Way, destination: int) -> None:
+        """None is NULL."""
+        a = self.a
+        a.label(f"none_{way.index}")
+        a.note("None is NULL")
+        a.cmp_rl(RAX, "Py_None")
+        a.jcc("ne", "slow")
+        if destination == RDI and not self.is_spilled and not self.is_self_stored:
+            self._emit_target_from_rdi()
+        a.xor32_rr(destination, destination)
+        if destination == RAX:
+            self._deliver(way, RAX)
+        a.jmp(f"next_{way.index}")
+
+    def _emit_target_from_rdi(self) -> None:
+        self.a.mov_rm(R11, RDI, self.layout.gate_data_offset)
+
+    # -- the slow path ------------------------------------------------------------------------------------------------
+    def _emit_slow(self) -> None:
+        """Convert every argument by the shared routine, into the value slots."""
+        a, frame = self.a, self.frame
+        a.label("slow")
+        if self.has_inline_path and self.is_self_stored:
+            a.note("start again")
+            a.mov_rm(RDI, RSP, frame.self_slot)
+        else:
+            a.mov_mr(RSP, frame.self_slot, RDI)
+        self.is_self_stored = True
+        a.lea(RDX, RSP, frame.values)
+        a.lea(RCX, RSP, frame.views)
+        if frame.view_count:
+            a.mov32_mi(RSP, frame.in_use_slot, 1)
+        a.call_l("callgate_convert")
+        a.test32_rr(RAX, RAX)
+        a.jcc("ne", "failed")
+
+    def _emit_loads(self) -> None:
+        """Bring the converted values from their slots to where C expects them."""
+        a, frame = self.a, self.frame
+        for way in sorted(self.ways, key=lambda way: bool(way.argument.register)):
+            slot, argument = frame.value(way.index), way.argument
+            if argument.eightbyte_class is Class.X87:
+                a.fld64_m(RSP, slot)
+                a.fstp80_m(RSP, argument.stack_offset)
+            elif not argument.register:
+                a.mov_rm(RAX, RSP, slot)
+                a.mov_mr(RSP, argument.stack_offset, RAX)
+            elif argument.eightbyte_class is Class.SSE:
+                load = a.movss_xm if way.step.kind is Unbox.FLOAT else a.movsd_xm
+                load(_VECTOR[argument.register], RSP, slot)
+            else:
+                a.mov_rm(_GENERAL[argument.register], RSP, slot)
+
+    # -- the call -----------------------------------------------------------------------------------------------------
+    def _emit_ready(self) -> None:
+        """Spilled gates: what must happen between conversion and call."""
+        a, frame, conversion = self.a, self.frame, self.conversion
+        a.label("ready")
+        if not self.is_spilled:
+            return
+        if conversion.is_blocking:
+            a.note("release the GIL")
+            a.call_l("PyEval_SaveThread")
+            a.mov_mr(RSP, frame.state_slot, RAX)
+        if conversion.saves_errno:
+            a.call_l("__errno_location")
+            a.note("errno = 0")
+            a.mov32_mi(RAX, 0, 0)
+        self._emit_loads()
+        self._emit_target(in_self_slot=True)
+
+    def _emit_outs(self) -> None:
+        """Give C the addresses of the Out storage, which starts as zero."""
+        a = self.a
+        for index, out in enumerate(self.conversion.outs):
+            argument = self.plan.arguments[out.position]
+            offset = self.frame.out(index)
+            a.note(f"out {index + 1}")
+            a.mov_mi(RSP, offset, 0)
+            if out.box.size_bytes > 8:
+                a.mov_mi(RSP, offset + 8, 0)
+            if argument.register:
+                a.lea(_GENERAL[argument.register], RSP, offset)
+            else:
+                a.lea(RAX, RSP, offset)
+                a.mov_mr(RSP, argument.stack_offset, RAX)
+
+    def _emit_call_and_after(self) -> None:
+        a, frame, conversion = self.a, self.frame, self.conversion
+        self._emit_outs()
+        a.note("call C")
+        a.call_m(R11, self.layout.bytes_data_offset + DATA_TARGET)
+        is_saved = self.is_spilled
+        if is_saved:
+            self._save_result()
+        if conversion.saves_errno:
+            a.call_l("__errno_location")
+            a.mov32_rm(RAX, RAX, 0)
+            a.mov32_mr(RSP, frame.errno_slot, RAX)
+        if conversion.is_blocking:
+            a.note("take the GIL")
+            a.mov_rm(RDI, RSP, frame.state_slot)
+            a.call_l("PyEval_RestoreThread")
+        if is_saved:
+            self._restore_result()
+        self._extend_result()
+        self._emit_judgement()
+        self._emit_boxing()
+
+    def _save_result(self) -> None:
+        slot = self.frame.result_slot
+        klass = self.plan.result.eightbyte_class
+        if klass is Class.INTEGER:
+            self.a.mov_mr(RSP, slot, RAX)
+        elif klass is Class.SSE:
+            self.a.movsd_mx(RSP, slot, XMM0)
+        elif klass is Class.X87:
+            self.a.fstp64_m(RSP, slot)
+
+    def _restore_result(self) -> None:
+        slot = self.frame.result_slot
+        klass = self.plan.result.eightbyte_class
+        if klass is Class.INTEGER:
+            self.a.mov_rm(RAX, RSP, slot)
+        elif klass is Class.SSE:
+            self.a.movsd_xm(XMM0, RSP, slot)
+        elif klass is Class.X87:
+            self.a.fld64_m(RSP, slot)
+
+    def _extend_result(self) -> None:
+        """Widen rax to 64 bits: the upper bits of a narrow result are undefined (psABI 3.2.3, "Returning")."""
+        result = self.conversion.result
+        if result.kind in (Box.NONE, Box.DOUBLE, Box.FLOAT, Box.LONG_DOUBLE) or result.kind in _POINTER_BOXES:
+            return
+        self._extend(result)
+
+    def _extend(self, step: BoxStep) -> None:
+        a = self.a
+        is_unsigned = step.is_unsigned or step.kind in (Box.BOOL, Box.CHARACTER, Box.WIDE_CHARACTER, Box.UNSIGNED)
+        match step.size_bytes, is_unsigned:
+            case 1, True:
+                a.movzx8_rr(RAX, RAX)
+            case 1, False:
+                a.movsx8_rr(RAX, RAX)
+            case 2, True:
+                a.movzx16_rr(RAX, RAX)
+            case 2, False:
+                a.movsx16_rr(RAX, RAX)
+            case 4, True:
+                a.mov32_rr(RAX, RAX)
+            case 4, False:
+                a.movsxd_rr(RAX, RAX)
+            case _:
+                pass
+
+    def _emit_judgement(self) -> None:
+        """Compare the raw result with what means failure."""
+        a = self.a
+        judgement, result = self.conversion.judgement, self.conversion.result
+        if judgement in (Judgement.NEVER, Judgement.PREDICATE):
+            return
+        if result.kind in (Box.NONE, Box.DOUBLE, Box.FLOAT, Box.LONG_DOUBLE):
+            raise DeclarationError(f"fails_if cannot judge this result: {judgement.name.lower()}")
+        a.note(f"failed if {judgement.name.lower()}")
+        match judgement:
+            case Judgement.NEGATIVE:
+                a.test_rr(RAX, RAX)
+                a.jcc("s", "judged")
+            case Judgement.MINUS_ONE:
+                if result.size_bytes == 4:
+                    a.cmp32_ri(RAX, -1)
+                else:
+                    is_narrow = result.is_unsigned and result.size_bytes < 4
+                    a.cmp_ri(RAX, (1 << 8 * result.size_bytes) - 1 if is_narrow else -1)
+                a.jcc("e", "judged")
+            case Judgement.ZERO:
+                a.test_rr(RAX, RAX)
+                a.jcc("e", "judged")
+            case Judgement.NONZERO:
+                a.test_rr(RAX, RAX)
+                a.jcc("ne", "judged")
+            case Judgement.NEVER | Judgement.PREDICATE:
+                pass
+            case _:
+                unreachable(judgement)
+
+    # -- boxing ---------------------------------------------------------------------------------------------------------
+    def _emit_boxing(self) -> None:
+        a, frame, conversion = self.a, self.frame, self.conversion
+        if self.boxes_plainly:
+            self._box(conversion.result, "result", 0, is_tail=True)
+            return
+        is_kept = not conversion.drops_result and conversion.result.kind is not Box.NONE
+        if conversion.judgement is Judgement.PREDICATE:
+            self._box(conversion.result, "result", 0, is_tail=False)
+            a.test_rr(RAX, RAX)
+            a.jcc("e", "leave")
+            a.mov_mr(RSP, frame.result_slot, RAX)
+            a.note("the predicate")
+            a.mov_rm(RDI, RSP, frame.self_slot)
+            a.mov_rr(RSI, RAX)
+            a.mov32_rm(RDX, RSP, frame.errno_slot)
+            a.note("takes over the result; gives it back, or 0")
+            a.call_l("callgate_judge")
+            a.test_rr(RAX, RAX)
+            a.jcc("e", "leave")
+            if not is_kept:
+                a.mov_rr(RDI, RAX)
+                a.call_l("Py_DecRef")
+        elif is_kept and not conversion.outs:
+            self._box(conversion.result, "result", 0, is_tail=False)
+        elif is_kept:
+            self._save_result_for_tuple()
+        if conversion.outs:
+            self._box_outs(is_kept=is_kept)
+        elif not is_kept:
+            self._box_none()
+        a.label("leave")
+        self._emit_leave()
+
+    def _save_result_for_tuple(self) -> None:
+        kind = self.conversion.result.kind
+        if kind in (Box.DOUBLE, Box.FLOAT):
+            self.a.movsd_mx(RSP, self.frame.result_slot, XMM0)
+        elif kind is Box.LONG_DOUBLE:
+            self.a.fstp64_m(RSP, self.frame.result_slot)
+        else:
+            self.a.mov_mr(RSP, self.frame.result_slot, RAX)
+
+    def _box_outs(self, *, is_kept: bool) -> None:
+        """Box the outs, and the result before them where it is kept: one value alone, more in a tuple."""
+        a, frame, conversion = self.a, self.frame, self.conversion
+        count = len(conversion.outs) + is_kept
+        is_judged_object = conversion.judgement is Judgement.PREDICATE
+        if count == 1:
+            self._load_out(0)
+            self._box(conversion.outs[0].box, "out_0", 1, is_tail=False)
+            return
+        if is_kept and is_judged_object:
+            a.mov_mr(RSP, frame.result_slot, RAX)
+        a.mov_ri(RDI, count)
+        a.call_l("PyTuple_New")
+        a.mov_mr(RSP, frame.value_slot, RAX)
+        a.test_rr(RAX, RAX)
+        a.jcc("e", "no_tuple")
+        position = 0
+        if is_kept:
+            if is_judged_object:
+                a.mov_rm(RAX, RSP, frame.result_slot)
+            else:
+                self._load_result()
+                self._box(conversion.result, "result", 0, is_tail=False)
+            self._put_in_tuple(position)
+            position += 1
+        for index, out in enumerate(conversion.outs):
+            self._load_out(index)
+            self._box(out.box, f"out_{index}", 1 + index, is_tail=False)
+            self._put_in_tuple(position)
+            position += 1
+        a.mov_rm(RAX, RSP, frame.value_slot)
+        a.jmp("leave")
+        a.label("tuple_failed")
+        a.mov_rm(RDI, RSP, frame.value_slot)
+        a.call_l("Py_DecRef")
+        a.xor32_rr(RAX, RAX)
+        a.jmp("leave")
+        a.label("no_tuple")
+        if is_kept and is_judged_object:
+            a.mov_rm(RDI, RSP, frame.result_slot)
+            a.call_l("Py_DecRef")
+        a.xor32_rr(RAX, RAX)
+
+    def _put_in_tuple(self, position: int) -> None:
+        a = self.a
+        a.test_rr(RAX, RAX)
+        a.jcc("e", "tuple_failed")
+        a.mov_rm(RDI, RSP, self.frame.value_slot)
+        a.mov_ri(RSI, position)
+        a.mov_rr(RDX, RAX)
+        a.note("steals the reference")
+        a.call_l("PyTuple_SetItem")
+
+    def _load_result(self) -> None:
+        kind = self.conversion.result.kind
+        slot = self.frame.result_slot
+        if kind in (Box.DOUBLE, Box.FLOAT):
+            self.a.movsd_xm(XMM0, RSP, slot)
+        elif kind is Box.LONG_DOUBLE:
+            self.a.fld64_m(RSP, slot)
+        else:
+            self.a.mov_rm(RAX, RSP, slot)
+
+    def _load_out(self, index: int) -> None:
+        """Load what C stored in an Out, widened as its boxing expects it."""
+        a = self.a
+        step = self.conversion.outs[index].box
+        offset = self.frame.out(index)
+        match step.kind:
+            case Box.DOUBLE:
+                a.movsd_xm(XMM0, RSP, offset)
+            case Box.FLOAT:
+                a.movss_xm(XMM0, RSP, offset)
+            case Box.LONG_DOUBLE:
+                a.fld80_m(RSP, offset)
+            case _:
+                a.mov_rm(RAX, RSP, offset)
+                self._extend(step)
+
+    def _emit_leave(self) -> None:
+        """Give up the views, keep the result in rax, return."""
+        a, frame = self.a, self.frame
+        if frame.view_count:
+            a.cmp32_mi(RSP, frame.in_use_slot, 0)
+            a.jcc("ne", "release")
+            a.label("released")
+        a.add_ri(RSP, frame.size_bytes)
+        a.ret()
+
+    def _finish_box(self, *, is_tail: bool) -> None:
+        if is_tail:
+            self.a.add_ri(RSP, self.frame.size_bytes)
+            self.a.ret()
+
+    def _tail(self, symbol: str, *, is_tail: bool) -> None:
+        """Call a C API function, or end by jumping to it."""
+        if is_tail:
+            self.a.add_ri(RSP, self.frame.size_bytes)
+            self.a.jmp_l(symbol)
+        else:
+            self.a.call_l(symbol)
+
+    def _box_none(self) -> None:
+        self.a.mov_rl(RAX, "Py_None")
+        self._incref()
+
+    def _incref(self) -> None:
+        if not self.layout.has_immortals:
+            self.a.inc_m(RAX, 0)
+
+    def _box(self, step: BoxStep, label: str, operand: int, *, is_tail: bool) -> None:
+        """Box rax, xmm0 or st0 into rax (0 on error); `is_tail` ends the gate."""
+        a, frame = self.a, self.frame
+        match step.kind:
+            case Box.NONE:
+                self._box_none()
+            case Box.SIGNED | Box.UNSIGNED:
+                self._box_int(step, label, is_tail=is_tail)
+                return
+            case Box.DOUBLE:
+                self._tail("PyFloat_FromDouble", is_tail=is_tail)
+                return
+            case Box.FLOAT:
+                a.cvtss2sd_xx(XMM0, XMM0)
+                self._tail("PyFloat_FromDouble", is_tail=is_tail)
+                return
+            case Box.LONG_DOUBLE:
+                a.fstp64_m(RSP, frame.result_slot)
+                a.movsd_xm(XMM0, RSP, frame.result_slot)
+                self._tail("PyFloat_FromDouble", is_tail=is_tail)
+                return
+            case Box.BOOL:
+                a.test32_rr(RAX, RAX)
+                a.mov_rl(RAX, "Py_True")
+                a.jcc("ne", f"{label}_true")
+                a.mov_rl(RAX, "Py_False")
+                a.label(f"{label}_true")
+                self._incref()
+            case Box.CHARACTER:
+                a.mov_mr(RSP, frame.errno_slot, RAX)
+                a.lea(RDI, RSP, frame.errno_slot)
+                a.mov_ri(RSI, 1)
+                a.call_l("PyBytes_FromStringAndSize")
+            case Box.WIDE_CHARACTER:
+                a.mov_rr(RDI, RAX)
+                self._tail("PyUnicode_FromOrdinal", is_tail=is_tail)
+                return
+            case Box.STRING | Box.BYTES | Box.WIDE_STRING | Box.HANDLE:
+                self._box_pointer(step, label, operand, is_tail=is_tail)
+                return
+            case Box.ENUM:
+                self._load_operands(operand)
+                a.mov_rr(RDX, RAX)
+                a.mov_ri(RCX, int(step.is_unsigned))
+                self._tail("callgate_box_enum", is_tail=is_tail)
+                return
+            case _:
+                unreachable(step.kind)
+        self._finish_box(is_tail=is_tail)
+
+    def _load_operands(self, operand: int) -> None:
+        """rdi, rsi = the two operands of a result."""
+        a, layout = self.a, self.layout
+        offset = layout.bytes_data_offset + result_operand_offset(len(self.ways), operand)
+        a.mov_rm(R11, RSP, self.frame.self_slot)
+        a.mov_rm(R11, R11, layout.gate_data_offset)
+        a.mov_rm(RDI, R11, offset)
+        a.mov_rm(RSI, R11, offset + 8)
+
+    def _box_int(self, step: BoxStep, label: str, *, is_tail: bool) -> None:
+        a, small = self.a, self.layout.small_ints
+        is_wide = step.kind is Box.UNSIGNED and step.size_bytes == 8
+        if small is not None:
+            shift = small.stride_bytes.bit_length() - 1
+            a.note("a shared small int?")
+            if is_wide:
+                a.cmp_ri(RAX, small.maximum + 1)
+            else:
+                a.lea(RCX, RAX, -small.minimum)
+                a.cmp_ri(RCX, small.maximum - small.minimum + 1)
+            a.jcc("ae", f"{label}_large")
+            a.shl_ri(RAX, shift)
+            a.add_rl(RAX, "small_int_0")
+            self._incref()
+            if is_tail:
+                self._finish_box(is_tail=True)
+            else:
+                a.jmp(f"{label}_boxed")
+            a.label(f"{label}_large")
+        a.mov_rr(RDI, RAX)
+        self._tail("PyLong_FromUnsignedLong" if is_wide else "PyLong_FromLong", is_tail=is_tail)
+        if not is_tail and small is not None:
+            a.label(f"{label}_boxed")
+
+    def _box_pointer(self, step: BoxStep, label: str, operand: int, *, is_tail: bool) -> None:
+        a = self.a
+        a.test_rr(RAX, RAX)
+        a.jcc("e", f"{label}_null")
+        match step.kind:
+            case Box.STRING:
+                a.mov_rr(RDI, RAX)
+                a.call_l("PyUnicode_FromString")
+            case Box.BYTES:
+                a.mov_rr(RDI, RAX)
+                a.call_l("PyBytes_FromString")
+            case Box.WIDE_STRING:
+                a.mov_rr(RDI, RAX)
+                a.mov_ri(RSI, -1)
+                a.call_l("PyUnicode_FromWideChar")
+            case _:
+                self._load_operands(operand)
+                a.mov_rr(RSI, RAX)
+                a.call_l("callgate_box_handle")
+        a.jmp(f"{label}_done")
+        a.label(f"{label}_null")
+        if step.is_nullable:
+            self._box_none()
+        else:
+            a.mov_rm(RDI, RSP, self.frame.self_slot)
+            a.mov_ri(RSI, operand)
+            a.call_l("callgate_null")
+        a.label(f"{label}_done")
+        self._finish_box(is_tail=is_tail)
+
+    # -- errors ---------------------------------------------------------------------------------------------------------
+    def _emit_errors(self) -> None:
+        a, frame = self.a, self.frame
+        has_leave = not self.boxes_plainly
+        if frame.view_count:
+            a.label("release")
+            a.mov_mr(RSP, frame.value_slot, RAX)
+            a.lea(RDI, RSP, frame.views)
+            a.mov_ri(RSI, frame.view_count)
+            a.call_l("callgate_release")
+            a.mov_rm(RAX, RSP, frame.value_slot)
+            a.jmp("released")
+        if self.conversion.judgement not in (Judgement.NEVER, Judgement.PREDICATE):
+            a.label("judged")
+            a.mov_rm(RDI, RSP, frame.self_slot)
+            a.mov_rr(RSI, RAX)
+            a.mov32_rm(RDX, RSP, frame.errno_slot)
+            a.call_l("callgate_fail")
+            if has_leave:
+                a.jmp("leave")
+            else:
+                a.add_ri(RSP, frame.size_bytes)
+                a.ret()
+        a.label("count")
+        a.mov_rr(RSI, RDX)
+        a.call_l("callgate_count")
+        if self.ways:
+            a.label("failed")
+            a.note("the exception is set")
+        a.xor32_rr(RAX, RAX)
+        a.add_ri(RSP, frame.size_bytes)
+        a.ret()
+        if self.conversion.takes_keywords:
+            a.label("keywords")
+            a.mov_mr(RSP, frame.self_slot, RDI)
+            a.lea(8, RSP, frame.keywords)
+            a.call_l("callgate_keywords")
+            a.test32_rr(RAX, RAX)
+            a.jcc("ne", "failed")
+            a.mov_rm(RDI, RSP, frame.self_slot)
+            a.lea(RSI, RSP, frame.keywords)
+            a.jmp("bound")
+
+
+_POINTER_BOXES = frozenset((Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE))
