@@ -1,0 +1,702 @@
+"""C text to the records of `types`: what a pasted prototype means to Python.
+
+`source` and `skipping` make the text readable, pycparser gives its tree, and this module says what each node means.
+The rules of passing stand in `_parameter` and `_result`; where arguments travel is not known here (`abi`).
+pycparser is imported when first used, and touched in `_tree` only; it has no type stubs, hence `Node`.
+The file is long because one reader owns all the names of a text: types, enumerators and macros refer to each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+from callgate.c.constants import Node, NotConstant, Value, evaluate, literal
+from callgate.c.known_names import NOT_PASSED, SPECIFIERS, known_types
+from callgate.c.layout import size_bytes
+from callgate.c.skipping import Cleaned, clean
+from callgate.c.source import Source
+from callgate.c.types import (
+    CHAR,
+    INT,
+    LONG,
+    LONG_LONG,
+    UNSIGNED_INT,
+    UNSIGNED_LONG,
+    UNSIGNED_LONG_LONG,
+    WCHAR,
+    Array,
+    CType,
+    Enumeration,
+    FunctionPrototype,
+    FunctionType,
+    Kind,
+    Parameter,
+    Passing,
+    Pointer,
+    Record,
+    Result,
+    Returning,
+    Scalar,
+    Void,
+    declaration,
+    spell,
+)
+from callgate.errors import DeclarationError
+from callgate.target import Target
+
+MOST_INDIRECTIONS = 16
+"""Pointers to pointers to …: more is a mistake, and records this deep would overflow whoever walks them."""
+
+_THIS_VERSION = "this version of callgate cannot"
+_ATTRIBUTE = "__attribute__(("  # in a Scalar's name: a type changed by an attribute that is not followed
+
+
+class Declarations(NamedTuple):
+    """What a text declares.
+
+    `refused` gives, for each name that is good C but cannot be bound, the error to raise when somebody uses it.
+    """
+
+    functions: dict[str, FunctionType]
+    constants: dict[str, int | float]
+    refused: dict[str, DeclarationError]
+    typedefs: dict[str, CType]
+
+
+def parse(text: str, target: Target) -> Declarations:
+    """Read C declarations.
+
+    Parameters: `text`, what a header says; `target`, whose sizes `long`, `size_t` and `wchar_t` have.
+    Raises DeclarationError, with line, column and the line, for anything that is not understood.
+
+    >>> from callgate.target import X86_64_LINUX
+    >>> parse("#define LIMIT 0x10\\ndouble cos(double x);", X86_64_LINUX).constants
+    {'LIMIT': 16}
+    """
+    source = Source(text)
+    try:
+        return _read(source, target)
+    except RecursionError:
+        raise DeclarationError("the declarations are nested too deeply to be read") from None
+
+
+def parse_function(text: str, target: Target) -> FunctionType:
+    """Read one prototype; its ';' may be left out.  Typedefs and structs that it needs may stand before it.
+
+    Raises DeclarationError where the text is not exactly one function, or that function cannot be bound.
+
+    >>> from callgate.target import X86_64_LINUX
+    >>> parse_function("double hypot(double x, double y)", X86_64_LINUX).parameters[1].name
+    'y'
+    """
+    found = parse(f"{text}\n;", target)
+    names = [*found.functions, *found.refused]
+    if len(names) != 1:
+        what = f"{len(names)} were declared ({', '.join(names[:4])})" if names else "none was declared"
+        raise DeclarationError(f"exactly one function is expected here, and {what}")
+    for error in found.refused.values():
+        raise error
+    return found.functions[names[0]]
+
+
+def _read(source: Source, target: Target) -> Declarations:
+    known = known_types(target)
+    cleaned = clean(source, frozenset(known))
+    if cleaned.is_empty:
+        raise DeclarationError("no declaration was found in the text: write one, such as 'double cos(double x);'")
+    used = {name: ctype for name, ctype in known.items() if name in cleaned.words and name not in cleaned.declared}
+    reader = _Reader(source, cleaned, used, target)
+    for node in _tree(source, cleaned.text, used):
+        reader.declare(node)
+    reader.define_macros()
+    return Declarations(reader.functions, reader.constants, reader.refused, reader.typedefs)
+
+
+# --- pycparser ---------------------------------------------------------------------------------------------
+
+_PARSE_ERROR = re.compile(r":(\d+):(\d+): (.*)", re.DOTALL)
+
+
+def _tree(source: Source, text: str, known: dict[str, CType]) -> list[Node]:
+    """The external declarations of `text`; the names of `known` count as types (line 1 is theirs)."""
+    parser = importlib.import_module("pycparser.c_parser")
+    prelude = "".join(f"typedef int {name};" for name in known)
+    try:
+        tree = parser.CParser().parse(f"{prelude}\n{text}")
+    except parser.ParseError as error:
+        raise _parse_error(source, str(error)) from None
+    except RecursionError:
+        raise
+    except Exception as error:
+        # On text that is no C its internal assertions and attribute errors come out as they are.
+        raise DeclarationError(f"the text is not understood as C ({type(error).__name__} in its parser)") from error
+    return list(tree.ext)[len(known) :]
+
+
+def _parse_error(source: Source, text: str) -> DeclarationError:
+    found = _PARSE_ERROR.match(text)
+    if not found:
+        end = len(source.text.rstrip())
+        return source.error("the text ends in the middle of a declaration", end)
+    message = found[3]
+    if message.startswith("before: "):
+        message = f"'{message[len('before: ') :]}' is not expected here"
+    elif message == "Invalid multiple types specified":
+        message = "two types stand here: a ';' or ',' may be missing between them"
+    else:
+        message = message[:1].lower() + message[1:]
+    return source.error_at(message, max(1, int(found[1]) - 1), int(found[2]))
+
+
+# --- reading the tree --------------------------------------------------------------------------------------
+
+_Qualified: TypeAlias = "tuple[CType, bool]"  # a type and whether it is const
+
+
+class _CannotBind(Exception):
+    """Good C, but no engine can do it: the text says what."""
+
+
+class _Reader:
+    """The names declared so far, and what each further declaration adds."""
+
+    def __init__(self, source: Source, cleaned: Cleaned, known: dict[str, CType], target: Target) -> None:
+        self.source = source
+        self.cleaned = cleaned
+        self.target = target
+        self.functions: dict[str, FunctionType] = {}
+        self.constants: dict[str, int | float] = {}
+        self.refused: dict[str, DeclarationError] = {}
+        self.typedefs: dict[str, CType] = {}
+        self._types: dict[str, _Qualified] = {name: (ctype, False) for name, ctype in known.items()}
+        self._function_nodes: dict[str, Node] = {}  # typedefs of function types: `fn f;` declares a function
+        self._enums: dict[str, Enumeration] = {}
+        self._enum_nodes: dict[int, Enumeration] = {}
+        self._records: dict[CType, CType] = {}  # the tag behind a typedef name
+        self._values: dict[str, Value] = {}
+        self._pending: set[str] = set()  # macros being evaluated: one of them again is a circle
+        self._parameter_names: set[str] = set()  # of the function being read: lengths may refer to them
+        self._lines: dict[str, int] = {}
+
+    def error(self, message: str, node: Node) -> DeclarationError:
+        coord = getattr(node, "coord", None)
+        if coord is None:
+            return DeclarationError(message)
+        return self.source.error_at(message, coord.line - 1, coord.column or 1)  # line 1 is the prelude's
+
+    def declare(self, node: Node) -> None:
+        """One external declaration (C11 6.9)."""
+        self._declare_enums(node)
+        match type(node).__name__:
+            case "Typedef":
+                self._declare_typedef(node)
+            case "Decl" if node.name is not None:
+                self._declare_name(node)
+            case "Decl" | "StaticAssert" | "Pragma":
+                pass
+            case kind:
+                raise self.error(f"this is not understood as a declaration ({kind})", node)
+
+    def _declare_typedef(self, node: Node) -> None:
+        name = node.name
+        ctype, is_const = self._resolve(node.type)
+        if attribute := self._attribute(node):
+            ctype = Scalar(f"{name} {_ATTRIBUTE}{attribute}))", Kind.UNSIGNED)
+        elif type(node.type).__name__ == "TypeDecl" and isinstance(ctype, Record):
+            base = type(node.type.type).__name__
+            if base in ("Struct", "Union"):  # shown by the name that the header gives to its users
+                tagged, ctype = ctype, Record(name, "")
+                if node.type.type.name is not None:
+                    self._records[ctype] = tagged
+        self._check_depth(ctype, node)
+        earlier = self.typedefs.get(name)
+        if earlier is not None and self._canonical(earlier) != self._canonical(ctype):
+            message = (
+                f"'{name}' is declared twice: as '{spell(earlier)}' (line {self._lines[name]}) and as '{spell(ctype)}'"
+            )
+            raise self.error(message, node)
+        if type(node.type).__name__ == "FuncDecl":
+            self._function_nodes[name] = node.type
+        self.typedefs[name] = ctype
+        self._types[name] = (ctype, is_const)
+        self._lines[name] = self._line(node)
+
+    def _declare_name(self, node: Node) -> None:
+        """A function or a variable."""
+        name, function = node.name, self._function_node(node.type)
+        if function is None:
+            if name in self.functions:
+                self._conflict(node, "a variable")
+            self.refused[name] = self.error(f"'{name}' is a variable, not a function: {_THIS_VERSION} bind it", node)
+            return
+        try:
+            new = self._function(node, function)
+        except _CannotBind as reason:
+            if name in self.functions:
+                self._conflict(node, "a function that is not the same")
+            self.refused[name] = self.error(f"{name}() {reason}", node)
+            return
+        old = self.functions.get(name)
+        if name in self.refused:
+            self._conflict(node, f"'{declaration(new)}'")
+        if old is not None:
+            if self._signature(old) != self._signature(new):
+                self._conflict(node, f"'{declaration(new)}'")
+            if old.positional_only < new.positional_only or (old.doc and not new.doc):
+                return
+        self.functions[name] = new
+        self._lines[name] = self._line(node)
+
+    def _conflict(self, node: Node, new: str) -> None:
+        old = self.functions.get(node.name)
+        earlier = f"'{declaration(old)}' (line {self._lines[node.name]})" if old else "something else"
+        raise self.error(f"'{node.name}' is declared twice: as {earlier} and as {new}", node)
+
+    def _line(self, node: Node) -> int:
+        return int(node.coord.line) - 1 if node.coord else 0
+
+    # functions
+
+    def _function_node(self, node: Node) -> Node | None:
+        """The FuncDecl of a declared name, through a typedef of a function type too."""
+        if type(node).__name__ == "FuncDecl":
+            return node
+        if type(node).__name__ == "TypeDecl" and type(node.type).__name__ == "IdentifierType":
+            names = node.type.names
+            return self._function_nodes.get(names[0]) if len(names) == 1 else None
+        return None
+
+    def _function(self, node: Node, function: Node) -> FunctionType:
+        if attribute := self._attribute(node):
+            raise _CannotBind(
+                f"has the attribute '{attribute}', which changes how arguments travel: {_THIS_VERSION} follow it"
+            )
+        self._parameter_names = set()
+        parameters: list[Parameter] = []
+        for number, parameter in enumerate(self._parameter_nodes(function), 1):
+            if type(parameter).__name__ == "EllipsisParam":
+                raise _CannotBind(f"takes variable arguments ('...'): {_THIS_VERSION} pass them")
+            ctype, _ = self._resolve(parameter.type)
+            self._check_depth(ctype, node)
+            try:
+                parameters.append(_parameter(_python_name(parameter.name), ctype))
+            except _CannotBind as what:
+                raise _CannotBind(f"parameter {number} is '{_spell(ctype)}': {_THIS_VERSION} pass {what}") from None
+        ctype, _ = self._resolve(function.type)
+        self._check_depth(ctype, node)
+        if isinstance(ctype, FunctionPrototype | Array):
+            raise self.error(f"{node.name}() returns '{_spell(ctype)}', and C functions return no such thing", node)
+        try:
+            result = _result(ctype)
+        except _CannotBind as what:
+            raise _CannotBind(f"returns '{_spell(ctype)}': {_THIS_VERSION} return {what}") from None
+        names = [p.name for p in parameters]
+        is_named = all(names) and len(set(names)) == len(names)
+        return FunctionType(
+            node.name, tuple(parameters), result, positional_only=0 if is_named else len(names), doc=self._doc(node)
+        )
+
+    def _parameter_nodes(self, function: Node) -> Iterator[Node]:
+        """The parameters, checked to be declarations; `(void)` and `()` have none."""
+        parameters = function.args.params if function.args is not None else []
+        if len(parameters) == 1 and type(parameters[0]).__name__ == "Typename":
+            ctype, _ = self._resolve(parameters[0].type)
+            if isinstance(ctype, Void):
+                return
+        for parameter in parameters:
+            if type(parameter).__name__ not in ("Decl", "Typename", "EllipsisParam"):
+                raise self.error("a parameter must begin with its type", parameter)
+            if type(parameter).__name__ != "EllipsisParam" and isinstance(self._resolve(parameter.type)[0], Void):
+                raise self.error("a parameter cannot be void", parameter)
+            self._parameter_names.add(getattr(parameter, "name", None) or "")
+            yield parameter
+
+    def _attribute(self, node: Node) -> str:
+        """A skipped attribute of this declaration that changes what it means to a call, or ""."""
+        if not self.cleaned.attributes or node.coord is None:
+            return ""
+        starts = (0, *self.cleaned.starts, len(self.source.text))
+        here = bisect_right(starts, self.source.offset(node.coord.line - 1, node.coord.column or 1))
+        first, end = starts[here - 1], starts[min(here, len(starts) - 1)]
+        return next((token.text for token in self.cleaned.attributes if first <= token.start < end), "")
+
+    def _doc(self, node: Node) -> str:
+        """The comment that ends right above the declaration, or follows it on its last line."""
+        text, starts, comments = self.source.text, self.cleaned.starts, self.cleaned.comments
+        if not starts or not comments or node.coord is None:
+            return ""
+        name = self.source.offset(node.coord.line - 1, node.coord.column or 1)
+        chunk = max(0, bisect_right(starts, name) - 1)
+        start = starts[chunk]
+        first = last = bisect_right(comments, start, key=lambda comment: comment.start) - 1
+        if (
+            last >= 0
+            and re.fullmatch(r"[ \t]*\r?\n?[ \t]*", text[comments[last].end : start])
+            and self._opens_line(last)
+        ):
+            while first > 0 and text[comments[first].start :].startswith("//") and self._opens_line(first - 1):
+                between = text[comments[first - 1].end : comments[first].start]
+                if not text.startswith("//", comments[first - 1].start) or not re.fullmatch(r"\r?\n[ \t]*", between):
+                    break
+                first -= 1
+            return _comment_text(text[comments[first].start : comments[last].end])
+        if chunk + 1 < len(starts) and "\n" not in text[start : starts[chunk + 1]]:
+            return ""  # one of several on a line: whose the comment is nobody knows
+        end = text.find(";", name)
+        following = bisect_right(comments, end, key=lambda comment: comment.start)
+        if end >= 0 and following < len(comments):
+            comment = comments[following]
+            if not text[end + 1 : comment.start].strip(" \t"):
+                return _comment_text(text[comment.start : comment.end])
+        return ""
+
+    def _opens_line(self, index: int) -> bool:
+        start = self.cleaned.comments[index].start
+        return not self.source.text[self.source.text.rfind("\n", 0, start) + 1 : start].strip()
+
+    # types
+
+    def _resolve(self, node: Node) -> _Qualified:
+        """The type that a chain of declarators means."""
+        match type(node).__name__:
+            case "TypeDecl":
+                ctype, is_const = self._base(node.type)
+                if isinstance(ctype, Array) and "const" in node.quals:
+                    return ctype._replace(is_const=True), True  # C11 6.7.3p9: it is the elements that are const
+                return ctype, is_const or "const" in node.quals
+            case "PtrDecl":
+                ctype, is_const = self._resolve(node.type)
+                return Pointer(ctype, is_const), "const" in node.quals
+            case "ArrayDecl":
+                ctype, is_const = self._resolve(node.type)
+                return Array(ctype, self._length(node.dim), is_const), is_const
+            case "FuncDecl":
+                return FunctionPrototype(self._prototype(node)), False
+            case "Typename" | "Decl":
+                return self._resolve(node.type)
+            case kind:
+                raise self.error(f"this type is not understood ({kind})", node)
+
+    def _base(self, node: Node) -> _Qualified:
+        match type(node).__name__:
+            case "IdentifierType":
+                names = node.names
+                if len(names) == 1 and names[0] in self._types:
+                    return self._types[names[0]]
+                words = tuple(sorted(name for name in names if name != "int"))
+                if "signed" in words and "char" not in words and "unsigned" not in words and words.count("signed") == 1:
+                    words = tuple(word for word in words if word != "signed")
+                ctype = SPECIFIERS.get(words)
+                if ctype is None or names.count("int") > (
+                    not {"char", "float", "double", "void", "_Bool"} & set(words)
+                ):
+                    raise self.error(f"'{' '.join(names)}' is not a C type", node)
+                return ctype, False
+            case "Struct" | "Union" as kind:
+                return Record(node.name or "(anonymous)", kind.lower()), False
+            case "Enum":
+                if id(node) in self._enum_nodes:
+                    return self._enum_nodes[id(node)], False
+                return self._enums.get(node.name, Enumeration(node.name, INT)), False
+            case kind:
+                raise self.error(f"this type is not understood ({kind})", node)
+
+    def _length(self, dim: Node) -> int:
+        """An array's length; 0 where there is none, or only the call knows it (`double x[n]`)."""
+        if dim is None:
+            return 0
+        try:
+            length = self._value(dim).number
+        except NotConstant as reason:
+            if self._names_in(dim) & (self._parameter_names | {"*"}):
+                return 0
+            raise self.error(f"the length of an array cannot be worked out: {reason}", reason.node or dim) from None
+        if not isinstance(length, int) or not 0 <= length < 1 << 62:
+            raise self.error(f"an array cannot have {length} elements", dim)
+        return length
+
+    def _prototype(self, node: Node) -> str:
+        """The spelling of a function type with `(*)` for its name."""
+        parameters = []
+        for parameter in self._parameter_nodes(node):
+            if type(parameter).__name__ == "EllipsisParam":
+                parameters.append("...")
+                continue
+            ctype, _ = self._resolve(parameter.type)
+            parameters.append(_spell(_decayed(ctype)))
+        ctype, _ = self._resolve(node.type)
+        return spell(ctype, f"(*)({', '.join(parameters) or 'void'})")
+
+    def _check_depth(self, ctype: CType, node: Node) -> None:
+        depth = 0
+        while isinstance(ctype, Pointer | Array):
+            ctype = ctype.to if isinstance(ctype, Pointer) else ctype.element
+            depth += 1
+        if depth > MOST_INDIRECTIONS:
+            raise self.error(f"more than {MOST_INDIRECTIONS} pointers and arrays inside each other", node)
+
+    def _canonical(self, ctype: CType) -> object:
+        """A key that two compatible types share (C11 6.2.7): names of one size and kind are one."""
+        match ctype:
+            case Pointer(to=to, is_const=is_const):
+                return ("pointer", self._canonical(to), is_const)
+            case Array(element=element, is_const=is_const):
+                return ("pointer", self._canonical(element), is_const)
+            case Enumeration():
+                return self._canonical(INT)  # int or unsigned int as the compiler likes; passed alike
+            case Record():
+                return self._records.get(ctype, ctype)
+            case Scalar(kind=kind) if not _not_passed(ctype):
+                if kind is Kind.WIDE_CHARACTER or (kind is Kind.CHARACTER and self.target.is_char_signed):
+                    kind = Kind.SIGNED
+                return (kind, size_bytes(ctype, self.target))
+            case _:
+                return "function" if isinstance(ctype, FunctionPrototype) else ctype
+
+    def _signature(self, function: FunctionType) -> object:
+        return self._canonical(function.result.type), tuple(self._canonical(p.type) for p in function.parameters)
+
+    # constants
+
+    def _declare_enums(self, node: Node) -> None:
+        """Every enum inside a declaration, inner ones too: enumerators have file scope (C11 6.7.2.2)."""
+        waiting = [node]
+        while waiting:
+            inner = waiting.pop()
+            if type(inner).__name__ == "Enum" and inner.values is not None:
+                self._declare_enum(inner)
+            waiting.extend(child for _, child in reversed(inner.children()))
+
+    def _declare_enum(self, node: Node) -> None:
+        members: list[tuple[str, int]] = []
+        number = -1
+        for member in node.values.enumerators:
+            if member.value is None:
+                number += 1
+            else:
+                value = self._evaluate(member.value, member.value, f"the value of {member.name}").number
+                if not isinstance(value, int):
+                    raise self.error(f"the value of {member.name} is not an integer", member.value)
+                number = value
+            if not -(1 << 63) <= number < 1 << 64:
+                raise self.error(f"the value of {member.name} does not fit 64 bits", member)
+            if member.name in self.cleaned.macros or self._values.get(member.name, Value(number)).number != number:
+                raise self.error(f"'{member.name}' is declared twice, with different values", member)
+            members.append((member.name, number))
+            bits = 32 if -(1 << 31) <= number < 1 << 31 else 64
+            self._values[member.name] = Value(number, bits, number >= 1 << 63)
+            self.constants[member.name] = number
+        base = self._enum_base([value for _, value in members])
+        if base is None:
+            raise self.error("no integer type holds all values of this enum", node)
+        enumeration = Enumeration(node.name or "", base, tuple(members))
+        self._enum_nodes[id(node)] = enumeration
+        if node.name:
+            earlier = self._enums.setdefault(node.name, enumeration)
+            if earlier != enumeration:
+                raise self.error(f"'enum {node.name}' is declared twice, with different members", node)
+
+    def _enum_base(self, values: list[int]) -> Scalar | None:
+        low, high = min(values, default=0), max(values, default=0)
+        for base in (INT, UNSIGNED_INT, LONG, UNSIGNED_LONG, LONG_LONG, UNSIGNED_LONG_LONG):
+            bits = 8 * size_bytes(base, self.target)
+            is_unsigned = base.kind is Kind.UNSIGNED
+            if (0 if is_unsigned else -(1 << bits - 1)) <= low and high < 1 << (bits if is_unsigned else bits - 1):
+                return base
+        return None
+
+    def define_macros(self) -> None:
+        for name, macro in self.cleaned.macros.items():
+            try:
+                self.constants[name] = self._macro(name).number
+            except NotConstant as reason:
+                raise self.source.error(
+                    f"'#define {name} {macro.body}' is not a number that callgate can work out: {reason}", macro.offset
+                ) from None
+
+    def _names_in(self, node: Node) -> set[str]:
+        """The names that an expression uses."""
+        names = {node.name} if type(node).__name__ == "ID" else set()
+        return names.union(*(self._names_in(child) for _, child in node.children()))
+
+    def _evaluate(self, node: Node, place: Node, what: str) -> Value:
+        try:
+            return self._value(node)
+        except NotConstant as reason:
+            raise self.error(f"{what} cannot be worked out: {reason}", reason.node or place) from None
+
+    def _value(self, node: Node) -> Value:
+        is_whole = type(node).__name__ == "ID"
+        return evaluate(node, lambda name: self._named(name, is_whole), self._size, self.target)
+
+    def _named(self, name: str, is_whole: bool) -> Value:
+        """The value of a constant's name, alone or (not `is_whole`) within a larger expression."""
+        macro = self.cleaned.macros.get(name)
+        if macro is None:
+            if name not in self._values:
+                raise NotConstant(f"'{name}' is not known")
+            return self._values[name]
+        # C pastes the words of a macro: 1+2 becomes 1+2*3 in NAME*3.  The value would be wrong without a warning.
+        if not is_whole and not re.fullmatch(r"[+-]?[\w.]+|'.*'", macro.body) and not _is_parenthesised(macro.body):
+            raise NotConstant(f"'{name}' stands for '{macro.body}', which needs parentheses to be used inside another")
+        return self._macro(name)
+
+    def _macro(self, name: str) -> Value:
+        """The value of `#define name body`, worked out once."""
+        if name in self._values:
+            return self._values[name]
+        if name in self._pending:
+            raise NotConstant(f"'{name}' refers to itself")
+        body = self.cleaned.macros[name].body
+        self._pending.add(name)
+        try:
+            value = literal(body, self.target) or self._value(self._expression(body))
+        finally:
+            self._pending.discard(name)
+        self._values[name] = value
+        return value
+
+    def _expression(self, body: str) -> Node:
+        """The tree of a macro's body."""
+        if re.search(r"[\"{};]", body):
+            raise NotConstant("it is not a constant expression")
+        types = {name: ctype for name, (ctype, _) in self._types.items() if re.search(rf"\b{re.escape(name)}\b", body)}
+        try:
+            trees = _tree(Source(body), f"enum {{ value = {' '.join(body.split())} }};", types)
+        except DeclarationError:
+            raise NotConstant("it is not a constant expression") from None
+        if len(trees) == 1 and type(trees[0]).__name__ == "Decl" and type(trees[0].type).__name__ == "Enum":
+            members = trees[0].type.values.enumerators
+            if len(members) == 1 and members[0].value is not None:
+                return members[0].value
+        raise NotConstant("it is not a constant expression")
+
+    def _size(self, node: Node) -> Value:
+        """What `sizeof` and casts need of a type name: see `constants.evaluate`."""
+        if type(node).__name__ != "Typename":
+            raise NotConstant("only types have a size here", node)
+        ctype, _ = self._resolve(node.type)
+        if isinstance(ctype, Enumeration):
+            ctype = ctype.base
+        try:
+            size = size_bytes(ctype, self.target)
+        except DeclarationError:
+            raise NotConstant(f"the size of '{_spell(ctype)}' is not known", node) from None
+        if not isinstance(ctype, Scalar):
+            return Value(size, -1)
+        match ctype.kind:
+            case Kind.FLOATING:
+                return Value(size, 0)
+            case Kind.BOOLEAN:
+                return Value(size, 1)
+            case Kind.CHARACTER:
+                return Value(size, 8, not self.target.is_char_signed)
+            case kind:
+                return Value(size, 8 * size, kind is Kind.UNSIGNED)
+
+
+def _is_parenthesised(body: str) -> bool:
+    depth = 0
+    for position, character in enumerate(body):
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and position < len(body) - 1:
+            return False
+    return True
+
+
+# --- what crosses ------------------------------------------------------------------------------------------
+
+
+def _python_name(name: str | None) -> str:
+    """glibc writes `__x` so that no macro of ours can meet it; Python callers write `x`."""
+    stripped = (name or "").lstrip("_")
+    return stripped if stripped.isidentifier() else name or ""
+
+
+def _decayed(ctype: CType) -> CType:
+    """A parameter's type as C11 6.7.6.3p7-8 adjusts it; arrays of known length keep it for the check of buffers."""
+    match ctype:
+        case FunctionPrototype():
+            return Pointer(ctype)
+        case Array(element=Record() | Array() as element, is_const=is_const):
+            return Pointer(element, is_const)
+        case Array(element=element, length=0, is_const=is_const):
+            return Pointer(element, is_const)
+    return ctype
+
+
+def _not_passed(ctype: CType) -> str:
+    """The word for a scalar that no engine carries, or ""."""
+    if isinstance(ctype, Scalar) and _ATTRIBUTE in ctype.name:
+        return "types with such an attribute"
+    return NOT_PASSED.get(ctype, "")
+
+
+def _check_carried(ctype: CType) -> None:
+    """Refuse what no engine passes, by value or pointed to."""
+    if isinstance(ctype, Record):
+        what = {"struct": "structs", "union": "unions"}.get(ctype.tag, "structs and unions")
+        raise _CannotBind(f"{what} by value")
+    pointed = False
+    while isinstance(ctype, Pointer | Array):
+        ctype = ctype.to if isinstance(ctype, Pointer) else ctype.element
+        if isinstance(ctype, Array):
+            raise _CannotBind("pointers to arrays, and so arrays of arrays")
+        pointed = True
+    if what := _not_passed(ctype):
+        raise _CannotBind(("pointers to " if pointed else "") + what)
+
+
+def _parameter(name: str, declared: CType) -> Parameter:
+    """How Python hands over a parameter of C text; NULL is allowed everywhere."""
+    ctype = _decayed(declared)
+    _check_carried(ctype)
+    match ctype:
+        case Pointer(to=Record() | FunctionPrototype()):
+            passing = Passing.HANDLE
+        case Pointer(to=to, is_const=True) if to == CHAR:
+            passing = Passing.STRING
+        case Pointer(to=to, is_const=True) if to == WCHAR:
+            passing = Passing.WIDE_STRING
+        case Pointer(is_const=is_const) | Array(is_const=is_const):
+            passing = Passing.READABLE if is_const else Passing.WRITABLE
+        case _:
+            return Parameter(name, ctype, Passing.VALUE)
+    return Parameter(name, ctype, passing, is_nullable=True)
+
+
+def _result(ctype: CType) -> Result:
+    """What Python gets back from a function of C text."""
+    _check_carried(ctype)
+    match ctype:
+        case Void():
+            return Result(ctype, Returning.NOTHING)
+        case Pointer(to=to, is_const=True) if to == CHAR:
+            return Result(ctype, Returning.BYTES, is_nullable=True)
+        case Pointer(to=to, is_const=True) if to == WCHAR:
+            return Result(ctype, Returning.WIDE_STRING, is_nullable=True)
+        case Pointer():
+            return Result(ctype, Returning.HANDLE, is_nullable=True)
+    return Result(ctype, Returning.VALUE)
+
+
+def _spell(ctype: CType) -> str:
+    """The spelling for messages; a pointer to an array needs the parentheses that `spell` leaves out."""
+    if isinstance(ctype, Pointer) and isinstance(ctype.to, Array):
+        return (
+            spell(ctype.to, "(*)") if not isinstance(ctype.to.element, Array) else f"{_spell(ctype.to.element)} (*)[]"
+        )
+    return spell(ctype).replace("[0]", "[]")
+
+
+def _comment_text(text: str) -> str:
+    """A comment without its marks."""
+    lines = []
+    for line in text.splitlines():
+        bare = re.sub(r"^\s*(?://+[!<]*|/\*+[!<]*|\*+(?!/))?|\s*\*+/\s*$", "", line).strip()
+        lines.append(bare)
+    return "\n".join(lines).strip()
