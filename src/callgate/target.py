@@ -5,6 +5,7 @@ No other module of the package looks at `sys.platform`, `os.name` or the process
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
 from typing import NamedTuple
@@ -43,7 +44,20 @@ def _host() -> Target | None:
 HOST: Target | None = _host()
 """The target of this process, or None where callgate can make no code for it (the ctypes engine serves then)."""
 
+DATA_MODEL: Target = HOST or Target(
+    "host",
+    platform.machine(),
+    sys.platform,
+    "unknown",
+    ctypes.sizeof(ctypes.c_void_p),
+    ctypes.sizeof(ctypes.c_long),
+    ctypes.sizeof(ctypes.c_wchar),
+    ctypes.sizeof(ctypes.c_longdouble),
+    ctypes.c_byte(-1).value == -1,
+)
+"""The sizes of this process's C types, whether or not code can be made for it."""
+
 IS_WINDOWS = sys.platform == "win32"
 IS_MACOS = sys.platform == "darwin"
-IS_FREE_THREADED = bool(getattr(sys, "_is_gil_enabled", None)) and "free-threading" in sys.version
+IS_FREE_THREADED = "free-threading build" in sys.version
 IS_CPYTHON = sys.implementation.name == "cpython"

@@ -144,7 +144,6 @@ class Conversion(NamedTuple):
     judgement: Judgement
     saves_errno: bool
     is_blocking: bool
-    takes_keywords: bool
 
 
 _BY_KIND = {
@@ -267,5 +266,4 @@ def convert(
         judgement,
         saves_errno,
         is_blocking,
-        function.positional_only < len(steps),
     )

@@ -10,7 +10,7 @@ from callgate.lower.machine import Machine
 
 
 def lower_call(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool = False) -> Code:
-    """The trampoline for all functions of one shape; its entry is the METH_FASTCALL (| METH_KEYWORDS) signature.
+    """The trampoline for all functions of one shape; its entry is the METH_FASTCALL | METH_KEYWORDS signature.
 
     The code is position-independent and knows no address: symbols are relocations, the C function's address and
     everything else that belongs to one gate is read from the gate's data.

@@ -4,7 +4,7 @@
         |  return address         |
         |  padding                |  keeps rsp a multiple of 16 at calls
         |  scratch words          |  SELF, ARGUMENTS, STATE, RESULT, ERRNO, VALUE, IN_USE: those that are used
-        |  keyword slots          |  an object pointer for each parameter, where keywords are taken
+        |  keyword slots          |  an object pointer for each argument, for calls with keywords
         |  out storage            |  16 bytes for each Out parameter
         |  views                  |  a Py_buffer for each argument that may hold one
         |  values                 |  8 bytes for each argument that Python passes
@@ -55,7 +55,7 @@ def lay_out_frame(plan: CallPlan, conversion: Conversion) -> Frame:
     outs = values + 8 * count + 8 & ~15
     views = outs + 16 * len(conversion.outs)
     keywords = views + VIEW_BYTES * view_count
-    scratch = keywords + (8 * count if conversion.takes_keywords else 0)
+    scratch = keywords + 8 * count
     slots = [scratch + 8 * number for number in range(7)]
     size = scratch + 8 * len(slots) | 8  # with the return address a multiple of 16 (psABI 3.2.2)
     return Frame(size, values, views, view_count, outs, keywords, *slots)

@@ -3,7 +3,7 @@
 A gate's data is one bytes object.  Its machine code, shared by all gates of one shape, finds it through `self`:
 
     0   the address of the C function
-    8   the tuple of parameter names (0 where there are no keywords)
+    8   the tuple of parameter names (None for a positional-only one)
     16  a step of 16 bytes for each argument:
             0 kind   1 flags   2 size   3 element   4 minimum_bytes (4 bytes)   8 operand (a type, or 0)
         then a step whose kind is END

@@ -1,7 +1,7 @@
 """Gates on x86-64: the inline paths, the way to the shared routines, the call, and boxing.
 
-A gate is entered as a METH_FASTCALL function: rdi = self (the Gate), rsi = the argument objects, rdx = their count,
-and with METH_KEYWORDS rcx = the tuple of keyword names or 0.  It is laid out as
+A gate is entered as a METH_FASTCALL | METH_KEYWORDS function: rdi = self (the Gate), rsi = the argument objects,
+rdx = their count (positional ones), rcx = the tuple of keyword names or 0.  It is laid out as
 
     entry      count the arguments
     bound      the inline path: check and unbox each argument, straight into its register ("direct"), or into
@@ -29,6 +29,7 @@ from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
 from callgate.asm.x86_64.registers import (
     NAMES_64,
     NAMES_XMM,
+    R8,
     R10,
     R11,
     RAX,
@@ -131,10 +132,9 @@ class _Gate:
         count = len(self.ways)
         a.label("entry")
         a.sub_ri(RSP, frame.size_bytes)
-        if self.conversion.takes_keywords:
-            a.note("keyword arguments?")
-            a.test_rr(RCX, RCX)
-            a.jcc("ne", "keywords")
+        a.note("keyword arguments?")
+        a.test_rr(RCX, RCX)
+        a.jcc("ne", "keywords")
         a.note(f"exactly {count} argument{'s' * (count != 1)}")
         if count:
             a.cmp_ri(RDX, count)
@@ -926,22 +926,20 @@ class _Gate:
         a.label("count")
         a.mov_rr(RSI, RDX)
         a.call_l("callgate_count")
-        if self.ways:
-            a.label("failed")
-            a.note("the exception is set")
+        a.note("the exception is set")
+        a.label("failed")
         a.xor32_rr(RAX, RAX)
         a.add_ri(RSP, frame.size_bytes)
         a.ret()
-        if self.conversion.takes_keywords:
-            a.label("keywords")
-            a.mov_mr(RSP, frame.self_slot, RDI)
-            a.lea(8, RSP, frame.keywords)
-            a.call_l("callgate_keywords")
-            a.test32_rr(RAX, RAX)
-            a.jcc("ne", "failed")
-            a.mov_rm(RDI, RSP, frame.self_slot)
-            a.lea(RSI, RSP, frame.keywords)
-            a.jmp("bound")
+        a.label("keywords")
+        a.mov_mr(RSP, frame.self_slot, RDI)
+        a.lea(R8, RSP, frame.keywords)
+        a.call_l("callgate_keywords")
+        a.test32_rr(RAX, RAX)
+        a.jcc("ne", "failed")
+        a.mov_rm(RDI, RSP, frame.self_slot)
+        a.lea(RSI, RSP, frame.keywords)
+        a.jmp("bound")
 
 
 _POINTER_BOXES = frozenset((Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE))
