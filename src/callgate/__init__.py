@@ -1,0 +1,96 @@
+"""callgate: native calls from Python at the cost of a hand-written C extension, with nothing to compile.
+
+The names of declarations are here at once; what binds them is imported when first used, so that `import callgate`
+costs little more than `import ctypes`.  The types of everything are in `__init__.pyi`.
+"""
+
+from __future__ import annotations
+
+from callgate.c.names import (
+    Opaque,
+    Out,
+    Ptr,
+    Readable,
+    Status,
+    Writable,
+    bool_,
+    char,
+    cstr,
+    f32,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    int_,
+    isize,
+    long,
+    longdouble,
+    longlong,
+    short,
+    u8,
+    u16,
+    u32,
+    u64,
+    uint,
+    ulong,
+    ulonglong,
+    ushort,
+    usize,
+    wchar,
+    wstr,
+)
+from callgate.errors import (
+    CallError,
+    CallgateError,
+    DeclarationError,
+    EngineError,
+    LibraryNotFoundError,
+    SymbolNotFoundError,
+)
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Gate": "callgate.runtime.gate",
+    "Library": "callgate.library",
+    "explain": "callgate.explain",
+    "function": "callgate.library",
+    "gate": "callgate.library",
+    "gate_from": "callgate.library",
+    "load": "callgate.library",
+}
+
+__all__ = [  # noqa: PLE0604, RUF022  # the lazy names are resolved by __getattr__
+    *_LAZY,
+    "CallError",
+    "CallgateError",
+    "DeclarationError",
+    "EngineError",
+    "LibraryNotFoundError",
+    "Opaque",
+    "Out",
+    "Ptr",
+    "Readable",
+    "Status",
+    "SymbolNotFoundError",
+    "Writable",
+    *("bool_", "char", "cstr", "f32", "f64", "i8", "i16", "i32", "i64", "int_", "isize", "long", "longdouble"),
+    *("longlong", "short", "u8", "u16", "u32", "u64", "uint", "ulong", "ulonglong", "ushort", "usize"),
+    *("wchar", "wstr"),
+]
+
+
+def __getattr__(name: str) -> object:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'callgate' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,371 @@
+"""Python annotations to C: the one place that knows which ctypes type is which C type.
+
+Reads the signature of a function whose body is `...` and gives its FunctionType; resolves string annotations;
+maps ctypes classes to C types and back.
+"""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import enum
+import sys
+from collections.abc import Callable, Mapping
+from types import GenericAlias, UnionType
+
+from callgate.c import names, types
+from callgate.c.types import (
+    CHAR,
+    VOID,
+    VOID_POINTER,
+    CType,
+    Enumeration,
+    FunctionPrototype,
+    FunctionType,
+    Parameter,
+    Passing,
+    Pointer,
+    Record,
+    Result,
+    Returning,
+    Scalar,
+    Void,
+)
+from callgate.errors import DeclarationError
+
+_CDATA = ctypes.Structure.__mro__[1]
+_POINTER = ctypes._Pointer
+_FUNCTION = ctypes._CFuncPtr
+
+# On the usual data models several ctypes names are one class (c_long is c_int64 is c_ssize_t); the later entry wins,
+# so the fixed widths come before the plain names.
+_SCALARS: dict[object, Scalar] = {
+    ctypes.c_int8: types.INT8,
+    ctypes.c_int16: types.INT16,
+    ctypes.c_int32: types.INT32,
+    ctypes.c_int64: types.INT64,
+    ctypes.c_uint8: types.UINT8,
+    ctypes.c_uint16: types.UINT16,
+    ctypes.c_uint32: types.UINT32,
+    ctypes.c_uint64: types.UINT64,
+    ctypes.c_longlong: types.LONG_LONG,
+    ctypes.c_ulonglong: types.UNSIGNED_LONG_LONG,
+    ctypes.c_long: types.LONG,
+    ctypes.c_ulong: types.UNSIGNED_LONG,
+    ctypes.c_byte: types.SIGNED_CHAR,
+    ctypes.c_ubyte: types.UNSIGNED_CHAR,
+    ctypes.c_short: types.SHORT,
+    ctypes.c_ushort: types.UNSIGNED_SHORT,
+    ctypes.c_int: types.INT,
+    ctypes.c_uint: types.UNSIGNED_INT,
+    ctypes.c_float: types.FLOAT,
+    ctypes.c_double: types.DOUBLE,
+    ctypes.c_longdouble: types.LONG_DOUBLE,
+    ctypes.c_bool: types.BOOL,
+    ctypes.c_char: types.CHAR,
+    ctypes.c_wchar: types.WCHAR,
+    float: types.DOUBLE,
+    bool: types.BOOL,
+}
+
+_CTYPES: dict[str, type] = {scalar.name: python for python, scalar in _SCALARS.items() if python not in (float, bool)}  # type: ignore[misc]
+_CTYPES.update(
+    {
+        **{"int8_t": ctypes.c_int8, "int16_t": ctypes.c_int16, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64},
+        **{"uint8_t": ctypes.c_uint8, "uint16_t": ctypes.c_uint16, "uint32_t": ctypes.c_uint32},
+        **{"uint64_t": ctypes.c_uint64, "size_t": ctypes.c_size_t, "ssize_t": ctypes.c_ssize_t},
+        **{"long long": ctypes.c_longlong, "unsigned long long": ctypes.c_ulonglong},
+    }
+)
+
+_WIDTHS = "i8, i16, i32, i64, u8, u16, u32, u64, isize, usize, short, int_, long, uint, ulong"
+_LATER = "is not supported by this version of callgate"
+
+
+def ctypes_of(ctype: CType, records: dict[str, type]) -> type:
+    """The ctypes class of a C type; opaque records are made once by name in `records`.
+
+    `void *` is c_void_p, `char *` is POINTER(c_char) (so that its address survives).
+    """
+    match ctype:
+        case Scalar(name=name):
+            return _CTYPES[name]
+        case Enumeration(base=base):
+            return _CTYPES[base.name]
+        case Pointer(to=Void()) | Pointer(to=FunctionPrototype()):
+            return ctypes.c_void_p
+        case Pointer(to=to):
+            return ctypes.POINTER(ctypes_of(to, records))
+        case Record(name=name):
+            known = records.get(name)
+            if known is None:
+                known = records.setdefault(name, type(name, (names.Opaque,), {}))
+            return known
+        case _:
+            raise DeclarationError(f"{types.spell(ctype)} has no ctypes type")
+
+
+def _describe(annotation: object) -> str:
+    return annotation.__qualname__ if isinstance(annotation, type) else repr(annotation)
+
+
+def _refuse(annotation: object, where: str) -> DeclarationError:
+    if annotation is int:
+        return DeclarationError(f"{where}: int has no width in C; choose one of {_WIDTHS}")
+    origin = getattr(annotation, "__origin__", None)
+    if origin is names.Ptr:
+        return DeclarationError(f"{where}: {_describe(annotation)} points to nothing that C knows")
+    module = getattr(origin or annotation, "__module__", "")
+    if module in ("collections.abc", "typing"):
+        return DeclarationError(f"{where}: {_describe(annotation)} {_LATER}")
+    if isinstance(annotation, type) and issubclass(annotation, (ctypes.Structure, ctypes.Union)):
+        return DeclarationError(f"{where}: passing {annotation.__name__} by value {_LATER}; pass a pointer to it")
+    return DeclarationError(f"{where}: {_describe(annotation)} has no C type; use a ctypes type or a name of callgate")
+
+
+def _strip_none(annotation: object, where: str) -> tuple[object, bool]:
+    """`X | None` and Optional[X] to (X, True)."""
+    is_union = isinstance(annotation, UnionType)
+    if not is_union:
+        typing = sys.modules.get("typing")
+        is_union = typing is not None and getattr(annotation, "__origin__", None) is typing.Union
+    if not is_union:
+        return annotation, False
+    arguments: tuple[object, ...] = annotation.__args__  # type: ignore[attr-defined]
+    others = [argument for argument in arguments if argument is not type(None)]
+    if len(others) == len(arguments) or len(others) != 1:
+        raise DeclarationError(f"{where}: a union can only be `X | None`, not {annotation}")
+    return others[0], True
+
+
+def _strip_annotated(annotation: object) -> object:
+    """`Annotated[int, ctypes.c_void_p]` to its first ctypes class."""
+    metadata = getattr(annotation, "__metadata__", None)
+    if metadata is None:
+        return annotation
+    for item in metadata:
+        if isinstance(item, type) and issubclass(item, _CDATA):
+            return item
+    return getattr(annotation, "__origin__", annotation)
+
+
+def _enumeration(cls: type[enum.IntEnum]) -> Enumeration:
+    """A C enum for an IntEnum or IntFlag: int, or the first of unsigned int, long and unsigned long that fits."""
+    values = [member.value for member in cls.__members__.values()]
+    low, high = min(values, default=0), max(values, default=0)
+    if -(1 << 31) <= low and high < 1 << 31:
+        base = types.INT
+    elif low >= 0 and high < 1 << 32:
+        base = types.UNSIGNED_INT
+    else:
+        base = types.INT64 if high < 1 << 63 else types.UINT64
+    return Enumeration(cls.__name__, base, ())
+
+
+def _pointee(annotation: object, where: str) -> tuple[CType, type | None]:
+    """The C type and the ctypes class of what `Readable[…]`, `Writable[…]` or a ctypes pointer points to."""
+    element = _strip_annotated(annotation)
+    if element is None or element is type(None):
+        return VOID, None
+    element = names.element_type(element)
+    scalar = _SCALARS.get(element) if isinstance(element, type) else None
+    if scalar is not None:
+        return scalar, element  # type: ignore[return-value]
+    if isinstance(element, type):
+        if element is ctypes.c_void_p:
+            return VOID_POINTER, element
+        if element is ctypes.c_char_p:
+            return Pointer(CHAR, True), element
+        if element is ctypes.c_wchar_p:
+            return Pointer(types.WCHAR, True), element
+        if issubclass(element, _POINTER):
+            to, _ = _pointee(element._type_, where)
+            return Pointer(to), element
+        if issubclass(element, (ctypes.Structure, ctypes.Union)):
+            return Record(element.__name__, ""), element
+        if issubclass(element, ctypes.Array):
+            inner, cls = _pointee(element._type_, where)
+            return types.Array(inner, element._length_), cls
+        if issubclass(element, enum.IntEnum):
+            enumeration = _enumeration(element)
+            return enumeration, _CTYPES[enumeration.base.name]
+    raise _refuse(annotation, where)
+
+
+def _pointer_to(to: CType, is_const: bool) -> Pointer | types.Array:
+    """A pointer parameter; a fixed-size array stays one, for its length."""
+    if isinstance(to, types.Array):
+        return types.Array(to.element, to.length, is_const)
+    return Pointer(to, is_const)
+
+
+def parameter_of(name: str, annotation: object, where: str) -> Parameter:
+    """The C parameter that an annotation declares."""
+    annotation, is_nullable = _strip_none(_strip_annotated(annotation), where)
+    annotation = _strip_annotated(annotation)
+    scalar = _SCALARS.get(annotation) if isinstance(annotation, type) else None
+    if scalar is not None:
+        if is_nullable:
+            raise DeclarationError(f"{where}: only pointers can be None")
+        return Parameter(name, scalar, Passing.VALUE)
+    if annotation in (ctypes.c_char_p, str, bytes, str | bytes) or annotation == (bytes | str):
+        return Parameter(name, Pointer(CHAR, True), Passing.STRING, is_nullable)
+    if annotation is ctypes.c_wchar_p:
+        return Parameter(name, Pointer(types.WCHAR, True), Passing.WIDE_STRING, is_nullable)
+    if annotation is ctypes.c_void_p:
+        return Parameter(name, VOID_POINTER, Passing.HANDLE, is_nullable, ctypes.c_void_p)
+    if isinstance(annotation, GenericAlias):
+        origin = annotation.__origin__
+        (inner,) = annotation.__args__ if len(annotation.__args__) == 1 else (None,)
+        if origin is names.Readable or origin is names.Writable:
+            to, element = _pointee(inner, where)
+            is_readable = origin is names.Readable
+            passing = Passing.READABLE if is_readable else Passing.WRITABLE
+            return Parameter(name, _pointer_to(to, is_readable), passing, is_nullable, element)
+        if origin is names.Out:
+            if is_nullable:
+                raise DeclarationError(f"{where}: an Out parameter is not passed, so it cannot be None")
+            out = result_of(inner, where)
+            if out.returning in (Returning.NOTHING, Returning.STATUS):
+                raise DeclarationError(f"{where}: Out needs the type of a value, not {_describe(inner)}")
+            return Parameter(name, Pointer(out.type), Passing.OUT, False, None, out)
+    if isinstance(annotation, type):
+        if issubclass(annotation, _POINTER):
+            to, _ = _pointee(annotation._type_, where)
+            return Parameter(name, Pointer(to), Passing.HANDLE, is_nullable, annotation)
+        if issubclass(annotation, _FUNCTION):
+            prototype = FunctionPrototype("void (*)()")
+            return Parameter(name, Pointer(prototype), Passing.HANDLE, is_nullable, annotation)
+        if issubclass(annotation, enum.IntEnum):
+            return Parameter(name, _enumeration(annotation), Passing.VALUE, is_nullable, annotation)
+        if issubclass(annotation, names.Status):
+            raise DeclarationError(f"{where}: Status is for results; use i32")
+    raise _refuse(annotation, where)
+
+
+def result_of(annotation: object, where: str) -> Result:
+    """The C result that an annotation declares."""
+    annotation, is_nullable = _strip_none(_strip_annotated(annotation), where)
+    annotation = _strip_annotated(annotation)
+    if annotation is None or annotation is type(None):
+        return Result(VOID, Returning.NOTHING)
+    scalar = _SCALARS.get(annotation) if isinstance(annotation, type) else None
+    if scalar is not None:
+        if is_nullable:
+            raise DeclarationError(f"{where}: only pointers can be None")
+        return Result(scalar, Returning.VALUE)
+    if annotation is names.Status:
+        return Result(types.INT, Returning.STATUS)
+    if annotation is str:
+        return Result(Pointer(CHAR, True), Returning.STRING, is_nullable)
+    if annotation is bytes:
+        return Result(Pointer(CHAR, True), Returning.BYTES, is_nullable)
+    if annotation is ctypes.c_wchar_p:
+        return Result(Pointer(types.WCHAR, True), Returning.WIDE_STRING, is_nullable)
+    if annotation is ctypes.c_char_p:
+        raise DeclarationError(f"{where}: cstr is for arguments; as a result write str (decoded from UTF-8) or bytes")
+    if annotation is ctypes.c_void_p:
+        return Result(VOID_POINTER, Returning.HANDLE, is_nullable, ctypes.c_void_p)
+    if isinstance(annotation, type):
+        if issubclass(annotation, _POINTER):
+            to, _ = _pointee(annotation._type_, where)
+            return Result(Pointer(to), Returning.HANDLE, is_nullable, annotation)
+        if issubclass(annotation, enum.IntEnum):
+            return Result(_enumeration(annotation), Returning.VALUE, False, annotation)
+    raise _refuse(annotation, where)
+
+
+class _Names(dict[str, object]):
+    """The names that a string annotation may use: locals of the declaring scope, then its module, then builtins."""
+
+    def __init__(self, scopes: tuple[Mapping[str, object], ...]) -> None:
+        super().__init__()
+        self.scopes = scopes
+
+    def __missing__(self, name: str) -> object:
+        for scope in self.scopes:
+            if name in scope:
+                return scope[name]
+        raise NameError(f"name {name!r} is not defined")
+
+
+def _resolve(annotation: object, scopes: tuple[Mapping[str, object], ...], where: str) -> object:
+    """The object that a string annotation names; plain names are looked up without eval."""
+    if not isinstance(annotation, str):
+        return annotation
+    if annotation.isidentifier():
+        for scope in scopes:
+            if annotation in scope:
+                return scope[annotation]
+    try:
+        return eval(annotation, {"__builtins__": {}}, _Names(scopes))
+    except DeclarationError:
+        raise
+    except Exception as problem:
+        raise DeclarationError(f"{where}: cannot evaluate the annotation {annotation!r}: {problem}") from problem
+
+
+_HAS_VARARGS, _HAS_VARKEYWORDS = 0x04, 0x08  # inspect.CO_VARARGS, CO_VARKEYWORDS, without importing inspect
+
+
+def function_type(
+    function: Callable[..., object], local_names: Mapping[str, object] | None = None, *, skips_self: bool = False
+) -> FunctionType:
+    """The FunctionType that a Python function's annotations declare.
+
+    `local_names` are searched first (types of an enclosing function); `skips_self` leaves out the first parameter,
+    for methods of a Protocol.  DeclarationError names the function and the parameter.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        raise DeclarationError(f"{function!r} is not a function written in Python; a declaration is a def with `...`")
+    name = function.__name__
+    try:
+        annotations = function.__annotations__
+    except NameError as problem:  # 3.14 evaluates here
+        raise DeclarationError(f"{name}(): {problem}") from problem
+    if code.co_flags & _HAS_VARARGS:
+        raise DeclarationError(f"{name}(): *{code.co_varnames[code.co_argcount + code.co_kwonlyargcount]} {_LATER}")
+    if code.co_flags & _HAS_VARKEYWORDS or code.co_kwonlyargcount:
+        raise DeclarationError(f"{name}(): C has no keyword-only parameters")
+    if function.__defaults__:  # type: ignore[attr-defined]
+        raise DeclarationError(f"{name}(): C has no default arguments; leave the default out")
+    module_names = function.__globals__  # type: ignore[attr-defined]
+    scopes: tuple[Mapping[str, object], ...] = (module_names, vars(builtins))
+    closure = function.__closure__  # type: ignore[attr-defined]
+    if closure:
+        cells = {}
+        for variable, cell in zip(code.co_freevars, closure, strict=True):
+            try:
+                cells[variable] = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+        scopes = (cells, *scopes)
+    if local_names is not None:
+        scopes = (local_names, *scopes)
+    parameters = []
+    first = 1 if skips_self else 0
+    for variable in code.co_varnames[first : code.co_argcount]:
+        where = f"{name}() parameter {variable!r}"
+        if variable not in annotations:
+            raise DeclarationError(f"{where} has no annotation; give its C type, as in `{variable}: i32`")
+        parameters.append(parameter_of(variable, _resolve(annotations[variable], scopes, where), where))
+    where = f"{name}() result"
+    if "return" not in annotations:
+        raise DeclarationError(f"{where} has no annotation; write `-> None` for void")
+    result = result_of(_resolve(annotations["return"], scopes, where), where)
+    _check_outs(name, parameters)
+    passed = [parameter for parameter in parameters if parameter.out is None]
+    positional = max(0, code.co_posonlyargcount - first)
+    positional_only = sum(parameter.out is None for parameter in parameters[:positional])
+    return FunctionType(
+        name, tuple(parameters), result, False, min(positional_only, len(passed)), function.__doc__ or ""
+    )
+
+
+def _check_outs(name: str, parameters: list[Parameter]) -> None:
+    """Out parameters stand all at the beginning or all at the end, so that a type checker can follow."""
+    outs = [parameter.out is not None for parameter in parameters]
+    count = sum(outs)
+    if count and not (all(outs[:count]) or all(outs[-count:])):
+        raise DeclarationError(f"{name}(): Out parameters must be all leading or all trailing")

@@ -1,0 +1,48 @@
+"""Which engine serves: the native one wherever it can run, the ctypes engine elsewhere or where it is asked for."""
+
+from __future__ import annotations
+
+import os
+
+from callgate.errors import EngineError
+from callgate.runtime.native import NativeEngine
+
+_ENGINES = ("native", "ctypes")
+_native: NativeEngine | EngineError | None = None
+
+
+def native_engine() -> NativeEngine:
+    """The process's native engine; EngineError with the reason where there can be none."""
+    global _native  # noqa: PLW0603  # one per process, made when first needed
+    if _native is None:
+        try:
+            _native = NativeEngine()
+        except EngineError as reason:
+            _native = reason
+    if isinstance(_native, EngineError):
+        raise EngineError(str(_native))
+    return _native
+
+
+def choose(wanted: str | None) -> NativeEngine | None:
+    """The engine for a function, None for the ctypes engine.
+
+    `wanted` is the declaration's `engine=`; without it the environment variable CALLGATE_ENGINE decides, and
+    without that the native engine wherever it can run.  Asked for by name, it must run: EngineError.
+    """
+    source = "engine="
+    if wanted is None:
+        wanted = os.environ.get("CALLGATE_ENGINE") or None
+        source = "CALLGATE_ENGINE="
+    if wanted == "ctypes":
+        return None
+    if wanted is not None and wanted not in _ENGINES:
+        raise EngineError(f"{source}{wanted}: no such engine; choose native or ctypes")
+    if wanted is None and isinstance(_native, EngineError):
+        return None
+    try:
+        return native_engine()
+    except EngineError:
+        if wanted is not None:
+            raise
+        return None

@@ -1,0 +1,244 @@
+"""The record of a gate: what `f.__self__` is.  Owns what the function needs, tells everything about it, raises its errors.
+
+Machine code calls the methods that begin with an underscore when it cannot go on; they are ordinary Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from callgate.abi.plan import CallPlan, classify
+from callgate.c.annotations import ctypes_of
+from callgate.c.types import Array, FunctionType, Pointer, Void, declaration
+from callgate.cpython.conversion import Conversion, Judgement, Unbox
+from callgate.errors import CallError
+from callgate.lower.call import lower_call
+from callgate.lower.machine import Machine
+from callgate.runtime import reference
+from callgate.runtime.probe import GateBase
+from callgate.target import X86_64_LINUX, Target
+
+MASK_64 = (1 << 64) - 1
+
+
+class Options(NamedTuple):
+    """The options of a function's declaration (see `callgate.function`), library-wide ones filled in."""
+
+    symbol: str | None = None
+    at: int | None = None
+    required: bool = True
+    blocking: bool = False
+    fails_if: str | Callable[[object], object] | None = None
+    error: Callable[[int], BaseException] | None = None
+    engine: str | None = None
+
+
+class Gate(GateBase):
+    """A gate: a C function as Python calls it.
+
+    `signature` is the declaration, `address` that of the C function, `library` the library it came from (None for
+    a plain address), `engine` "native" or "ctypes".  `plan` tells where the arguments travel, `listing` is the
+    annotated machine code, `explain()` all of it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_definition",
+        "_formals",
+        "_kept",
+        "_machine",
+        "_shape",
+        "address",
+        "conversion",
+        "engine",
+        "library",
+        "options",
+        "signature",
+    )
+
+    def __init__(
+        self,
+        signature: FunctionType,
+        conversion: Conversion,
+        address: int,
+        library: object,
+        options: Options,
+        engine: str,
+        machine: Machine | None,
+    ) -> None:
+        self.signature = signature
+        self.conversion = conversion
+        self.address = address
+        self.library = library
+        self.options = options
+        self.engine = engine
+        self._machine = machine
+        self._formals: tuple[reference.Formal, ...] | None = None
+        self._kept: object = None
+        self._shape: object = None
+        self._definition: object = None
+
+    # -- for people -------------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        origin = f" of {self.library}" if self.library is not None else f" at {self.address:#x}"
+        return f"<gate {declaration(self.signature)}{origin}, {self.engine}>"
+
+    @property
+    def name(self) -> str:
+        """The function's name in Python."""
+        return self.signature.name
+
+    @property
+    def target(self) -> Target:
+        """The target whose calling convention the gate follows."""
+        return self._machine.target if self._machine is not None else X86_64_LINUX
+
+    @property
+    def plan(self) -> CallPlan:
+        """Where the arguments and the result travel."""
+        return classify(self.signature, self.target)
+
+    @property
+    def listing(self) -> str:
+        """The annotated machine code, or "" for the ctypes engine."""
+        if self.engine != "native" or self._machine is None:
+            return ""
+        return lower_call(self.plan, self.conversion, self._machine, with_listing=True).listing()
+
+    @property
+    def code_bytes(self) -> int:
+        """The size of the machine code in bytes, shared by all gates of the same shape; 0 for the ctypes engine."""
+        size: int = getattr(self._shape, "code_bytes", 0)
+        return size
+
+    @property
+    def code_address(self) -> int:
+        """Where the machine code lies, or 0 for the ctypes engine."""
+        block = getattr(self._shape, "block", None)
+        return block.address if block is not None else 0
+
+    def explain(self) -> str:
+        """Declaration, layout, plan and annotated machine code, as text."""
+        parts = [declaration(self.signature), f"engine: {self.engine}, C function at {self.address:#x}"]
+        parts.append(str(self.plan))
+        if self.engine == "native" and self._machine is not None:
+            parts.append(f"layout: {self._machine.layout.name}, code: {self.code_bytes} bytes")
+            parts.append(self.listing)
+        return "\n\n".join(parts)
+
+    # -- for the engines ----------------------------------------------------------------------------------------------
+    @property
+    def formals(self) -> tuple[reference.Formal, ...]:
+        """The parameters that Python passes, as the reference conversion needs them."""
+        if self._formals is None:
+            signature = self.signature
+            self._formals = tuple(
+                reference.Formal(
+                    signature.name,
+                    number,
+                    signature.parameters[position],
+                    step,
+                    _element(signature, position, step.kind),
+                )
+                for number, (step, position) in enumerate(
+                    zip(self.conversion.steps, self.conversion.positions, strict=True), 1
+                )
+            )
+        return self._formals
+
+    @property
+    def keyword_names(self) -> tuple[str | None, ...]:
+        """The names by which arguments may be given; None where only by position."""
+        first = self.signature.positional_only
+        return tuple(
+            None if index < first else self.signature.parameters[position].name
+            for index, position in enumerate(self.conversion.positions)
+        )
+
+    def _convert(self, index: int, thing: object) -> tuple[int, object]:
+        value, owner = reference.to_value(self.formals[index], thing)
+        if isinstance(value, float):
+            size = self.conversion.steps[index].size_bytes
+            value = int.from_bytes(struct.pack("<f" if size == 4 else "<d", value), "little")
+        return value & MASK_64, owner
+
+    def _refuse_count(self, given: int) -> NoReturn:
+        raise TypeError(reference.count_message(self.signature.name, len(self.conversion.steps), given))
+
+    def _refuse_keywords(self, count: int, keywords: tuple[str, ...]) -> NoReturn:
+        placeholders = (None,) * count
+        reference.place_keywords(self.signature.name, self.keyword_names, placeholders, dict.fromkeys(keywords))
+        raise AssertionError("the machine code refused keywords that are right")
+
+    def _refuse_null(self, which: int) -> NoReturn:
+        name = self.signature.name
+        if which:
+            outs = [parameter for parameter in self.signature.parameters if parameter.out is not None]
+            name_of_out = outs[which - 1].name
+            raise ValueError(f"{name}() left {name_of_out} NULL; declare it `Out[X | None]` to get None")
+        raise ValueError(f"{name}() returned NULL; declare the result `X | None` to get None")
+
+    def _fail(self, code: int, errno: int) -> NoReturn:
+        raise self.failure(code, errno)
+
+    def failure(self, code: int, errno: int) -> BaseException:
+        """The exception for a failing result."""
+        error = self.options.error
+        if error is not None:
+            exception = error(code)
+            if not isinstance(exception, BaseException):
+                raise TypeError(
+                    f"{self.signature.name}(): error= must return an exception, not {reference.type_name(exception)}"
+                )
+            return exception
+        if self.conversion.saves_errno and errno:
+            return OSError(errno, os.strerror(errno))
+        return CallError(self.signature.name, code)
+
+    def _judge(self, result: object, errno: int) -> None:
+        predicate = self.options.fails_if
+        assert callable(predicate)  # Judgement.PREDICATE
+        if predicate(result):
+            code = result if isinstance(result, int) else 0
+            raise self.failure(code, errno)
+
+
+def _element(signature: FunctionType, position: int, kind: Unbox) -> type | None:
+    """The ctypes class of what a pointer parameter points to, None for void and for values."""
+    if kind is Unbox.STRING:
+        return ctypes.c_char
+    parameter = signature.parameters[position]
+    if kind is Unbox.BUFFER and isinstance(parameter.python_type, type):
+        return parameter.python_type
+    if kind is Unbox.HANDLE and isinstance(parameter.python_type, type):
+        pointee = getattr(parameter.python_type, "_type_", None)
+        return pointee if isinstance(pointee, type) else None
+    ctype = parameter.type
+    if kind is Unbox.BUFFER and isinstance(ctype, Array):
+        return ctypes_of(ctype.element, {})
+    if kind is Unbox.BUFFER and isinstance(ctype, Pointer) and not isinstance(ctype.to, Void):
+        return ctypes_of(ctype.to, {})
+    return None
+
+
+def judgement_of(options: Options, *, is_status: bool) -> Judgement:
+    """When a result means failure: `fails_if`, or non-zero for a Status and wherever `error` is given."""
+    fails_if = options.fails_if
+    if fails_if is None:
+        return Judgement.NONZERO if is_status or options.error is not None else Judgement.NEVER
+    if isinstance(fails_if, str):
+        return JUDGEMENTS[fails_if]
+    return Judgement.PREDICATE
+
+
+JUDGEMENTS = {
+    "negative": Judgement.NEGATIVE,
+    "minus_one": Judgement.MINUS_ONE,
+    "null": Judgement.ZERO,
+    "nonzero": Judgement.NONZERO,
+}
+"""The names that `fails_if` takes."""

@@ -1,0 +1,158 @@
+"""The native engine: shapes of machine code, and the installation of gates as builtins."""
+
+from __future__ import annotations
+
+import ctypes
+import keyword
+import struct
+import threading
+import weakref
+
+from callgate.abi.plan import classify
+from callgate.c.types import FunctionType, declaration
+from callgate.cpython.conversion import Box, Conversion, Unbox
+from callgate.cpython.layout import Layout
+from callgate.errors import EngineError
+from callgate.lower.call import lower_call
+from callgate.lower.machine import Machine, pack_data, pack_steps
+from callgate.lower.routines import lower_routines
+from callgate.runtime import reference
+from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
+from callgate.runtime.code_memory import MEMORY, Block
+from callgate.runtime.gate import Gate
+from callgate.runtime.probe import probe
+from callgate.target import HOST
+
+_METH_FASTCALL = 0x80
+_METH_KEYWORDS = 0x02
+_METHOD_DEFINITION = struct.Struct("<QQi4xQ")  # PyMethodDef: name, function, flags, doc
+
+
+class Shape:
+    """Published machine code, shared by all gates of equal conversion; dies with the last of them."""
+
+    __slots__ = ("__weakref__", "block", "code_bytes", "steps")
+
+    def __init__(self, block: Block, code_bytes: int, steps: tuple[tuple[int, ...], ...]) -> None:
+        self.block = block
+        self.code_bytes = code_bytes
+        self.steps = steps
+
+
+class NativeEngine:
+    """Makes gates for one object layout.  One per process; tests make others with facts left out."""
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        if HOST is None:
+            raise EngineError("no machine code can be made for this platform yet")
+        self.machine = Machine(HOST, layout if layout is not None else probe())
+        self._libc = ctypes.CDLL(None)
+        self._format_table = reference.FORMAT_TABLE
+        self._shapes: weakref.WeakValueDictionary[Conversion, Shape] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+        self._names: dict[str, str] = {}
+        new = ctypes.pythonapi.PyCFunction_NewEx
+        prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+        self._new_function = prototype(ctypes.cast(new, ctypes.c_void_p).value or 0)
+        self._routines: dict[str, int] = {}
+        code = lower_routines(self.machine)
+        self._routine_block = MEMORY.publish(code, self._resolve)
+        self._routines = {
+            label: self._routine_block.address + offset
+            for label, offset in code.labels.items()
+            if label.startswith("callgate_")
+        }
+
+    def _resolve(self, symbol: str) -> int:
+        """The address that a literal of machine code stands for."""
+        routine = self._routines.get(symbol)
+        if routine is not None:
+            return routine
+        match symbol:
+            case "Py_None":
+                return id(None)
+            case "Py_True":
+                return id(True)
+            case "Py_False":
+                return id(False)
+            case "small_int_0":
+                return id(0)
+            case "format_elements":
+                return bytes_address(self._format_table)
+            case "__errno_location" | "strlen" | "wcslen":
+                return function_address(self._libc, symbol)
+        if symbol.startswith("name:"):
+            name = self._names.setdefault(symbol, interned(symbol[5:]))
+            return id(name)
+        return api_address(symbol)
+
+    def shape(self, signature: FunctionType, conversion: Conversion) -> Shape:
+        """The machine code for a conversion, made and published where no gate has it yet."""
+        shape = self._shapes.get(conversion)
+        if shape is not None:
+            return shape
+        plan = classify(signature, self.machine.target)
+        code = lower_call(plan, conversion, self.machine)
+        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), pack_steps(conversion.steps))
+        # Another thread may have made the same; either serves.
+        self._shapes[conversion] = shape
+        return shape
+
+    def install(self, gate: Gate) -> object:
+        """Make the builtin function of a gate."""
+        signature, conversion = gate.signature, gate.conversion
+        shape = self.shape(signature, conversion)
+        keyword_names = tuple(map(interned_or_none, gate.keyword_names))
+        gate.data = pack_data(
+            gate.address,
+            id(keyword_names),
+            shape.steps,
+            [
+                id(signature.parameters[position].python_type) if step.kind is Unbox.HANDLE else 0
+                for step, position in zip(conversion.steps, conversion.positions, strict=True)
+            ],
+            self._result_operands(signature, conversion),
+        )
+        name = signature.name.encode()
+        doc = text_signature(signature).encode()
+        definition = _METHOD_DEFINITION.pack(
+            bytes_address(name), shape.block.address, _METH_FASTCALL | _METH_KEYWORDS, bytes_address(doc)
+        )
+        gate._shape = shape
+        gate._definition = definition
+        gate._kept = (name, doc, keyword_names)
+        return self._new_function(bytes_address(definition), gate, None)
+
+    def _result_operands(self, signature: FunctionType, conversion: Conversion) -> list[tuple[int, int]]:
+        results = [(conversion.result, signature.result)]
+        for out in conversion.outs:
+            declared = signature.parameters[out.position].out
+            assert declared is not None  # an OutStep
+            results.append((out.box, declared))
+        operands = []
+        for step, result in results:
+            if step.kind is Box.HANDLE:
+                operands.append((id(result.python_type), 0))
+            elif step.kind is Box.ENUM:
+                members = result.python_type._value2member_map_  # type: ignore[attr-defined]
+                operands.append((id(members), id(result.python_type)))
+            else:
+                operands.append((0, 0))
+        return operands
+
+
+def interned_or_none(name: str | None) -> str | None:
+    """Interned, so that keyword names compare by identity."""
+    return None if name is None else interned(name)
+
+
+def text_signature(signature: FunctionType) -> str:
+    """The doc of a builtin, whose first line `inspect.signature` reads."""
+    names = []
+    for number, parameter in enumerate(p for p in signature.parameters if p.out is None):
+        name = parameter.name if parameter.name.isidentifier() else f"arg{number + 1}"
+        names.append(f"{name}_" if keyword.iskeyword(name) else name)
+    if signature.positional_only:
+        names.insert(signature.positional_only, "/")
+    doc = f"{signature.doc}\n\n" if signature.doc else ""
+    return f"{signature.name}({', '.join(names)})\n--\n\n{doc}{declaration(signature)}"

@@ -1,0 +1,135 @@
+"""Probing: read live objects and find the layout that gates may rely on.
+
+A fact that cannot be seen in the objects is left out (its inline path is then not made); where not even the object
+header is as expected there is no layout at all, and the ctypes engine serves.  Nothing here writes memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import sys
+
+from callgate.cpython.layout import IntForm, Layout, SmallInts
+from callgate.errors import EngineError
+from callgate.target import IS_CPYTHON, IS_FREE_THREADED
+
+_TYPE_OFFSET = 8
+_BYTES_DATA_OFFSET = 32
+
+
+class GateBase:
+    """The one slot that machine code reads; `runtime.gate.Gate` adds the others behind it."""
+
+    __slots__ = ("data",)
+    data: bytes
+
+
+def _memory(thing: object, size_bytes: int) -> bytes:
+    return ctypes.string_at(id(thing), size_bytes)
+
+
+def _word(thing: object, offset: int) -> int:
+    word: int = struct.unpack_from("<q", _memory(thing, offset + 8), offset)[0]
+    return word
+
+
+def _find_word(thing: object, wanted: int, size_bytes: int) -> int | None:
+    memory = _memory(thing, size_bytes)
+    for offset in range(0, size_bytes, 8):
+        if struct.unpack_from("<Q", memory, offset)[0] == wanted:
+            return offset
+    return None
+
+
+def probe_ints() -> IntForm | None:
+    """How ints of one digit look, or None where they look like nothing known."""
+    values = (1, 2, 255, 257, 12345, 67890, (1 << 30) - 1)
+    digits_match = all(_word(value, 24) & 0xFFFFFFFF == abs(value) for one in values for value in (one, -one))
+    if not digits_match or sys.int_info.bits_per_digit != 30:
+        return None
+    large = [value for value in values if value > 1024]  # beyond every version's shared ints, which may be marked
+    positive = {_word(value, 16) for value in large}
+    negative = {_word(-value, 16) for value in large}
+    two_digits = {_word(1 << 30, 16), _word((1 << 45) + 7, 16)}
+    zero = _word(0, 16)
+    if positive == {1} and negative == {-1} and two_digits == {2} and zero == 0:
+        return IntForm(is_tagged=False, tag_offset=16, digit_offset=24, one_positive_digit=1)
+    if positive == {8} and negative == {8 | 2} and two_digits == {16} and zero & 3 == 1 and zero >> 3 == 0:
+        return IntForm(is_tagged=True, tag_offset=16, digit_offset=24, one_positive_digit=8)
+    return None
+
+
+def probe_floats() -> int | None:
+    """The offset of a float's value, or None."""
+    for value in (1.5, -2.25, 1e300):
+        if _memory(value, 24)[16:] != struct.pack("<d", value):
+            return None
+    return 16
+
+
+def probe_small_ints() -> SmallInts | None:
+    """The range and stride of the shared ints, or None where they are not one array."""
+    stride = id(1) - id(0)
+    if stride <= 0 or stride & stride - 1:
+        return None
+
+    def is_shared(value: int) -> bool:
+        made = int(str(value))  # made anew, not a constant of this code
+        return made is int(str(value)) and id(made) - id(0) == value * stride
+
+    low, high = 0, 0
+    while low > -64 and is_shared(low - 1):
+        low -= 1
+    while high < 1 << 14 and is_shared(high + 1):
+        high += 1
+    return SmallInts(low, high, stride) if high >= 1 else None
+
+
+def probe_immortals() -> bool:
+    """Whether None, True, False and the shared ints need no reference counting."""
+    for thing in (None, True, False, 0, 1):
+        before = sys.getrefcount(thing)
+        held = [thing] * 1000
+        if sys.getrefcount(thing) != before or not held:
+            return False
+    return True
+
+
+def probe() -> Layout:
+    """The layout of this interpreter; EngineError where gates cannot be made for it at all."""
+    if not IS_CPYTHON:
+        raise EngineError(f"{sys.implementation.name} is not CPython: its objects cannot be read by machine code")
+    if IS_FREE_THREADED:
+        raise EngineError("this is a free-threaded build, whose object layout has no gates yet")
+    if sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != 8:
+        raise EngineError("gates are made for 64-bit little-endian processors")
+    for thing in (12345, 1.5, b"bytes", None, True, (), ctypes.c_int()):
+        if _word(thing, _TYPE_OFFSET) != id(type(thing)):
+            raise EngineError(f"the type of {thing!r} is not found at offset {_TYPE_OFFSET} of the object")
+    sample = b"callgate probes bytes"
+    data = _memory(sample, _BYTES_DATA_OFFSET + len(sample) + 1)
+    if data[_BYTES_DATA_OFFSET:] != sample + b"\0":
+        raise EngineError(f"the contents of bytes are not found at offset {_BYTES_DATA_OFFSET}")
+    gate = GateBase()
+    gate.data = sample
+    gate_data_offset = _find_word(gate, id(sample), GateBase.__basicsize__)  # type: ignore[attr-defined]
+    if gate_data_offset is None:
+        raise EngineError("the slots of an object are not found inside it")
+    number = ctypes.c_int64(0x1234567890)
+    pointer_offset = _find_word(number, ctypes.addressof(number), 32)
+    if pointer_offset is None:
+        raise EngineError("ctypes objects do not hold the address of their data where expected")
+    return Layout(
+        name=f"probed-{sys.version_info.major}.{sys.version_info.minor}",
+        type_offset=_TYPE_OFFSET,
+        gate_data_offset=gate_data_offset,
+        bytes_size_offset=16,
+        bytes_data_offset=_BYTES_DATA_OFFSET,
+        cdata_pointer_offset=pointer_offset,
+        has_immortals=probe_immortals(),
+        ints=probe_ints(),
+        float_value_offset=probe_floats(),
+        small_ints=probe_small_ints(),
+        has_inline_bytes=_word(sample, 16) == len(sample),
+    )

@@ -1,0 +1,454 @@
+"""The reference conversion: what an argument may be, and the words of every refusal.
+
+The ctypes engine converts with these functions; machine code asks them whenever its own quick paths do not take an
+object.  So both engines accept the same and refuse it in the same words.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import NamedTuple
+
+from callgate.c import names
+from callgate.c.types import Array, Enumeration, FunctionPrototype, Parameter, Passing, Pointer, Record, Scalar, spell
+from callgate.cpython.conversion import Element, Unbox, UnboxStep
+from callgate.errors import unreachable
+
+_CDATA = ctypes.Structure.__mro__[1]
+_POINTER = ctypes._Pointer
+_FUNCTION = ctypes._CFuncPtr
+_SIMPLE = ctypes._SimpleCData
+_BYREF = type(ctypes.byref(ctypes.c_int()))
+_POINTER_VALUES = (_POINTER, _FUNCTION, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p)
+_void_p = ctypes.c_void_p
+
+FORMAT_ELEMENTS: dict[str, Element] = {
+    **dict.fromkeys("bhilqn", Element.SIGNED),
+    **dict.fromkeys("BHILQN", Element.UNSIGNED),
+    **dict.fromkeys("efdg", Element.FLOATING),
+    "?": Element.BOOL,
+    **dict.fromkeys("uw", Element.WIDE_CHARACTER),
+    **dict.fromkeys("csp", Element.BYTE),
+    **dict.fromkeys("&PzZXO", Element.OTHER),
+}
+"""What the format codes of buffers mean (struct module, PEP 3118, ctypes)."""
+
+FORMAT_TABLE = bytes(FORMAT_ELEMENTS.get(chr(code), 0) for code in range(128))
+"""The same for machine code: an element by the code's number, 0 where it is none of them."""
+
+
+class Formal(NamedTuple):
+    """One parameter as the conversion needs it; `element` is the ctypes class of a buffer's items, None for void."""
+
+    function: str
+    number: int
+    parameter: Parameter
+    step: UnboxStep
+    element: type | None
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return f"{self.function}() argument {self.number}"
+
+
+def _short_name(cls: type | None) -> str:
+    if cls is None:
+        return "None"
+    name = names.SHORT_NAMES.get(cls)
+    if name is None and issubclass(cls, _POINTER):
+        return f"Ptr[{_short_name(cls._type_)}]"  # type: ignore[arg-type]
+    return name or cls.__name__
+
+
+def type_name(thing: object) -> str:
+    """How messages call an object that was not expected: None, or the name of its type."""
+    return "None" if thing is None else type(thing).__name__
+
+
+def expected(formal: Formal) -> str:
+    """What a parameter takes, for messages."""
+    parameter, step = formal.parameter, formal.step
+    match step.kind:
+        case Unbox.SIGNED | Unbox.UNSIGNED:
+            words = "int"
+        case Unbox.DOUBLE | Unbox.FLOAT:
+            words = "float"
+        case Unbox.BOOL:
+            words = "bool"
+        case Unbox.CHARACTER:
+            words = "bytes of length 1"
+        case Unbox.WIDE_CHARACTER:
+            words = "str of length 1"
+        case Unbox.STRING:
+            words = "str or bytes"
+        case Unbox.WIDE_STRING:
+            words = "str"
+        case Unbox.BUFFER:
+            access = "writable" if step.is_writable else "readable"
+            words = f"a {access} buffer" + (f" of {_short_name(formal.element)}" if formal.element else "")
+        case Unbox.HANDLE:
+            to = parameter.type.to if isinstance(parameter.type, Pointer) else None
+            if isinstance(to, FunctionPrototype):
+                words = "a function pointer"
+            else:
+                words = f"Ptr[{_short_name(formal.element)}]"
+        case Unbox.END:
+            raise AssertionError("END is no conversion")
+        case _:
+            unreachable(step.kind)
+    return f"{words} or None" if step.is_nullable else words
+
+
+def _mismatch(formal: Formal, thing: object) -> TypeError:
+    return TypeError(f"{formal.where} must be {expected(formal)}, not {type_name(thing)}")
+
+
+def _null(formal: Formal) -> TypeError:
+    return TypeError(f"{formal.where} must be {expected(formal)}, not NULL")
+
+
+def _int(formal: Formal, thing: object) -> int:
+    step = formal.step
+    if not hasattr(type(thing), "__index__"):
+        raise _mismatch(formal, thing)
+    value = thing if isinstance(thing, int) else _index(thing)
+    bits = 8 * step.size_bytes
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if step.kind is Unbox.SIGNED else (0, (1 << bits) - 1)
+    if not low <= value <= high:
+        ctype = formal.parameter.type
+        name = ctype.base.name if isinstance(ctype, Enumeration) else spell(ctype)
+        shown = str(int(value)) if abs(value) < 1 << 128 else f"an int of {int(value).bit_length()} bits"
+        raise OverflowError(f"{formal.where} must be in {low}..{high} ({name}), not {shown}")
+    return int(value)
+
+
+def _index(thing: object) -> int:
+    from operator import index
+
+    return index(thing)  # type: ignore[arg-type]
+
+
+def _float(formal: Formal, thing: object) -> float:
+    if isinstance(thing, float):
+        value = float.__float__(thing)
+    elif hasattr(type(thing), "__float__") or hasattr(type(thing), "__index__"):
+        value = float(thing)  # type: ignore[arg-type]
+    else:
+        raise _mismatch(formal, thing)
+    if formal.step.kind is Unbox.FLOAT:
+        try:
+            struct.pack("<f", value)
+        except OverflowError:
+            raise OverflowError(f"{formal.where} must be in the range of a C float, not {value!r}") from None
+    return value
+
+
+def _bool(formal: Formal, thing: object) -> int:
+    if thing is True or thing is False:
+        return int(thing)
+    if hasattr(type(thing), "__index__"):
+        value = _index(thing)
+        if value not in (0, 1):
+            raise OverflowError(f"{formal.where} must be True or False (_Bool), not {value}")
+        return value
+    if type(thing).__module__ == "numpy" and type(thing).__name__ in ("bool", "bool_"):
+        return int(bool(thing))
+    raise _mismatch(formal, thing)
+
+
+def _character(formal: Formal, thing: object) -> int:
+    if isinstance(thing, bytes) and len(thing) == 1:
+        return thing[0]
+    if isinstance(thing, bytes):
+        raise TypeError(f"{formal.where} must be {expected(formal)}, not of length {len(thing)}")
+    raise _mismatch(formal, thing)
+
+
+def _wide_character(formal: Formal, thing: object) -> int:
+    if isinstance(thing, str) and len(thing) == 1:
+        return ord(thing)
+    if isinstance(thing, str):
+        raise TypeError(f"{formal.where} must be {expected(formal)}, not of length {len(thing)}")
+    raise _mismatch(formal, thing)
+
+
+def address_of_bytes(data: bytes) -> int:
+    """The address of the first of the bytes, valid as long as they live."""
+    address: int | None = ctypes.cast(data, _void_p).value
+    assert address is not None  # bytes have memory
+    return address
+
+
+def _pointer_value(thing: object) -> int:
+    """The pointer that a ctypes pointer, function pointer, c_void_p, c_char_p or byref() holds."""
+    value: int | None = ctypes.cast(thing, _void_p).value  # type: ignore[arg-type]
+    return value or 0
+
+
+def _string(formal: Formal, thing: object) -> tuple[int, object]:
+    if isinstance(thing, (str, bytes)):
+        data = thing if isinstance(thing, bytes) else thing.encode()
+        if b"\0" in data:
+            raise ValueError(f"{formal.where} must not contain a NUL: embedded null byte")
+        return address_of_bytes(data), data
+    raise _mismatch(formal, thing)
+
+
+def _wide_string(formal: Formal, thing: object) -> tuple[int, object]:
+    if not isinstance(thing, str):
+        raise _mismatch(formal, thing)
+    if "\0" in thing:
+        raise ValueError(f"{formal.where} must not contain a NUL: embedded null character")
+    owner = ctypes.create_unicode_buffer(thing)
+    return ctypes.addressof(owner), owner
+
+
+def _checked(formal: Formal, address: int, owner: object) -> tuple[int, object]:
+    if not address and not formal.step.is_nullable:
+        raise _null(formal)
+    return address, owner
+
+
+def _holds_enough(formal: Formal, size_bytes: int) -> None:
+    step = formal.step
+    if size_bytes < step.minimum_bytes:
+        size = step.size_bytes or 1
+        raise ValueError(
+            f"{formal.where} must hold at least {step.minimum_bytes // size} items of {_short_name(formal.element)}, "
+            f"not {size_bytes // size}"
+        )
+
+
+def _from_ctypes(formal: Formal, thing: object) -> tuple[int, object] | None:
+    """The address that a ctypes object stands for, or None where its kind does not fit."""
+    element = formal.element
+    is_void = formal.step.element is Element.ANY and formal.step.kind is Unbox.BUFFER
+    is_void = is_void or (formal.step.kind is Unbox.HANDLE and formal.step.size_bytes == 0)
+    if isinstance(thing, _BYREF):
+        target = thing._obj
+        fits = is_void or _is_element(target, element)
+        return _checked(formal, _pointer_value(thing), thing) if fits else None
+    if is_void and isinstance(thing, _POINTER_VALUES):
+        return _checked(formal, _pointer_value(thing), thing)
+    if isinstance(thing, _POINTER):
+        pointee = type(thing)._type_
+        if pointee is element and not _is_element(thing, element):
+            return _checked(formal, _pointer_value(thing), thing)
+    if element is ctypes.c_char and isinstance(thing, ctypes.c_char_p) and not formal.step.is_writable:
+        return _checked(formal, _pointer_value(thing), thing)
+    if formal.step.kind is Unbox.HANDLE and not is_void:
+        is_array = isinstance(thing, ctypes.Array) and thing._type_ is element
+        return (ctypes.addressof(thing), thing) if is_array else None  # type: ignore[arg-type]
+    if isinstance(thing, _CDATA) and (is_void or _is_element(thing, element)):
+        _holds_enough(formal, ctypes.sizeof(thing))
+        return ctypes.addressof(thing), thing
+    return None
+
+
+def _is_element(thing: object, element: type | None) -> bool:
+    """Whether a ctypes object is one item, or an array of items (also in several dimensions)."""
+    if element is None:
+        return False
+    cls: type = type(thing)
+    while issubclass(cls, ctypes.Array):
+        cls = cls._type_  # type: ignore[assignment]
+    return issubclass(cls, element)
+
+
+def _fits_element(formal: Formal, view: memoryview) -> bool:
+    """Whether the items of a buffer are of the declared type; the rule of the machine code, in the same order."""
+    step = formal.step
+    code = view.format[1:] if view.format[:1] in ("@", "=", "<") else view.format
+    found = FORMAT_ELEMENTS.get(code[:1], Element.ANY)
+    if step.element is Element.ANY:
+        return found is not Element.OTHER
+    if step.element is Element.OTHER or view.itemsize != step.size_bytes:
+        return False
+    return step.element is Element.BYTE or (found is step.element and len(code) == 1)
+
+
+def _buffer(formal: Formal, thing: object) -> tuple[int, object]:
+    step = formal.step
+    try:
+        view = memoryview(thing)  # type: ignore[arg-type]
+    except TypeError:
+        raise _mismatch(formal, thing) from None
+    except (BufferError, ValueError) as problem:  # an exporter that cannot describe itself
+        raise TypeError(f"{formal.where} must be {expected(formal)}: {problem}") from None
+    if step.is_writable and view.readonly:
+        raise TypeError(f"{formal.where} must be {expected(formal)}, not read-only {type_name(thing)}")
+    if not _fits_element(formal, view):
+        raise TypeError(f"{formal.where} must be {expected(formal)}, not {type_name(thing)} of format {view.format!r}")
+    if not view.c_contiguous:
+        raise BufferError(f"{formal.where} must be C-contiguous; pass a contiguous copy")
+    _holds_enough(formal, view.nbytes)
+    if isinstance(thing, bytes):
+        return address_of_bytes(thing), thing
+    if view.readonly:
+        owner = view.tobytes()  # C only reads it
+        return address_of_bytes(owner), owner
+    exported = (ctypes.c_char * view.nbytes).from_buffer(view)
+    return ctypes.addressof(exported), exported
+
+
+def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
+    """A list, copied item by item into an array."""
+    element = formal.element
+    step = formal.step
+    if step.is_writable or element is None or step.element is Element.OTHER:
+        raise _mismatch(formal, things)
+    _holds_enough(formal, len(things) * ctypes.sizeof(element))
+    pointee = _pointee(formal.parameter)
+    item_step = UnboxStep(_ITEM_STEPS[step.element], step.size_bytes)
+    if step.element is Element.BYTE:
+        is_signed = isinstance(pointee, Scalar) and pointee.name in ("int8_t", "signed char")
+        item_step = UnboxStep(Unbox.SIGNED if is_signed else Unbox.UNSIGNED, 1)
+    elif step.element is Element.FLOATING and step.size_bytes == 4:
+        item_step = UnboxStep(Unbox.FLOAT, 4)
+    item = Formal(formal.function, formal.number, Parameter("", pointee, Passing.VALUE), item_step, None)
+    values = []
+    for index, thing in enumerate(things):
+        try:
+            values.append(to_value(item, thing)[0])
+        except (TypeError, OverflowError) as problem:
+            raise type(problem)(str(problem).replace(item.where, f"{item.where} item {index}", 1)) from None
+    if element is ctypes.c_wchar:
+        values = [chr(value) for value in values]  # type: ignore[misc, arg-type]
+    if element is ctypes.c_char:
+        values = [bytes((value,)) for value in values]  # type: ignore[misc, arg-type, list-item]
+    owner = (element * len(values))(*values)
+    return ctypes.addressof(owner), owner
+
+
+_ITEM_STEPS = {
+    Element.SIGNED: Unbox.SIGNED,
+    Element.UNSIGNED: Unbox.UNSIGNED,
+    Element.FLOATING: Unbox.DOUBLE,
+    Element.BOOL: Unbox.BOOL,
+    Element.WIDE_CHARACTER: Unbox.WIDE_CHARACTER,
+    Element.BYTE: Unbox.UNSIGNED,
+}
+
+
+def _pointee(parameter: Parameter) -> Scalar | Record | Enumeration | Pointer:
+    ctype = parameter.type
+    inner = ctype.element if isinstance(ctype, Array) else ctype.to if isinstance(ctype, Pointer) else ctype
+    return inner  # type: ignore[return-value]
+
+
+def _address_int(formal: Formal, thing: int) -> tuple[int, object]:
+    if not 0 <= thing < 1 << 64:
+        raise OverflowError(f"{formal.where} must be an address of 64 bits, not {int(thing)}")
+    return _checked(formal, int(thing), None)
+
+
+def _pointer(formal: Formal, thing: object) -> tuple[int, object]:
+    """READABLE and WRITABLE: memory of the caller."""
+    found = _from_ctypes(formal, thing)
+    if found is not None:
+        return found
+    is_void = formal.step.element is Element.ANY
+    if isinstance(thing, int) and is_void:
+        return _address_int(formal, thing)
+    if isinstance(thing, list):
+        return _list(formal, thing)
+    if isinstance(thing, int):
+        raise TypeError(
+            f"{formal.where} must be {expected(formal)}, not int; for an address use "
+            f"ctypes.cast(address, Ptr[{_short_name(formal.element)}])"
+        )
+    return _buffer(formal, thing)
+
+
+def _handle(formal: Formal, thing: object) -> tuple[int, object]:
+    wanted = formal.parameter.python_type
+    if isinstance(wanted, type) and isinstance(thing, wanted):
+        return _checked(formal, _pointer_value(thing), thing)
+    found = _from_ctypes(formal, thing)
+    if found is not None:
+        return found
+    is_void = formal.step.size_bytes == 0
+    to = formal.parameter.type.to if isinstance(formal.parameter.type, Pointer) else None
+    if isinstance(to, FunctionPrototype) and isinstance(thing, (_FUNCTION, ctypes.c_void_p)):
+        return _checked(formal, _pointer_value(thing), thing)
+    if isinstance(thing, int):
+        if is_void:
+            return _address_int(formal, thing)
+        raise TypeError(
+            f"{formal.where} must be {expected(formal)}, not int; for an address use "
+            f"ctypes.cast(address, {expected(formal).removesuffix(' or None')})"
+        )
+    raise _mismatch(formal, thing)
+
+
+def to_value(formal: Formal, thing: object) -> tuple[int | float, object]:
+    """Convert one argument: its value or address, and what must live until the call is over.
+
+    Raises TypeError for the wrong type, NULL, read-only memory or wrong items; OverflowError for an int out of
+    range; ValueError for an embedded NUL and a buffer that is too short; BufferError for one not contiguous.
+    """
+    step = formal.step
+    if thing is None and step.may_own:
+        if step.is_nullable:
+            return 0, None
+        raise _mismatch(formal, thing)
+    match step.kind:
+        case Unbox.SIGNED | Unbox.UNSIGNED:
+            return _int(formal, thing), None
+        case Unbox.DOUBLE | Unbox.FLOAT:
+            return _float(formal, thing), None
+        case Unbox.BOOL:
+            return _bool(formal, thing), None
+        case Unbox.CHARACTER:
+            return _character(formal, thing), None
+        case Unbox.WIDE_CHARACTER:
+            return _wide_character(formal, thing), None
+        case Unbox.STRING:
+            found = _from_ctypes(formal, thing)
+            return found if found is not None else _string(formal, thing)
+        case Unbox.WIDE_STRING:
+            return _wide_string(formal, thing)
+        case Unbox.BUFFER:
+            return _pointer(formal, thing)
+        case Unbox.HANDLE:
+            return _handle(formal, thing)
+        case Unbox.END:
+            raise AssertionError("END is no conversion")
+        case _:
+            unreachable(step.kind)
+
+
+def count_message(function: str, count: int, given: int) -> str:
+    """CPython's words for a wrong number of arguments."""
+    if not count:
+        return f"{function}() takes no arguments ({given} given)"
+    return f"{function}() takes exactly {count} argument{'s' * (count != 1)} ({given} given)"
+
+
+def place_keywords(
+    function: str, keyword_names: tuple[str | None, ...], given: tuple[object, ...], keywords: dict[str, object]
+) -> list[object]:
+    """The arguments in the order of the declaration; TypeError in CPython's words."""
+    count = len(keyword_names)
+    if not any(keyword_names):
+        raise TypeError(f"{function}() takes no keyword arguments")
+    if len(given) > count:
+        raise TypeError(count_message(function, count, len(given) + len(keywords)))
+    missing = object()
+    placed = [*given, *[missing] * (count - len(given))]
+    for name, value in keywords.items():
+        if name not in keyword_names:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+        index = keyword_names.index(name)
+        if placed[index] is not missing:
+            raise TypeError(f"argument for {function}() given by name ({name!r}) and position ({index + 1})")
+        placed[index] = value
+    for index, value in enumerate(placed):
+        if value is missing:
+            absent = keyword_names[index]
+            if absent is None:
+                raise TypeError(count_message(function, count, len(given) + len(keywords)))
+            raise TypeError(f"{function}() missing required argument {absent!r} (pos {index + 1})")
+    return placed

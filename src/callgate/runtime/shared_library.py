@@ -1,0 +1,184 @@
+"""Finding, loading, searching and closing shared libraries."""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import os
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+
+from callgate.errors import LibraryNotFoundError, SymbolNotFoundError
+from callgate.runtime.addresses import function_address
+from callgate.target import IS_MACOS, IS_WINDOWS
+
+_dlsym = getattr(_ctypes, "dlsym", None)
+_dlclose = getattr(_ctypes, "dlclose", None)
+
+
+class SharedLibrary:
+    """A loaded library; closed when the last gate and Library that use it are gone.
+
+    `name` is what was asked for, `path` the file (or the name by which the loader found it).
+    """
+
+    __slots__ = ("__weakref__", "_cdll", "handle", "name", "path")
+
+    def __init__(self, cdll: ctypes.CDLL, name: str, path: str) -> None:
+        self._cdll = cdll
+        self.handle = cdll._handle
+        self.name = name
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"<shared library {self.path}>"
+
+    def __str__(self) -> str:
+        return os.path.basename(self.path)
+
+    def find(self, symbol: str) -> int | None:
+        """The address of a symbol, or None."""
+        if _dlsym is not None:
+            try:
+                address: int = _dlsym(self.handle, symbol)
+            except OSError:
+                return None
+            return address or None
+        try:
+            return function_address(self._cdll, symbol)
+        except AttributeError:
+            return None
+
+    def address(self, symbol: str) -> int:
+        """The address of a symbol; SymbolNotFoundError names the nearest ones."""
+        found = self.find(symbol)
+        if found is None:
+            raise SymbolNotFoundError(f"{self} has no symbol {symbol!r}{_suggestion(symbol, self._exported())}")
+        return found
+
+    def _exported(self) -> list[str]:
+        path = _loaded_path(self.handle) or self.path
+        try:
+            return list(elf_symbols(path))
+        except (OSError, ValueError, struct.error):
+            return []  # not a file to be read, or no ELF: there is just no suggestion
+
+    def __del__(self) -> None:
+        if _dlclose is not None and self.path != _PROCESS and not sys.is_finalizing():
+            _dlclose(self.handle)
+
+
+_PROCESS = "the process"
+
+
+def _suggestion(symbol: str, exported: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(symbol, exported, 3)
+    return f"; the nearest are {', '.join(near)}" if near else ""
+
+
+def _loaded_path(handle: int) -> str | None:
+    """The file behind a handle, from the loader's link map (dlinfo with RTLD_DI_LINKMAP)."""
+    try:
+        dlinfo = ctypes.CDLL(None).dlinfo
+    except (AttributeError, TypeError, OSError):
+        return None
+    entry = ctypes.c_void_p()
+    if dlinfo(ctypes.c_void_p(handle), 2, ctypes.byref(entry)) or not entry.value:
+        return None
+    name = ctypes.c_char_p.from_address(entry.value + ctypes.sizeof(ctypes.c_void_p)).value  # l_name
+    return os.fsdecode(name) if name else None
+
+
+def elf_symbols(path: str) -> Iterator[str]:
+    """The names that an ELF file defines in its dynamic symbol table (gABI, "Symbol Table"); 64-bit little-endian."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if data[:6] != b"\x7fELF\x02\x01":
+        raise ValueError(f"{path} is no 64-bit little-endian ELF file")
+    table_offset = struct.unpack_from("<Q", data, 0x28)[0]
+    entry_bytes, count = struct.unpack_from("<HH", data, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, table_offset + index * entry_bytes) for index in range(count)]
+    for _, kind, _, _, offset, size, link, _, _, symbol_bytes in sections:
+        if kind != 11:  # SHT_DYNSYM
+            continue
+        strings = sections[link][4]
+        for position in range(offset, offset + size, symbol_bytes):
+            name, _, _, section = struct.unpack_from("<IBBH", data, position)
+            if section and name:  # defined here
+                end = data.index(b"\0", strings + name)
+                yield data[strings + name : end].decode("utf-8", "replace")
+
+
+def _library_folders() -> list[str]:
+    """Where the Linux loaders look, the user's folders first (ld.so(8); musl's ld-musl-*.path is for its own root)."""
+    folders = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    triplet = getattr(sys.implementation, "_multiarch", "")
+    for root in ("/usr/local/lib", "/lib", "/usr/lib"):
+        folders += [f"{root}/{triplet}", root] if triplet else [root]
+    folders += ["/lib64", "/usr/lib64"]
+    try:
+        for entry in sorted(os.scandir("/etc/ld.so.conf.d"), key=lambda entry: entry.name):
+            with open(entry.path, encoding="utf-8", errors="replace") as file:
+                folders += [line.strip() for line in file if line.startswith("/")]
+    except OSError:
+        pass  # musl, and systems without extra folders
+    return [folder for folder in dict.fromkeys(folders) if folder]
+
+
+def _version(name: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else -1 for part in name.partition(".so.")[2].split("."))
+
+
+def _candidates(name: str) -> Iterator[str]:
+    """What may be meant by a short name, most likely first."""
+    if IS_WINDOWS:
+        yield f"{name}.dll"
+        yield f"lib{name}.dll"
+        if name in ("c", "m"):
+            yield "ucrtbase.dll"
+        return
+    if IS_MACOS:
+        yield f"lib{name}.dylib"
+        yield f"/usr/lib/lib{name}.dylib"
+        yield f"/System/Library/Frameworks/{name}.framework/{name}"
+        return
+    yield f"lib{name}.so"
+    prefix = f"lib{name}.so."
+    for folder in _library_folders():
+        try:
+            found = [entry for entry in os.listdir(folder) if entry.startswith(prefix)]
+        except OSError:
+            continue  # no such folder here
+        for entry in sorted(found, key=_version, reverse=True):
+            yield os.path.join(folder, entry)
+
+
+def _is_file_name(name: str) -> bool:
+    return "/" in name or "\\" in name or ".so" in name or name.endswith((".dll", ".dylib", ".pyd"))
+
+
+def open_library(name: str | os.PathLike[str] | Sequence[str] | None) -> SharedLibrary:
+    """Load a library by short name ("m"), file name, path, or the first of several that loads; None is the process.
+
+    Raises LibraryNotFoundError, which tells what was tried and why it failed.
+    """
+    if name is None:
+        return SharedLibrary(ctypes.CDLL(None), "None", _PROCESS)
+    wanted = [os.fspath(name)] if isinstance(name, (str, os.PathLike)) else [os.fspath(one) for one in name]
+    if not wanted:
+        raise ValueError("load() needs at least one candidate")
+    tried = []
+    for one in wanted:
+        if not isinstance(one, str) or not one:
+            raise TypeError(f"a library's name must be a non-empty str, not {one!r}")
+        for candidate in (one,) if _is_file_name(one) else _candidates(one):
+            try:
+                return SharedLibrary(ctypes.CDLL(candidate), one, candidate)
+            except OSError as problem:
+                reason = str(problem)
+                tried.append(reason if candidate in reason else f"{candidate}: {reason}")
+    what = " or ".join(repr(one) for one in wanted)
+    raise LibraryNotFoundError(f"cannot load {what}; tried:\n  " + "\n  ".join(tried))
