@@ -27,6 +27,8 @@ from callgate.runtime.engine import choose
 from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
 from callgate.target import DATA_MODEL
 
+_IS_TRACED = os.environ.get("CALLGATE_TRACE", "0") not in ("", "0")
+
 
 def bind(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:
     """Make the callable for a C function at `address`.
@@ -48,7 +50,7 @@ def bind(signature: FunctionType, address: int, library: object, options: Option
         signature, conversion, address, library, options, "native" if native is not None else "ctypes", machine
     )
     function = native.install(gate) if native is not None else ctypes_engine.install(gate)
-    if "CALLGATE_TRACE" in os.environ:
+    if _IS_TRACED:
         function = trace.traced(function, gate)
     return function  # type: ignore[return-value]
 

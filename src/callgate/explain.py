@@ -7,7 +7,6 @@ from typing import Any
 
 from callgate.abi.plan import classify
 from callgate.bind import with_python_types
-from callgate.c.declarations import parse_function
 from callgate.c.layout import size_bytes
 from callgate.c.types import Array, FunctionType, Pointer, Void, declaration, spell
 from callgate.cpython.conversion import Conversion, Judgement, convert
@@ -33,6 +32,8 @@ def explain(
     int abs(int n)
     """
     if isinstance(function, str):
+        from callgate.c.declarations import parse_function  # a gate needs no parser
+
         signature = with_python_types(parse_function(function, _target(target)), {})
         conversion = convert(
             signature, _target(target), judgement=Judgement.NEVER, saves_errno=False, is_blocking=False

@@ -13,7 +13,6 @@ from typing import Any
 from callgate.bind import bind, with_python_types
 from callgate.c import types
 from callgate.c.annotations import function_type, parameter_of, result_of
-from callgate.c.declarations import parse
 from callgate.c.layout import size_bytes
 from callgate.c.types import CType, Enumeration, FunctionType, Passing, Pointer, Result, Returning, Scalar, declaration
 from callgate.errors import DeclarationError, SymbolNotFoundError
@@ -230,6 +229,8 @@ def load(
 def _pending_of_text(
     text: str, shared: SharedLibrary, defaults: _Defaults, records: dict[str, type]
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, FunctionType]]:
+    from callgate.c.declarations import parse  # most programs declare in Python
+
     parsed = parse(text, DATA_MODEL)
     pending: dict[str, Callable[[], Any]] = {}
     for name, value in parsed.constants.items():

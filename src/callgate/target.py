@@ -6,7 +6,7 @@ No other module of the package looks at `sys.platform`, `os.name` or the process
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 import sys
 from typing import NamedTuple
 
@@ -35,8 +35,11 @@ TARGETS: dict[str, Target] = {target.name: target for target in (X86_64_LINUX,)}
 """The targets that callgate can make code for."""
 
 
+_MACHINE = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
+
+
 def _host() -> Target | None:
-    if sys.platform.startswith("linux") and platform.machine() in ("x86_64", "AMD64") and sys.maxsize > 1 << 32:
+    if sys.platform.startswith("linux") and _MACHINE == "x86_64" and sys.maxsize > 1 << 32:
         return X86_64_LINUX
     return None
 
@@ -46,7 +49,7 @@ HOST: Target | None = _host()
 
 DATA_MODEL: Target = HOST or Target(
     "host",
-    platform.machine(),
+    _MACHINE,
     sys.platform,
     "unknown",
     ctypes.sizeof(ctypes.c_void_p),

@@ -18,7 +18,6 @@ import ctypes
 import mmap
 import os
 import struct
-import tempfile
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -206,6 +205,8 @@ def memfd_arena() -> Arena:
 
 def file_arena() -> Arena:
     """An arena over an unlinked temporary file; OSError where no folder for one may be mapped executable."""
+    import tempfile  # only this rung needs it
+
     problem: OSError | None = None
     for folder in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), os.path.expanduser("~"), "/dev/shm"):
         if not folder:

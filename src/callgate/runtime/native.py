@@ -115,13 +115,14 @@ class NativeEngine:
         )
         name = signature.name.encode()
         doc = text_signature(signature).encode()
+        data_offset = self.machine.layout.bytes_data_offset
         definition = _METHOD_DEFINITION.pack(
-            bytes_address(name), shape.block.address, _METH_FASTCALL | _METH_KEYWORDS, bytes_address(doc)
+            id(name) + data_offset, shape.block.address, _METH_FASTCALL | _METH_KEYWORDS, id(doc) + data_offset
         )
         gate._shape = shape
         gate._definition = definition
         gate._kept = (name, doc, keyword_names)
-        return self._new_function(bytes_address(definition), gate, None)
+        return self._new_function(id(definition) + data_offset, gate, None)
 
     def _result_operands(self, signature: FunctionType, conversion: Conversion) -> list[tuple[int, int]]:
         results = [(conversion.result, signature.result)]
