@@ -53,7 +53,7 @@ from callgate.lower.machine import (
 XMM15 = 15
 _GENERAL = {name: number for number, name in enumerate(NAMES_64)}
 _VECTOR = {name: number for number, name in enumerate(NAMES_XMM)}
-_LARGEST_DIGIT_BITS = 30
+_DIGIT_BITS = 30
 
 
 def lower_call_x86_64(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool) -> Code:
@@ -103,7 +103,7 @@ class _Gate:
         self.is_self_stored = False
         self.is_self_in_rdi = True
         self.type_in_r10 = False
-        self.negatives: list[tuple[_Way, int]] = []  # ints that are not one positive digit
+        self.others: list[tuple[_Way, int]] = []  # ints and where their value goes
         self.nulls: list[tuple[_Way, int]] = []  # nullable pointers given as something unexpected
 
     # -- what can be inline ---------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ class _Gate:
         a.jcc("ne", f"other_{way.index}")
         destination = self._target_register(way)
         value_bits = 8 * step.size_bytes - (step.kind is Unbox.SIGNED)
-        if value_bits < _LARGEST_DIGIT_BITS:
+        if value_bits < _DIGIT_BITS:
             a.mov32_rm(RAX, RAX, form.digit_offset)
             a.note(f"fits {step.size_bytes} byte{'s' * (step.size_bytes > 1)}?")
             a.cmp32_ri(RAX, (1 << value_bits) - 1)
@@ -359,7 +359,7 @@ class _Gate:
             if loads_target:
                 self._emit_target(in_self_slot=False)
             self._deliver(way, RAX)
-            self.negatives.append((way, RAX))
+            self.others.append((way, RAX))
             return
         if loads_target:
             # rdi is lost with the load; the cold block comes back behind it with its value in rax
@@ -367,7 +367,7 @@ class _Gate:
         a.mov32_rm(destination, RAX, form.digit_offset)
         a.label(f"value_{way.index}")
         self._deliver(way, destination)
-        self.negatives.append((way, destination))
+        self.others.append((way, destination))
 
     def _unbox_float(self, way: _Way) -> None:
         a, step, argument = self.a, way.step, way.argument
@@ -404,22 +404,54 @@ class _Gate:
 
     # -- cold blocks of the inline path -------------------------------------------------------------------------------
     def _emit_cold_unboxing(self) -> None:
-        for way, destination in self.negatives:
+        for way, destination in self.others:
             self._emit_other_int(way, destination)
+        if self.others:
+            self._emit_other()
         for way, destination in self.nulls:
             self._emit_none(way, destination)
 
     def _emit_other_int(self, way: _Way, destination: int) -> None:
-        """Zero, and negative ints of one digit; anything longer goes the slow way."""
+        """An int that is not one positive digit: let `other` read it, then see whether it fits."""
         a, step = self.a, way.step
+        a.label(f"other_{way.index}")
+        a.call("other")
+        extend = {
+            (1, Unbox.SIGNED): a.movsx8_rr,
+            (2, Unbox.SIGNED): a.movsx16_rr,
+            (4, Unbox.SIGNED): a.movsxd_rr,
+            (1, Unbox.UNSIGNED): a.movzx8_rr,
+            (2, Unbox.UNSIGNED): a.movzx16_rr,
+            (4, Unbox.UNSIGNED): a.mov32_rr,
+        }.get((step.size_bytes, step.kind))
+        if extend is not None:
+            extend(R11, RAX)
+            a.note("the same when extended from its size?")
+            a.cmp_rr(R11, RAX)
+            a.jcc("ne", "slow")
+        elif step.kind is Unbox.UNSIGNED:
+            a.test_rr(RAX, RAX)
+            a.jcc("s", "slow")
+        if destination != RAX:
+            if destination == RDI and not self.is_spilled and not self.is_self_stored:
+                self._emit_target(in_self_slot=False)
+            a.mov_rr(destination, RAX)
+        a.jmp(f"value_{way.index}")
+
+    def _emit_other(self) -> None:
+        """A subroutine of this gate: rax = the value of the int at rax, if it has at most two digits.
+
+        Zero and negative ints of one digit, positive ints of two; the others go the slow way.
+        """
+        a = self.a
         form = self.layout.ints
         assert form is not None  # _is_inline
-        a.label(f"other_{way.index}")
+        a.label("other")
         a.mov_rm(R11, RAX, form.tag_offset)
         if form.is_tagged:
             a.note("more than one digit?")
             a.cmp_ri(R11, 16)
-            a.jcc("ae", "slow")
+            a.jcc("ae", "two_digits")
             a.mov32_rm(RAX, RAX, form.digit_offset)
             a.note("sign = 1 - (tag & 3)")
             a.and32_ri(R11, 3)
@@ -429,23 +461,24 @@ class _Gate:
             a.note("more than one digit?")
             a.add_ri(R11, 1)
             a.cmp_ri(R11, 2)
-            a.jcc("a", "slow")
+            a.jcc("a", "two_digits")
             a.mov32_rm(RAX, RAX, form.digit_offset)
             a.sub_ri(R11, 1)
         a.imul_rr(RAX, R11)
-        if step.kind is Unbox.UNSIGNED:
-            a.test_rr(RAX, RAX)
-            a.jcc("s", "slow")
-        elif step.size_bytes < 4:
-            a.cmp_ri(RAX, -(1 << 8 * step.size_bytes - 1))
-            a.jcc("l", "slow")
-        value_bits = 8 * step.size_bytes - (step.kind is Unbox.SIGNED)
-        is_inside_target = value_bits >= _LARGEST_DIGIT_BITS
-        if destination != RAX:
-            if is_inside_target and destination == RDI and not self.is_spilled and not self.is_self_stored:
-                self._emit_target(in_self_slot=False)
-            a.mov_rr(destination, RAX)
-        a.jmp(f"value_{way.index}")
+        a.ret()
+        a.label("two_digits")
+        a.note("two digits, positive?")
+        a.cmp_mi(RAX, form.tag_offset, 16 if form.is_tagged else 2)
+        a.jcc("ne", "longer")
+        a.mov32_rm(R11, RAX, form.digit_offset + 4)
+        a.mov32_rm(RAX, RAX, form.digit_offset)
+        a.shl_ri(R11, _DIGIT_BITS)
+        a.add_rr(RAX, R11)
+        a.ret()
+        a.label("longer")
+        a.note("drop the return address")
+        a.add_ri(RSP, 8)
+        a.jmp("slow")
 
     def _emit_none(self, way: _Way, destination: int) -> None:
         """None is NULL."""
