@@ -3,10 +3,10 @@
         higher addresses
         |  return address         |
         |  padding                |  keeps rsp a multiple of 16 at calls
-        |  scratch words          |  SELF, ARGUMENTS, STATE, RESULT, ERRNO, VALUE, IN_USE: those that are used
-        |  keyword slots          |  an object pointer for each argument, for calls with keywords
-        |  out storage            |  16 bytes for each Out parameter
         |  views                  |  a Py_buffer for each argument that may hold one
+        |  keyword slots          |  an object pointer for each argument, for calls with keywords
+        |  out storage            |  16 bytes for each Out parameter, 16-aligned
+        |  scratch words          |  self, thread state, result, errno, value, "views are in use"
         |  values                 |  8 bytes for each argument that Python passes
         |  stack arguments        |  <- rsp
         lower addresses
@@ -31,7 +31,6 @@ class Frame(NamedTuple):
     outs: int
     keywords: int
     self_slot: int
-    arguments_slot: int
     state_slot: int
     result_slot: int
     errno_slot: int
@@ -52,10 +51,10 @@ def lay_out_frame(plan: CallPlan, conversion: Conversion) -> Frame:
     count = len(conversion.steps)
     view_count = sum(step.may_own for step in conversion.steps)
     values = plan.stack_bytes
-    outs = values + 8 * count + 8 & ~15
-    views = outs + 16 * len(conversion.outs)
-    keywords = views + VIEW_BYTES * view_count
-    scratch = keywords + 8 * count
-    slots = [scratch + 8 * number for number in range(7)]
-    size = scratch + 8 * len(slots) | 8  # with the return address a multiple of 16 (psABI 3.2.2)
+    scratch = values + 8 * count  # near rsp, so that offsets are short
+    slots = [scratch + 8 * number for number in range(6)]
+    outs = scratch + 8 * len(slots) + 15 & ~15
+    keywords = outs + 16 * len(conversion.outs)
+    views = keywords + 8 * count
+    size = views + VIEW_BYTES * view_count | 8  # with the return address a multiple of 16 (psABI 3.2.2)
     return Frame(size, values, views, view_count, outs, keywords, *slots)

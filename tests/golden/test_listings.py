@@ -1,0 +1,99 @@
+"""Golden listings: declaration, plan and annotated machine code, reviewed as text.
+
+`make golden` writes them anew; a failing comparison says so.  They depend on no host: layout and target are named.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from callgate import Opaque, Out, Ptr, Readable, Status, Writable, bool_, cstr, f32, f64, i16, i32, i64, u8, uint, ulong
+from callgate.bind import with_python_types
+from callgate.c.annotations import function_type
+from callgate.c.declarations import parse_function
+from callgate.cpython.conversion import Judgement, convert
+from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13
+from callgate.explain import explain_signature
+from callgate.lower.machine import Machine
+from callgate.lower.routines import lower_routines
+from callgate.target import X86_64_LINUX
+
+FOLDER = Path(__file__).parent
+
+
+class sqlite3(Opaque): ...
+
+
+def modf(x: f64, integral: Out[f64]) -> f64: ...
+def getpair(n: i32, a: Out[i32], b: Out[bytes | None]) -> None: ...
+def sqlite3_open(path: cstr, db: Out[Ptr[sqlite3]]) -> Status: ...
+def sqlite3_step(statement: Ptr[sqlite3]) -> i32: ...
+def compress(dest: Writable[u8], dest_len: Writable[ulong], source: Readable[u8], n: ulong) -> Status: ...
+def crc32(crc: ulong, buf: Readable[u8] | None, n: uint) -> ulong: ...
+def close(fd: i32) -> i32: ...
+def mixed(a: i16, b: f32, c: bool_, d: u8, e: f64, f: i64) -> f32: ...
+def name() -> str: ...
+
+
+PLAIN = dict(judgement=Judgement.NEVER, saves_errno=False, is_blocking=False)
+ERRNO = dict(judgement=Judgement.MINUS_ONE, saves_errno=True, is_blocking=False)
+STATUS = dict(judgement=Judgement.NONZERO, saves_errno=False, is_blocking=False)
+
+CASES = [
+    ("noop", "void noop(void)", PLAIN),
+    ("add", "long add(long a, long b)", PLAIN),
+    ("fma", "double fma(double x, double y, double z)", PLAIN),
+    ("strlen", "size_t strlen(const char *s)", PLAIN),
+    ("add8", "long add8(int a, int b, int c, int d, int e, int f, int g, int h)", PLAIN),
+    ("acosl", "long double acosl(long double x)", PLAIN),
+    ("usleep_blocking", "int usleep(unsigned int microseconds)", {**ERRNO, "is_blocking": True}),
+    ("mixed", mixed, PLAIN),
+    ("close_errno", close, ERRNO),
+    ("compress_status", compress, STATUS),
+    ("crc32", crc32, PLAIN),
+    ("modf_out", modf, PLAIN),
+    ("getpair_outs", getpair, PLAIN),
+    ("name_str", name, PLAIN),
+    ("sqlite3_open_out_handle", sqlite3_open, STATUS),
+    ("sqlite3_step_handle", sqlite3_step, PLAIN),
+    ("strtol_predicate", "long strtol(const char *s, char **end, int base)", {**PLAIN, "judgement": Judgement.PREDICATE}),
+]
+
+
+def compare(name: str, text: str) -> None:
+    path = FOLDER / f"{name}.txt"
+    if os.environ.get("CALLGATE_UPDATE_GOLDEN"):
+        path.write_text(text + "\n", encoding="utf-8")
+    assert path.exists(), f"{path.name} is missing; write it with `make golden` and review it"
+    assert text + "\n" == path.read_text(encoding="utf-8"), f"{path.name} differs; `make golden` writes it, review the change"
+
+
+@pytest.mark.parametrize(("layout", "suffix"), [(CPYTHON_3_13, "313"), (CPYTHON_3_11, "311")], ids=["3.13", "3.11"])
+@pytest.mark.parametrize(("name", "declared", "options"), CASES, ids=[case[0] for case in CASES])
+def test_listing(name: str, declared: object, options: dict[str, object], layout: object, suffix: str) -> None:
+    if isinstance(declared, str):
+        signature = with_python_types(parse_function(declared, X86_64_LINUX), {})
+    else:
+        signature = function_type(declared)
+    conversion = convert(signature, X86_64_LINUX, **options)
+    compare(f"{name}.{suffix}", explain_signature(signature, conversion, Machine(X86_64_LINUX, layout)))
+
+
+def test_routines() -> None:
+    """The routines that all gates share."""
+    code = lower_routines(Machine(X86_64_LINUX, CPYTHON_3_13), with_listing=True)
+    compare("routines.313", code.listing())
+
+
+def test_missing_facts_leave_only_the_shared_routine() -> None:
+    """Without the facts of ints there is no inline path, just the call of callgate_convert."""
+    signature = parse_function("long add(long a, long b)", X86_64_LINUX)
+    conversion = convert(signature, X86_64_LINUX, **PLAIN)
+    layout = CPYTHON_3_13._replace(ints=None, float_value_offset=None, small_ints=None, has_inline_bytes=False)
+    text = explain_signature(signature, conversion, Machine(X86_64_LINUX, layout))
+    assert "PyLong_Type" not in text
+    assert "small_int_0" not in text
+    assert "callgate_convert" in text
