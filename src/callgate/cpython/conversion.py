@@ -65,7 +65,8 @@ class UnboxStep(NamedTuple):
     """The conversion of one argument.
 
     `size_bytes` is that of the value or, for BUFFER, of one item (0 for void); a void handle has size 0.
-    `minimum_bytes` is what a buffer must hold at least.
+    `minimum_bytes` is what a buffer must hold at least.  `is_signed_byte` matters for lists only: buffers of bytes
+    may be of either sign.
     """
 
     kind: Unbox
@@ -74,6 +75,7 @@ class UnboxStep(NamedTuple):
     is_writable: bool = False
     element: Element = Element.ANY
     minimum_bytes: int = 0
+    is_signed_byte: bool = False
 
     @property
     def may_own(self) -> bool:
@@ -192,6 +194,11 @@ def element_of(ctype: CType, target: Target) -> tuple[Element, int, int]:
             return Element.OTHER, target.pointer_bytes, minimum
 
 
+def _pointee_kind(ctype: CType) -> Kind | None:
+    pointee = ctype.element if isinstance(ctype, Array) else ctype.to if isinstance(ctype, Pointer) else ctype
+    return pointee.kind if isinstance(pointee, Scalar) else None
+
+
 def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
     """The conversion of one argument that Python passes."""
     nullable = parameter.is_nullable
@@ -204,7 +211,9 @@ def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
             return UnboxStep(Unbox.WIDE_STRING, target.wchar_bytes, nullable)
         case Passing.READABLE | Passing.WRITABLE:
             element, size, minimum = element_of(parameter.type, target)
-            return UnboxStep(Unbox.BUFFER, size, nullable, parameter.passing is Passing.WRITABLE, element, minimum)
+            is_writable = parameter.passing is Passing.WRITABLE
+            is_signed_byte = element is Element.BYTE and _pointee_kind(parameter.type) is Kind.SIGNED
+            return UnboxStep(Unbox.BUFFER, size, nullable, is_writable, element, minimum, is_signed_byte)
         case Passing.HANDLE:
             is_void = isinstance(parameter.type, Pointer) and isinstance(parameter.type.to, Void)
             return UnboxStep(Unbox.HANDLE, 0 if is_void else target.pointer_bytes, nullable)

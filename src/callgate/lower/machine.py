@@ -27,6 +27,7 @@ STEP_BYTES = 16
 STEP_OPERAND = 8
 FLAG_NULLABLE = 1
 FLAG_WRITABLE = 2
+FLAG_SIGNED_BYTE = 4
 VIEW_BYTES = 80  # sizeof(Py_buffer)
 VIEW_OBJECT = 8  # offsetof(Py_buffer, obj)
 
@@ -55,7 +56,9 @@ def pack_steps(steps: tuple[UnboxStep, ...]) -> tuple[tuple[int, ...], ...]:
     return tuple(
         (
             int(step.kind),
-            FLAG_NULLABLE * step.is_nullable | FLAG_WRITABLE * step.is_writable,
+            FLAG_NULLABLE * step.is_nullable
+            | FLAG_WRITABLE * step.is_writable
+            | FLAG_SIGNED_BYTE * step.is_signed_byte,
             step.size_bytes,
             int(step.element),
             step.minimum_bytes,

@@ -40,6 +40,7 @@ from callgate.lower.machine import (
     DATA_NAMES,
     DATA_STEPS,
     FLAG_NULLABLE,
+    FLAG_SIGNED_BYTE,
     FLAG_WRITABLE,
     STEP_BYTES,
     STEP_OPERAND,
@@ -97,7 +98,8 @@ def _call_method(a: Assembler, name: str, arguments: Callable[[], None], count: 
 # -- convert ----------------------------------------------------------------------------------------------------------
 # rbx self   rbp the step   r12 its argument   r13 its value slot   r14 its view   r15 the object
 # [rsp] overflow flag or size   [rsp+8] an int made by __index__, or a Python tuple   [rsp+16] args   [rsp+24] views
-_CONVERT_SCRATCH = 40
+# [rsp+32] to [rsp+48] of a list: where the next item goes, the count of items, where the first went
+_CONVERT_SCRATCH = 56
 _FIELD_KIND, _FIELD_FLAGS, _FIELD_SIZE, _FIELD_ELEMENT, _FIELD_MINIMUM = 0, 1, 2, 3, 4
 
 
@@ -138,6 +140,7 @@ def _emit_convert(a: Assembler, machine: Machine) -> None:
     _emit_convert_string(a, machine)
     _emit_convert_wide_string(a, machine)
     _emit_convert_buffer(a, machine)
+    _emit_convert_list(a, machine)
     _emit_convert_handle(a, machine)
     _emit_convert_in_python(a)
 
@@ -457,7 +460,7 @@ def _emit_convert_buffer(a: Assembler, machine: Machine) -> None:
     a.mov_rr(RDI, R15)
     a.call_l("PyObject_CheckBuffer")
     a.test32_rr(RAX, RAX)
-    a.jcc("e", "python_owner")
+    a.jcc("e", "list")
     a.mov_rr(RDI, R15)
     a.mov_rr(RSI, R14)
     a.mov_ri(RDX, _READ_REQUEST)
@@ -529,6 +532,128 @@ def _emit_convert_buffer(a: Assembler, machine: Machine) -> None:
     a.call_l("PyErr_Clear")
     _no_view(a)
     a.jmp("python_owner")
+
+
+def _emit_convert_list(a: Assembler, machine: Machine) -> None:
+    """A list of exact ints or floats, copied into a bytes object that the view owns.
+
+    No Python code runs here, so the list cannot change on the way.  Any other item, or one that does not fit, leaves
+    the whole list to Python.
+    """
+    type_offset = machine.layout.type_offset
+    a.label("list")
+    a.mov_rl(RAX, "PyList_Type")
+    a.cmp_mr(R15, type_offset, RAX)
+    a.jcc("ne", "python_owner")
+    a.test8_mi(RBP, _FIELD_FLAGS, FLAG_WRITABLE)
+    a.jcc("ne", "python_owner")
+    a.movzx8_rm(RAX, RBP, _FIELD_ELEMENT)
+    for element in (Element.SIGNED, Element.UNSIGNED, Element.FLOATING, Element.BYTE):
+        a.cmp32_ri(RAX, int(element))
+        a.jcc("e", "list_copy")
+    a.jmp("python_owner")
+
+    a.label("list_copy")
+    a.mov_rr(RDI, R15)
+    a.call_l("PyList_Size")
+    a.mov_mr(RSP, 40, RAX)
+    a.movzx8_rm(RCX, RBP, _FIELD_SIZE)
+    a.imul_rr(RAX, RCX)
+    a.mov32_rm(RDX, RBP, _FIELD_MINIMUM)
+    a.cmp_rr(RAX, RDX)
+    a.jcc("l", "python_owner")
+    a.mov_rr(RSI, RAX)
+    a.xor32_rr(RDI, RDI)
+    a.call_l("PyBytes_FromStringAndSize")
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "convert_failed")
+    a.mov_mr(R14, VIEW_OBJECT, RAX)
+    a.mov_rr(RDI, RAX)
+    a.call_l("PyBytes_AsString")
+    a.mov_mr(RSP, 32, RAX)
+    a.mov_mr(RSP, 48, RAX)
+    a.mov_mi(RSP, 8, 0)
+
+    a.label("list_next")
+    a.mov_rm(RSI, RSP, 8)
+    a.cmp_rm(RSI, RSP, 40)
+    a.jcc("ge", "list_copied")
+    a.mov_rr(RDI, R15)
+    a.call_l("PyList_GetItem")
+    a.mov_rr(RDI, RAX)
+    a.mov_rm(RAX, RDI, type_offset)
+    a.cmp8_mi(RBP, _FIELD_ELEMENT, int(Element.FLOATING))
+    a.jcc("e", "list_float")
+    a.cmp_rl(RAX, "PyLong_Type")
+    a.jcc("ne", "list_unfit")
+    a.lea(RSI, RSP, 0)
+    a.call_l("PyLong_AsLongLongAndOverflow")
+    a.cmp32_mi(RSP, 0, 0)
+    a.jcc("ne", "list_unfit")
+    a.movzx8_rm(RSI, RBP, _FIELD_SIZE)
+    a.mov_ri(RCX, 8)
+    a.sub_rr(RCX, RSI)
+    a.shl_ri(RCX, 3)
+    a.mov_rr(RDI, RAX)
+    a.shl_rc(RDI)
+    a.cmp8_mi(RBP, _FIELD_ELEMENT, int(Element.SIGNED))
+    a.jcc("e", "list_signed")
+    a.test8_mi(RBP, _FIELD_FLAGS, FLAG_SIGNED_BYTE)
+    a.jcc("ne", "list_signed")
+    a.test_rr(RAX, RAX)
+    a.jcc("s", "list_unfit")
+    a.shr_rc(RDI)
+    a.jmp("list_extended")
+    a.label("list_signed")
+    a.sar_rc(RDI)
+    a.label("list_extended")
+    a.note("the same when extended from its size?")
+    a.cmp_rr(RDI, RAX)
+    a.jcc("ne", "list_unfit")
+
+    a.label("list_store")
+    a.mov_rm(RDI, RSP, 32)
+    for size_bytes, store in ((8, a.mov_mr), (4, a.mov32_mr), (2, a.mov16_mr)):
+        a.cmp32_ri(RSI, size_bytes)
+        a.jcc("ne", f"list_not_{size_bytes}")
+        store(RDI, 0, RAX)
+        a.label(f"list_not_{size_bytes}")
+    a.cmp32_ri(RSI, 1)
+    a.jcc("ne", "list_stored")
+    a.mov8_mr(RDI, 0, RAX)
+    a.label("list_stored")
+    a.add_rr(RDI, RSI)
+    a.mov_mr(RSP, 32, RDI)
+    a.inc_m(RSP, 8)
+    a.jmp("list_next")
+
+    a.label("list_float")
+    a.cmp_rl(RAX, "PyFloat_Type")
+    a.jcc("ne", "list_unfit")
+    a.call_l("PyFloat_AsDouble")
+    a.movzx8_rm(RSI, RBP, _FIELD_SIZE)
+    a.movq_rx(XMM0, RAX)
+    a.cmp32_ri(RSI, 8)
+    a.jcc("e", "list_store")
+    a.note("long double items are Python's")
+    a.cmp32_ri(RSI, 4)
+    a.jcc("ne", "list_unfit")
+    a.cvtsd2ss_xx(XMM1, XMM0)
+    a.movd_rx(XMM1, RAX)
+    a.mov32_rr(RCX, RAX)
+    a.and32_ri(RCX, 0x7FFFFFFF)
+    a.note("infinite: was it before?")
+    a.cmp32_ri(RCX, 0x7F800000)
+    a.jcc("ne", "list_store")
+
+    a.label("list_unfit")
+    a.mov_rr(RDI, R14)
+    a.call_l("PyBuffer_Release")
+    _no_view(a)
+    a.jmp("python_owner")
+    a.label("list_copied")
+    a.mov_rm(RAX, RSP, 48)
+    a.jmp("store_owner")
 
 
 def _emit_convert_handle(a: Assembler, machine: Machine) -> None:

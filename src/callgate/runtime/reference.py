@@ -302,9 +302,8 @@ def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
     _holds_enough(formal, len(things) * ctypes.sizeof(element))
     pointee = _pointee(formal.parameter)
     item_step = UnboxStep(_ITEM_STEPS[step.element], step.size_bytes)
-    if step.element is Element.BYTE:
-        is_signed = isinstance(pointee, Scalar) and pointee.name in ("int8_t", "signed char")
-        item_step = UnboxStep(Unbox.SIGNED if is_signed else Unbox.UNSIGNED, 1)
+    if step.is_signed_byte:
+        item_step = UnboxStep(Unbox.SIGNED, 1)
     elif step.element is Element.FLOATING and step.size_bytes == 4:
         item_step = UnboxStep(Unbox.FLOAT, 4)
     item = Formal(formal.function, formal.number, Parameter("", pointee, Passing.VALUE), item_step, None)
