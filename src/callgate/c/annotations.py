@@ -12,6 +12,7 @@ import enum
 import sys
 from collections.abc import Callable, Mapping
 from types import GenericAlias, UnionType
+from typing import TYPE_CHECKING
 
 from callgate.c import names, types
 from callgate.c.types import (
@@ -32,6 +33,9 @@ from callgate.c.types import (
     Void,
 )
 from callgate.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 _CDATA = ctypes.Structure.__mro__[1]
 _POINTER = ctypes._Pointer
@@ -105,8 +109,17 @@ def ctypes_of(ctype: CType, records: dict[str, type]) -> type:
             raise DeclarationError(f"{types.spell(ctype)} has no ctypes type")
 
 
+def _is_class(annotation: object) -> TypeGuard[type]:
+    return isinstance(annotation, type) and not isinstance(annotation, GenericAlias)  # 3.10 takes aliases for types
+
+
+def _is_enum(cls: type) -> bool:
+    """IntEnum and IntFlag, which have no class of their own in common."""
+    return issubclass(cls, int) and issubclass(cls, enum.Enum)
+
+
 def _describe(annotation: object) -> str:
-    return annotation.__qualname__ if isinstance(annotation, type) else repr(annotation)
+    return annotation.__qualname__ if _is_class(annotation) else repr(annotation)
 
 
 def _refuse(annotation: object, where: str) -> DeclarationError:
@@ -118,7 +131,7 @@ def _refuse(annotation: object, where: str) -> DeclarationError:
     module = getattr(origin or annotation, "__module__", "")
     if module in ("collections.abc", "typing"):
         return DeclarationError(f"{where}: {_describe(annotation)} {_LATER}")
-    if isinstance(annotation, type) and issubclass(annotation, (ctypes.Structure, ctypes.Union)):
+    if _is_class(annotation) and issubclass(annotation, (ctypes.Structure, ctypes.Union)):
         return DeclarationError(f"{where}: passing {annotation.__name__} by value {_LATER}; pass a pointer to it")
     return DeclarationError(f"{where}: {_describe(annotation)} has no C type; use a ctypes type or a name of callgate")
 
@@ -133,6 +146,8 @@ def _strip_none(annotation: object, where: str) -> tuple[object, bool]:
         return annotation, False
     arguments: tuple[object, ...] = annotation.__args__  # type: ignore[attr-defined]
     others = [argument for argument in arguments if argument is not type(None)]
+    if set(others) == {str, bytes}:
+        return str, len(others) < len(arguments)
     if len(others) == len(arguments) or len(others) != 1:
         raise DeclarationError(f"{where}: a union can only be `X | None`, not {annotation}")
     return others[0], True
@@ -149,9 +164,9 @@ def _strip_annotated(annotation: object) -> object:
     return getattr(annotation, "__origin__", annotation)
 
 
-def _enumeration(cls: type[enum.IntEnum]) -> Enumeration:
+def _enumeration(cls: type) -> Enumeration:
     """A C enum for an IntEnum or IntFlag: int, or the first of unsigned int, long and unsigned long that fits."""
-    values = [member.value for member in cls.__members__.values()]
+    values = [member.value for member in cls.__members__.values()]  # type: ignore[attr-defined]
     low, high = min(values, default=0), max(values, default=0)
     if -(1 << 31) <= low and high < 1 << 31:
         base = types.INT
@@ -168,10 +183,10 @@ def _pointee(annotation: object, where: str) -> tuple[CType, type | None]:
     if element is None or element is type(None):
         return VOID, None
     element = names.element_type(element)
-    scalar = _SCALARS.get(element) if isinstance(element, type) else None
+    scalar = _SCALARS.get(element) if _is_class(element) else None
     if scalar is not None:
         return scalar, element  # type: ignore[return-value]
-    if isinstance(element, type):
+    if _is_class(element):
         if element is ctypes.c_void_p:
             return VOID_POINTER, element
         if element is ctypes.c_char_p:
@@ -186,7 +201,7 @@ def _pointee(annotation: object, where: str) -> tuple[CType, type | None]:
         if issubclass(element, ctypes.Array):
             inner, cls = _pointee(element._type_, where)
             return types.Array(inner, element._length_), cls
-        if issubclass(element, enum.IntEnum):
+        if _is_enum(element):
             enumeration = _enumeration(element)
             return enumeration, _CTYPES[enumeration.base.name]
     raise _refuse(annotation, where)
@@ -203,12 +218,12 @@ def parameter_of(name: str, annotation: object, where: str) -> Parameter:
     """The C parameter that an annotation declares."""
     annotation, is_nullable = _strip_none(_strip_annotated(annotation), where)
     annotation = _strip_annotated(annotation)
-    scalar = _SCALARS.get(annotation) if isinstance(annotation, type) else None
+    scalar = _SCALARS.get(annotation) if _is_class(annotation) else None
     if scalar is not None:
         if is_nullable:
             raise DeclarationError(f"{where}: only pointers can be None")
         return Parameter(name, scalar, Passing.VALUE)
-    if annotation in (ctypes.c_char_p, str, bytes, str | bytes) or annotation == (bytes | str):
+    if annotation in (ctypes.c_char_p, str, bytes):
         return Parameter(name, Pointer(CHAR, True), Passing.STRING, is_nullable)
     if annotation is ctypes.c_wchar_p:
         return Parameter(name, Pointer(types.WCHAR, True), Passing.WIDE_STRING, is_nullable)
@@ -229,14 +244,14 @@ def parameter_of(name: str, annotation: object, where: str) -> Parameter:
             if out.returning in (Returning.NOTHING, Returning.STATUS):
                 raise DeclarationError(f"{where}: Out needs the type of a value, not {_describe(inner)}")
             return Parameter(name, Pointer(out.type), Passing.OUT, False, None, out)
-    if isinstance(annotation, type):
+    if _is_class(annotation):
         if issubclass(annotation, _POINTER):
             to, _ = _pointee(annotation._type_, where)
             return Parameter(name, Pointer(to), Passing.HANDLE, is_nullable, annotation)
         if issubclass(annotation, _FUNCTION):
             prototype = FunctionPrototype("void (*)()")
             return Parameter(name, Pointer(prototype), Passing.HANDLE, is_nullable, annotation)
-        if issubclass(annotation, enum.IntEnum):
+        if _is_enum(annotation):
             return Parameter(name, _enumeration(annotation), Passing.VALUE, is_nullable, annotation)
         if issubclass(annotation, names.Status):
             raise DeclarationError(f"{where}: Status is for results; use i32")
@@ -249,7 +264,7 @@ def result_of(annotation: object, where: str) -> Result:
     annotation = _strip_annotated(annotation)
     if annotation is None or annotation is type(None):
         return Result(VOID, Returning.NOTHING)
-    scalar = _SCALARS.get(annotation) if isinstance(annotation, type) else None
+    scalar = _SCALARS.get(annotation) if _is_class(annotation) else None
     if scalar is not None:
         if is_nullable:
             raise DeclarationError(f"{where}: only pointers can be None")
@@ -266,11 +281,11 @@ def result_of(annotation: object, where: str) -> Result:
         raise DeclarationError(f"{where}: cstr is for arguments; as a result write str (decoded from UTF-8) or bytes")
     if annotation is ctypes.c_void_p:
         return Result(VOID_POINTER, Returning.HANDLE, is_nullable, ctypes.c_void_p)
-    if isinstance(annotation, type):
+    if _is_class(annotation):
         if issubclass(annotation, _POINTER):
             to, _ = _pointee(annotation._type_, where)
             return Result(Pointer(to), Returning.HANDLE, is_nullable, annotation)
-        if issubclass(annotation, enum.IntEnum):
+        if _is_enum(annotation):
             return Result(_enumeration(annotation), Returning.VALUE, False, annotation)
     raise _refuse(annotation, where)
 
