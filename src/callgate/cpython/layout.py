@@ -8,7 +8,7 @@ A Layout is either named here (for listings made on any host) or probed from the
     float     16 ob_fval
     bytes     16 ob_size   32 ob_sval (NUL-terminated)
     ctypes    16 b_ptr, the address of the C data
-    Gate      `data` slot: a bytes object that holds the gate's constants
+    Gate      `_data` slot: a bytes object that holds the gate's constants
 """
 
 from __future__ import annotations

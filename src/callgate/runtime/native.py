@@ -103,7 +103,7 @@ class NativeEngine:
         signature, conversion = gate.signature, gate.conversion
         shape = self.shape(signature, conversion)
         keyword_names = tuple(map(interned_or_none, gate.keyword_names))
-        gate.data = pack_data(
+        gate._data = pack_data(
             gate.address,
             id(keyword_names),
             shape.steps,

@@ -21,8 +21,8 @@ _BYTES_DATA_OFFSET = 32
 class GateBase:
     """The one slot that machine code reads; `runtime.gate.Gate` adds the others behind it."""
 
-    __slots__ = ("data",)
-    data: bytes
+    __slots__ = ("_data",)
+    _data: bytes
 
 
 def _memory(thing: object, size_bytes: int) -> bytes:
@@ -112,7 +112,7 @@ def probe() -> Layout:
     if data[_BYTES_DATA_OFFSET:] != sample + b"\0":
         raise EngineError(f"the contents of bytes are not found at offset {_BYTES_DATA_OFFSET}")
     gate = GateBase()
-    gate.data = sample
+    gate._data = sample
     gate_data_offset = _find_word(gate, id(sample), GateBase.__basicsize__)  # type: ignore[attr-defined]
     if gate_data_offset is None:
         raise EngineError("the slots of an object are not found inside it")

@@ -431,9 +431,9 @@ def place_keywords(
 ) -> list[object]:
     """The arguments in the order of the declaration; TypeError in CPython's words."""
     count = len(keyword_names)
-    if not any(keyword_names):
+    if keywords and not any(keyword_names):
         raise TypeError(f"{function}() takes no keyword arguments")
-    if len(given) > count:
+    if len(given) > count or (not keywords and len(given) < count):
         raise TypeError(count_message(function, count, len(given) + len(keywords)))
     missing = object()
     placed = [*given, *[missing] * (count - len(given))]
