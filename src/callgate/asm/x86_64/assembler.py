@@ -18,7 +18,7 @@ from callgate.asm.code import Code, Line, Relocation
 from callgate.asm.x86_64.registers import NAMES_8, NAMES_16, NAMES_32, NAMES_64, NAMES_XMM
 
 if TYPE_CHECKING:
-    from typing_extensions import Concatenate, ParamSpec
+    from typing import Concatenate, ParamSpec
 
     P = ParamSpec("P")
 
@@ -178,7 +178,9 @@ def _l(mnemonic: str, opcode: int, extension: int) -> Callable[[Assembler, str],
     return emit
 
 
-def _m(mnemonic: str, opcode: int, extension: int, width: int, rex: int = 0x40) -> Callable[[Assembler, int, int], None]:
+def _m(
+    mnemonic: str, opcode: int, extension: int, width: int, rex: int = 0x40
+) -> Callable[[Assembler, int, int], None]:
     """`mnemonic [base + displacement]`, the operation chosen by the ModRM reg field (the manual's /digit)."""
 
     def emit(self: Assembler, base: int, displacement: int = 0) -> None:
@@ -267,8 +269,12 @@ def _mi(mnemonic: str, extension: int, width: int = 64) -> Callable[[Assembler, 
 def _mi_full(
     mnemonic: str, opcode: int, extension: int, width: int, immediate_bytes: int
 ) -> Callable[[Assembler, int, int, int], None]:
-    """`mnemonic [base + displacement], imm` in the one form with a full immediate."""
+    """`mnemonic [base + displacement], imm` in the one form with a full immediate.
+
+    Where the immediate is as wide as the operand, unsigned values are taken too; 64-bit operands extend its sign.
+    """
     rex = 0x48 if width == 64 else 0x40
+    is_extended = width > 8 * immediate_bytes
 
     def emit(self: Assembler, base: int, displacement: int, immediate: int) -> None:
         prefix = rex | base >> 3
@@ -276,7 +282,7 @@ def _mi_full(
             self.code.append(prefix)
         self.code.append(opcode)
         _append_memory(self.code, extension, base, displacement)
-        self.code += immediate.to_bytes(immediate_bytes, "little", signed=immediate < 0)
+        self.code += immediate.to_bytes(immediate_bytes, "little", signed=is_extended or immediate < 0)
 
     _row(emit, "mi8" if immediate_bytes == 1 else "mi", lambda b, d, i: f"{mnemonic} {memory_text(width, b, d)}, {i}")
     return emit
@@ -286,6 +292,8 @@ def _shift(mnemonic: str, extension: int) -> Callable[[Assembler, int, int], Non
     """`mnemonic r64, imm8`: D1 /digit for one place, else C1 /digit ib."""
 
     def emit(self: Assembler, register: int, count: int) -> None:
+        if not 0 <= count <= 63:  # the processor would take it modulo 64
+            raise OverflowError(f"{mnemonic} by {count} places")
         code = self.code
         code.append(0x48 | register >> 3)
         code.append(0xD1 if count == 1 else 0xC1)
@@ -347,7 +355,7 @@ def _mx(mnemonic: str, prefix: int, opcode: int, width: int) -> Callable[[Assemb
 def _pair(
     mnemonic: str, prefix: int, opcode: int, names: tuple[Names, Names], letters: str, *, is_wide: bool = False
 ) -> Callable[[Assembler, int, int], None]:
-    """A register form of SSE: the ModRM reg field first; `letters` tells which operands are XMM (`x`) or general (`r`)."""
+    """A register form of SSE: the ModRM reg field first; `letters` tells XMM (`x`) from general (`r`) operands."""
     base_rex = 0x48 if is_wide else 0x40
 
     def emit(self: Assembler, register: int, source: int) -> None:
@@ -366,6 +374,13 @@ def _pair(
 
 
 _XX = (NAMES_XMM, NAMES_XMM)
+
+
+def _from_xmm(mnemonic: str, names: Names, *, is_wide: bool = False) -> Callable[[Assembler, int, int], None]:
+    """`mnemonic r, xmm` (66 0F 7E /r).  The XMM register, though the source, comes first as in the ModRM byte."""
+    emit = _pair(mnemonic, 0x66, 0x7E, (NAMES_XMM, names), "xr", is_wide=is_wide)
+    _row(emit, "xr", lambda x, r: f"{mnemonic} {names[r]}, {NAMES_XMM[x]}")
+    return emit
 
 
 class Assembler:
@@ -447,9 +462,9 @@ class Assembler:
     movss_xm = _xm("movss", 0xF3, 0x10, 32)
     movsd_mx = _mx("movsd", 0xF2, 0x11, 64)
     movss_mx = _mx("movss", 0xF3, 0x11, 32)
-    movq_rx = _pair("movq", 0x66, 0x7E, (NAMES_XMM, NAMES_64), "xr", is_wide=True)
+    movq_rx = _from_xmm("movq", NAMES_64, is_wide=True)
     movq_xr = _pair("movq", 0x66, 0x6E, (NAMES_XMM, NAMES_64), "xr", is_wide=True)
-    movd_rx = _pair("movd", 0x66, 0x7E, (NAMES_XMM, NAMES_32), "xr")
+    movd_rx = _from_xmm("movd", NAMES_32)
     movaps_xx = _pair("movaps", 0, 0x28, _XX, "xx")
     cvtsd2ss_xx = _pair("cvtsd2ss", 0xF2, 0x5A, _XX, "xx")
     cvtss2sd_xx = _pair("cvtss2sd", 0xF3, 0x5A, _XX, "xx")
@@ -459,13 +474,13 @@ class Assembler:
     pxor_xx = _pair("pxor", 0x66, 0xEF, _XX, "xx")
     pmovmskb_rx = _pair("pmovmskb", 0x66, 0xD7, (NAMES_32, NAMES_XMM), "rx")
 
-    # -- x87, for long double -------------------------------------------------------------------------------------------
+    # -- x87, for long double -----------------------------------------------------------------------------------------
     fld64_m = _m("fld", 0xDD, 0, 64)
     fld80_m = _m("fld", 0xDB, 5, 80)
     fstp64_m = _m("fstp", 0xDD, 3, 64)
     fstp80_m = _m("fstp", 0xDB, 7, 80)
 
-    # -- control --------------------------------------------------------------------------------------------------------
+    # -- control ------------------------------------------------------------------------------------------------------
     call_m = _m("call", 0xFF, 2, 64)
     call_l = _l("call", 0xFF, 2)
     jmp_l = _l("jmp", 0xFF, 4)
@@ -478,15 +493,15 @@ class Assembler:
                 code.append(0x41)
             code.append(0xB8 | register & 7)
             code += immediate.to_bytes(4, "little")
-        elif -0x80000000 <= immediate < 0:
+        elif -(1 << 31) <= immediate < 0 or (1 << 64) - (1 << 31) <= immediate < 1 << 64:
             code.append(0x48 | register >> 3)
             code.append(0xC7)
             code.append(0xC0 | register & 7)
-            code += immediate.to_bytes(4, "little", signed=True)
+            code += (immediate & 0xFFFFFFFF).to_bytes(4, "little")
         else:
             code.append(0x48 | register >> 3)
             code.append(0xB8 | register & 7)
-            code += (immediate & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+            code += immediate.to_bytes(8, "little", signed=immediate < 0)
 
     def pcmpeqb_xm(self, register: int, base: int, displacement: int = 0) -> None:
         """Compare 16 bytes with aligned memory (66 0F 74 /r)."""

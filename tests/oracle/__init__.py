@@ -1,0 +1,1 @@
+"""Oracles: what other programs (GNU as, gcc) make of the same input."""
