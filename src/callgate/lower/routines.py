@@ -5,9 +5,9 @@ does not know either go to the gate's Python methods (`_convert` and the `_refus
 convert them or raise: the rule for what is accepted is written there once, for both engines.
 
     callgate_convert(self, args, values, views) -> 0, or 1 with an exception set and every view released
-    callgate_keywords(self, args, count, kwnames, out) -> 0, or 1 with an exception set
+    callgate_arrange(self, args, count, kwnames, out) -> 0, or 1 with an exception set
     callgate_release(views, count)
-    callgate_count(self, count), callgate_fail(self, code, errno), callgate_null(self, which) -> 0, an exception set
+    callgate_fail(self, code, errno), callgate_null(self, which) -> 0, an exception set
     callgate_judge(self, result, errno) -> result, or 0 with an exception set and the result given up
     callgate_box_handle(type, address), callgate_box_enum(members, type, value, is_unsigned) -> object, or 0
 """
@@ -764,9 +764,9 @@ _KEYWORDS_SCRATCH = 40
 
 
 def _emit_keywords(a: Assembler, machine: Machine) -> None:
-    """Bring positional and keyword arguments into the order of the declaration."""
+    """Bring positional and keyword arguments into the order of the declaration; kwnames may be 0 (a wrong count)."""
     layout = machine.layout
-    _enter(a, "callgate_keywords", _KEYWORDS_SCRATCH)
+    _enter(a, "callgate_arrange", _KEYWORDS_SCRATCH)
     a.mov_rr(RBX, RDI)
     a.mov_rr(RBP, RCX)
     a.mov_rr(R12, RSI)
@@ -779,6 +779,8 @@ def _emit_keywords(a: Assembler, machine: Machine) -> None:
     a.mov_mr(RSP, 8, RAX)
     a.cmp_rm(RAX, RSP, 0)
     a.jcc("l", "keywords_refused")
+    a.test_rr(RBP, RBP)
+    a.jcc("e", "keywords_refused")
 
     a.note("out[i] = args[i], 0 beyond the positional ones")
     a.xor32_rr(RCX, RCX)
@@ -885,7 +887,7 @@ def _emit_keywords(a: Assembler, machine: Machine) -> None:
         a.mov_rr(RDX, RAX)
         a.mov_rr(RCX, RBP)
 
-    _call_method(a, "_refuse_keywords", arguments, 2)
+    _call_method(a, "_refuse_arguments", arguments, 2)
     a.mov_rm(RDI, RSP, 24)
     a.call_l("Py_DecRef")
     a.label("keywords_raised")
@@ -919,7 +921,6 @@ def _emit_release(a: Assembler, machine: Machine) -> None:
 def _emit_errors(a: Assembler, machine: Machine) -> None:
     """The calls into Python that only raise: each makes ints of its words, calls a method, drops what it returns."""
     for label, method, words in (
-        ("callgate_count", "_refuse_count", 1),
         ("callgate_null", "_refuse_null", 1),
         ("callgate_fail", "_fail", 2),
     ):

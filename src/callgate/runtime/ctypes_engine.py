@@ -101,10 +101,8 @@ def _make_call(gate: Gate) -> Callable[..., object]:
     ]
 
     def call(gate: Gate, /, *given: object, **keywords: object) -> object:
-        if keywords:
+        if keywords or len(given) != count:
             given = tuple(reference.place_keywords(name, names, given, keywords))
-        if len(given) != count:
-            raise TypeError(reference.count_message(name, count, len(given)))
         words: list[object] = [None] * len(argument_types)
         owners = []
         for formal, position, thing in zip(formals, positions, given, strict=True):

@@ -166,13 +166,10 @@ class Gate(GateBase):
             value = int.from_bytes(struct.pack("<f" if size == 4 else "<d", value), "little")
         return value & MASK_64, owner
 
-    def _refuse_count(self, given: int) -> NoReturn:
-        raise TypeError(reference.count_message(self.signature.name, len(self.conversion.steps), given))
-
-    def _refuse_keywords(self, count: int, keywords: tuple[str, ...]) -> NoReturn:
+    def _refuse_arguments(self, count: int, keywords: tuple[str, ...] = ()) -> NoReturn:
         placeholders = (None,) * count
         reference.place_keywords(self.signature.name, self.keyword_names, placeholders, dict.fromkeys(keywords))
-        raise AssertionError("the machine code refused keywords that are right")
+        raise AssertionError("the machine code refused arguments that are right")
 
     def _refuse_null(self, which: int) -> NoReturn:
         name = self.signature.name
