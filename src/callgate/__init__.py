@@ -54,7 +54,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Gate": "callgate.runtime.gate",
     "Library": "callgate.library",
-    "explain": "callgate.explain",
+    "explain": "callgate.explanation",
     "function": "callgate.library",
     "gate": "callgate.library",
     "gate_from": "callgate.library",

@@ -16,7 +16,7 @@ from callgate.c.annotations import function_type
 from callgate.c.declarations import parse_function
 from callgate.cpython.conversion import Judgement, convert
 from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13
-from callgate.explain import explain_signature
+from callgate.explanation import explain_signature
 from callgate.lower.machine import Machine
 from callgate.lower.routines import lower_routines
 from callgate.target import X86_64_LINUX

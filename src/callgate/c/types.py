@@ -172,6 +172,8 @@ class FunctionType(NamedTuple):
 
 def spell(ctype: CType, declarator: str = "") -> str:
     """The C spelling of a type around a declarator: `spell(Pointer(CHAR, True), "s")` is `const char *s`."""
+    if isinstance(ctype, Scalar):  # nearly all are
+        return f"{ctype.name} {declarator}" if declarator else ctype.name
     match ctype:
         case Pointer(to=FunctionPrototype(spelling=spelling)):
             return spelling.replace("(*)", f"(*{declarator})", 1)
@@ -187,7 +189,7 @@ def spell(ctype: CType, declarator: str = "") -> str:
             word = f"enum {name}" if name else base.name
         case FunctionPrototype(spelling=spelling):
             return spelling
-        case Scalar(name=word) | Void(name=word):
+        case Void(name=word):
             pass
     return f"{word} {declarator}" if declarator else word
 

@@ -31,7 +31,9 @@ FLAG_SIGNED_BYTE = 4
 VIEW_BYTES = 80  # sizeof(Py_buffer)
 VIEW_OBJECT = 8  # offsetof(Py_buffer, obj)
 
+_HEAD = struct.Struct("<QQ")
 _STEP = struct.Struct("<BBBBIQ")
+_WORD = struct.Struct("<Q")
 
 
 class Machine(NamedTuple):
@@ -51,10 +53,10 @@ def result_operand_offset(step_count: int, index: int) -> int:
     return DATA_STEPS + STEP_BYTES * (step_count + 1 + index)
 
 
-def pack_steps(steps: tuple[UnboxStep, ...]) -> tuple[tuple[int, ...], ...]:
-    """The packed fields of the steps, the operand left out; made once for a shape."""
-    return tuple(
-        (
+def pack_steps(steps: tuple[UnboxStep, ...], result_count: int) -> bytes:
+    """What the data of all gates of a shape have in common: everything from DATA_STEPS on, the operands 0."""
+    parts = [
+        _STEP.pack(
             int(step.kind),
             FLAG_NULLABLE * step.is_nullable
             | FLAG_WRITABLE * step.is_writable
@@ -62,21 +64,20 @@ def pack_steps(steps: tuple[UnboxStep, ...]) -> tuple[tuple[int, ...], ...]:
             step.size_bytes,
             int(step.element),
             step.minimum_bytes,
+            0,
         )
         for step in steps
-    )
-
-
-def pack_data(
-    address: int,
-    names: int,
-    steps: tuple[tuple[int, ...], ...],
-    operands: Sequence[int],
-    result_operands: Sequence[tuple[int, int]],
-) -> bytes:
-    """The data of one gate."""
-    parts = [struct.pack("<QQ", address, names)]
-    parts += [_STEP.pack(*fields, operand) for fields, operand in zip(steps, operands, strict=True)]
+    ]
     parts.append(_STEP.pack(int(Unbox.END), 0, 0, 0, 0, 0))
-    parts += [struct.pack("<QQ", *pair) for pair in result_operands]
-    return b"".join(parts)
+    return b"".join(parts) + bytes(STEP_BYTES * result_count)
+
+
+def pack_data(address: int, names: int, steps: bytes, operands: Sequence[tuple[int, int]]) -> bytes:
+    """The data of one gate; `operands` are (offset, word) pairs."""
+    head = _HEAD.pack(address, names)
+    if not operands:
+        return head + steps
+    data = bytearray(head + steps)
+    for offset, word in operands:
+        _WORD.pack_into(data, offset, word)
+    return bytes(data)

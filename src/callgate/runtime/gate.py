@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
@@ -153,11 +154,10 @@ class Gate(GateBase):
     @property
     def keyword_names(self) -> tuple[str | None, ...]:
         """The names by which arguments may be given; None where only by position."""
-        first = self.signature.positional_only
-        return tuple(
-            None if index < first else self.signature.parameters[position].name
-            for index, position in enumerate(self.conversion.positions)
-        )
+        signature = self.signature
+        parameters, first = signature.parameters, signature.positional_only
+        named = [sys.intern(parameters[position].name) for position in self.conversion.positions[first:]]
+        return (None,) * first + tuple(named)
 
     def _convert(self, index: int, thing: object) -> tuple[int, object]:
         value, owner = reference.to_value(self.formals[index], thing)

@@ -14,7 +14,7 @@ from callgate.cpython.conversion import Box, Conversion, Unbox
 from callgate.cpython.layout import Layout
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
-from callgate.lower.machine import Machine, pack_data, pack_steps
+from callgate.lower.machine import Machine, pack_data, pack_steps, result_operand_offset, step_operand_offset
 from callgate.lower.routines import lower_routines
 from callgate.runtime import reference
 from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
@@ -33,7 +33,7 @@ class Shape:
 
     __slots__ = ("__weakref__", "block", "code_bytes", "steps")
 
-    def __init__(self, block: Block, code_bytes: int, steps: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(self, block: Block, code_bytes: int, steps: bytes) -> None:
         self.block = block
         self.code_bytes = code_bytes
         self.steps = steps
@@ -93,7 +93,7 @@ class NativeEngine:
             return shape
         plan = classify(signature, self.machine.target)
         code = lower_call(plan, conversion, self.machine)
-        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), pack_steps(conversion.steps))
+        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), pack_steps(conversion.steps, 1 + len(conversion.outs)))
         # Another thread may have made the same; either serves.
         self._shapes[conversion] = shape
         return shape
@@ -102,17 +102,8 @@ class NativeEngine:
         """Make the builtin function of a gate."""
         signature, conversion = gate.signature, gate.conversion
         shape = self.shape(signature, conversion)
-        keyword_names = tuple(map(interned_or_none, gate.keyword_names))
-        gate._data = pack_data(
-            gate.address,
-            id(keyword_names),
-            shape.steps,
-            [
-                id(signature.parameters[position].python_type) if step.kind is Unbox.HANDLE else 0
-                for step, position in zip(conversion.steps, conversion.positions, strict=True)
-            ],
-            self._result_operands(signature, conversion),
-        )
+        keyword_names = gate.keyword_names
+        gate._data = pack_data(gate.address, id(keyword_names), shape.steps, _operands(signature, conversion))
         name = signature.name.encode()
         doc = text_signature(signature).encode()
         data_offset = self.machine.layout.bytes_data_offset
@@ -124,27 +115,27 @@ class NativeEngine:
         gate._kept = (name, doc, keyword_names)
         return self._new_function(id(definition) + data_offset, gate, None)
 
-    def _result_operands(self, signature: FunctionType, conversion: Conversion) -> list[tuple[int, int]]:
-        results = [(conversion.result, signature.result)]
-        for out in conversion.outs:
-            declared = signature.parameters[out.position].out
-            assert declared is not None  # an OutStep
-            results.append((out.box, declared))
-        operands = []
-        for step, result in results:
-            if step.kind is Box.HANDLE:
-                operands.append((id(result.python_type), 0))
-            elif step.kind is Box.ENUM:
-                members = result.python_type._value2member_map_  # type: ignore[attr-defined]
-                operands.append((id(members), id(result.python_type)))
-            else:
-                operands.append((0, 0))
-        return operands
 
-
-def interned_or_none(name: str | None) -> str | None:
-    """Interned, so that keyword names compare by identity."""
-    return None if name is None else interned(name)
+def _operands(signature: FunctionType, conversion: Conversion) -> list[tuple[int, int]]:
+    """The addresses of type objects that the machine code compares with or calls; the signature keeps them alive."""
+    operands = [
+        (step_operand_offset(index), id(signature.parameters[conversion.positions[index]].python_type))
+        for index, step in enumerate(conversion.steps)
+        if step.kind is Unbox.HANDLE
+    ]
+    results = [(conversion.result, signature.result)]
+    for out in conversion.outs:
+        declared = signature.parameters[out.position].out
+        assert declared is not None  # an OutStep
+        results.append((out.box, declared))
+    for index, (box, result) in enumerate(results):
+        offset = result_operand_offset(len(conversion.steps), index)
+        if box.kind is Box.HANDLE:
+            operands.append((offset, id(result.python_type)))
+        elif box.kind is Box.ENUM:
+            members = result.python_type._value2member_map_  # type: ignore[attr-defined]
+            operands += [(offset, id(members)), (offset + 8, id(result.python_type))]
+    return operands
 
 
 def text_signature(signature: FunctionType) -> str:

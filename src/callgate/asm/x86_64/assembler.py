@@ -611,11 +611,35 @@ ROWS: dict[str, Callable[..., None]] = {
 }
 """Every row by name; its `operands` letters and `text` serve the listing and the oracle."""
 
+_MOST_REMEMBERED = 1 << 12
+
+
+def _remembering(emit: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
+    """The same row, which keeps what it has encoded: gates repeat the same few hundred instructions."""
+    encodings: dict[tuple[object, ...], bytes] = {}
+
+    def emit_remembered(self: Assembler, *operands: P.args, **_: P.kwargs) -> None:
+        encoded = encodings.get(operands)
+        if encoded is not None:
+            self.code += encoded
+            return
+        start = len(self.code)
+        emit(self, *operands, **_)
+        if len(encodings) < _MOST_REMEMBERED:
+            encodings[operands] = bytes(self.code[start:])
+
+    return emit_remembered
+
+
+for _name, _function in ROWS.items():
+    if not set(_function.operands) & set("lLc"):  # type: ignore[attr-defined]  # these depend on the place
+        setattr(Assembler, _name, _remembering(_function))
+
 
 def _recording(emit: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
     text: Callable[..., str] = emit.text  # type: ignore[attr-defined]
 
-    def emit_and_record(self: ListingAssembler, *operands: P.args, **named: P.kwargs) -> None:
+    def emit_and_record(self: ListingAssembler, /, *operands: P.args, **named: P.kwargs) -> None:
         start = len(self.code)
         emit(self, *operands, **named)
         self._record(start, is_instruction=True, text=text(*operands, **named))

@@ -1,4 +1,7 @@
-"""explain: a declaration, where its arguments travel, and the annotated machine code, as text."""
+"""`callgate.explain`: a declaration, where its arguments travel, and the annotated machine code, as text.
+
+The module is not called `explain`: importing it would put a module in the place of the function.
+"""
 
 from __future__ import annotations
 
