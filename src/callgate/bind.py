@@ -46,9 +46,7 @@ def bind(signature: FunctionType, address: int, library: object, options: Option
     )
     native = choose(options.engine)
     machine = native.machine if native is not None else None
-    gate = Gate(
-        signature, conversion, address, library, options, "native" if native is not None else "ctypes", machine
-    )
+    gate = Gate(signature, conversion, address, library, options, "native" if native is not None else "ctypes", machine)
     function = native.install(gate) if native is not None else ctypes_engine.install(gate)
     if _IS_TRACED:
         function = trace.traced(function, gate)

@@ -20,9 +20,7 @@ from callgate.lower.machine import Machine
 from callgate.target import TARGETS, X86_64_LINUX, Target
 
 
-def explain(
-    function: Callable[..., Any] | str, *, target: str | None = None, layout: str | None = None
-) -> str:
+def explain(function: Callable[..., Any] | str, *, target: str | None = None, layout: str | None = None) -> str:
     """Show how a function is called: declaration, layout of its types, plan, annotated listing.
 
     `function` is a gate, or a C declaration as text, which needs no library.  `target` is "x86_64-linux" (the only

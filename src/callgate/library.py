@@ -7,11 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType as PythonFunction
-from types import MethodType
 from typing import Any
 
 from callgate.bind import bind, with_python_types
-from callgate.c import types
+from callgate.c import names, types
 from callgate.c.annotations import function_type, parameter_of, result_of
 from callgate.c.layout import size_bytes
 from callgate.c.types import CType, Enumeration, FunctionType, Passing, Pointer, Result, Returning, Scalar, declaration
@@ -378,7 +377,8 @@ def gate_from(function: Any, /, *, blocking: bool = False, engine: str | None = 
     """A gate for a ctypes function whose `argtypes` and `restype` are set.
 
     Pointers may be None as in ctypes; `void *` and `POINTER(T)` parameters take buffers too.  The GIL is held unless
-    `blocking`.  Raises DeclarationError for a function without argtypes, with errcheck, or with types that have no gate.
+    `blocking`.  Raises DeclarationError for a function without argtypes, with errcheck, or with types that have no
+    gate.
 
     >>> import ctypes
     >>> cos = ctypes.CDLL("libm.so.6").cos
@@ -386,7 +386,7 @@ def gate_from(function: Any, /, *, blocking: bool = False, engine: str | None = 
     >>> gate_from(cos)(0.0)
     1.0
     """
-    if not isinstance(function, ctypes._CFuncPtr):
+    if not isinstance(function, names.FUNCTION_POINTER):
         raise TypeError(f"gate_from() takes a ctypes function, not {type(function).__name__}")
     name = getattr(function, "__name__", "function")
     if function.argtypes is None:

@@ -59,7 +59,11 @@ CASES = [
     ("name_str", name, PLAIN),
     ("sqlite3_open_out_handle", sqlite3_open, STATUS),
     ("sqlite3_step_handle", sqlite3_step, PLAIN),
-    ("strtol_predicate", "long strtol(const char *s, char **end, int base)", {**PLAIN, "judgement": Judgement.PREDICATE}),
+    (
+        "strtol_predicate",
+        "long strtol(const char *s, char **end, int base)",
+        {**PLAIN, "judgement": Judgement.PREDICATE},
+    ),
 ]
 
 
@@ -68,7 +72,9 @@ def compare(name: str, text: str) -> None:
     if os.environ.get("CALLGATE_UPDATE_GOLDEN"):
         path.write_text(text + "\n", encoding="utf-8")
     assert path.exists(), f"{path.name} is missing; write it with `make golden` and review it"
-    assert text + "\n" == path.read_text(encoding="utf-8"), f"{path.name} differs; `make golden` writes it, review the change"
+    assert text + "\n" == path.read_text(encoding="utf-8"), (
+        f"{path.name} differs; `make golden` writes it, review the change"
+    )
 
 
 @pytest.mark.parametrize(("layout", "suffix"), [(CPYTHON_3_13, "313"), (CPYTHON_3_11, "311")], ids=["3.13", "3.11"])

@@ -41,7 +41,12 @@ def places(text: str) -> list[str]:
     [
         ("void f(void)", [], 0, 0),
         ("int f(int a, double b, char *c)", ["rdi", "xmm0", "rsi"], 0, 1),
-        ("int f(int a, int b, int c, int d, int e, int f, int g)", ["rdi", "rsi", "rdx", "rcx", "r8", "r9", "+0"], 16, 0),
+        (
+            "int f(int a, int b, int c, int d, int e, int f, int g)",
+            ["rdi", "rsi", "rdx", "rcx", "r8", "r9", "+0"],
+            16,
+            0,
+        ),
         (
             "int f(float a, float b, float c, float d, float e, float f, float g, float h, float i, int j)",
             [*(f"xmm{n}" for n in range(8)), "+0", "rdi"],

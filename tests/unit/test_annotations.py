@@ -57,7 +57,7 @@ class Huge(enum.IntEnum):
 
 
 class Point(ctypes.Structure):
-    _fields_ = [("x", ctypes.c_int)]
+    _fields_ = (("x", ctypes.c_int),)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ class Point(ctypes.Structure):
         (Writable[bytes], "const char **x", Passing.WRITABLE, False),
         (Writable[Color], "enum Color *x", Passing.WRITABLE, False),
         (Ptr[f64], "double *x", Passing.HANDLE, False),
-        (Optional[Ptr[Handle]], "Handle *x", Passing.HANDLE, True),
+        (Optional[Ptr[Handle]], "Handle *x", Passing.HANDLE, True),  # noqa: UP045  # the older spelling counts too
         (Ptr[None], "void *x", Passing.HANDLE, False),
         (Annotated[int, ctypes.c_void_p], "void *x", Passing.HANDLE, False),
         (ctypes.POINTER(ctypes.c_int), "int *x", Passing.HANDLE, False),
@@ -130,7 +130,11 @@ def test_results(annotation: object, text: str, returning: Returning, is_nullabl
 
 
 def test_enums_take_the_first_base_that_fits() -> None:
-    assert [parameter_of("x", cls, "f()").type.base.name for cls in (Color, Wide, Huge)] == ["int", "unsigned int", "int64_t"]
+    assert [parameter_of("x", cls, "f()").type.base.name for cls in (Color, Wide, Huge)] == [
+        "int",
+        "unsigned int",
+        "int64_t",
+    ]
 
 
 WIDTHS = "i8, i16, i32, i64, u8, u16, u32, u64, isize, usize, short, int_, long, uint, ulong"
@@ -151,7 +155,10 @@ WIDTHS = "i8, i16, i32, i64, u8, u16, u32, u64, isize, usize, short, int_, long,
         (Out[Status], "f(): Out needs the type of a value, not Status"),
         (Status, "f(): Status is for results; use i32"),
         (Point, "f(): passing Point by value is not supported by this version of callgate; pass a pointer to it"),
-        (Callable[[int], int], "f(): collections.abc.Callable[[int], int] is not supported by this version of callgate"),
+        (
+            Callable[[int], int],
+            "f(): collections.abc.Callable[[int], int] is not supported by this version of callgate",
+        ),
         (None, "f(): None has no C type; use a ctypes type or a name of callgate"),
         (3, "f(): 3 has no C type; use a ctypes type or a name of callgate"),
     ],
@@ -168,7 +175,10 @@ def test_refused_parameters(annotation: object, message: str) -> None:
     [
         (cstr, "f(): cstr is for arguments; as a result write str (decoded from UTF-8) or bytes"),
         (f64 | None, "f(): only pointers can be None"),
-        (Readable[u8], "f(): callgate.c.names.Readable[ctypes.c_ubyte] has no C type; use a ctypes type or a name of callgate"),
+        (
+            Readable[u8],
+            "f(): callgate.c.names.Readable[ctypes.c_ubyte] has no C type; use a ctypes type or a name of callgate",
+        ),
         (int, f"f(): int has no width in C; choose one of {WIDTHS}"),
     ],
     ids=str,
@@ -219,7 +229,8 @@ def test_an_annotation_that_does_not_evaluate_names_itself() -> None:
         function_type(not_evaluable)
 
 
-def leading(a: Out[i32], b: Out[f64], c: i32, /, d: cstr) -> i64: "Doc."
+def leading(a: Out[i32], b: Out[f64], c: i32, /, d: cstr) -> i64:
+    "Doc."
 
 
 def test_function_type() -> None:

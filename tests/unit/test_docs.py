@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MODULES = ["callgate.library", "callgate.explain"]
+MODULES = ["callgate.library", "callgate.explanation"]
 
 
 def blocks(page: Path) -> str:
@@ -19,7 +19,9 @@ def blocks(page: Path) -> str:
     return "\n".join(re.findall(r"^```pycon\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in page.read_text(encoding="utf-8")], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if ">>>" in page.read_text(encoding="utf-8")], ids=lambda p: p.name
+)
 def test_page(page: Path) -> None:
     test = doctest.DocTestParser().get_doctest(blocks(page), {}, page.name, str(page), 0)
     assert test.examples, f"{page.name} has no interactive block"

@@ -35,11 +35,9 @@ from callgate.c.types import (
 from callgate.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeGuard
+    from typing import TypeGuard
 
-_CDATA = ctypes.Structure.__mro__[1]
 _POINTER = ctypes._Pointer
-_FUNCTION = ctypes._CFuncPtr
 
 # On the usual data models several ctypes names are one class (c_long is c_int64 is c_ssize_t); the later entry wins,
 # so the fixed widths come before the plain names.
@@ -159,7 +157,7 @@ def _strip_annotated(annotation: object) -> object:
     if metadata is None:
         return annotation
     for item in metadata:
-        if isinstance(item, type) and issubclass(item, _CDATA):
+        if isinstance(item, type) and issubclass(item, names.CDATA):
             return item
     return getattr(annotation, "__origin__", annotation)
 
@@ -168,7 +166,7 @@ def _enumeration(cls: type) -> Enumeration:
     """A C enum for an IntEnum or IntFlag: int, or the first of unsigned int, long and unsigned long that fits."""
     values = [member.value for member in cls.__members__.values()]  # type: ignore[attr-defined]
     low, high = min(values, default=0), max(values, default=0)
-    if -(1 << 31) <= low and high < 1 << 31:
+    if low >= -(1 << 31) and high < 1 << 31:
         base = types.INT
     elif low >= 0 and high < 1 << 32:
         base = types.UNSIGNED_INT
@@ -200,7 +198,7 @@ def _pointee(annotation: object, where: str) -> tuple[CType, type | None]:
             return Record(element.__name__, ""), element
         if issubclass(element, ctypes.Array):
             inner, cls = _pointee(element._type_, where)
-            return types.Array(inner, element._length_), cls
+            return types.Array(inner, getattr(element, "_length_", 0)), cls
         if _is_enum(element):
             enumeration = _enumeration(element)
             return enumeration, _CTYPES[enumeration.base.name]
@@ -248,7 +246,7 @@ def parameter_of(name: str, annotation: object, where: str) -> Parameter:
         if issubclass(annotation, _POINTER):
             to, _ = _pointee(annotation._type_, where)
             return Parameter(name, Pointer(to), Passing.HANDLE, is_nullable, annotation)
-        if issubclass(annotation, _FUNCTION):
+        if issubclass(annotation, names.FUNCTION_POINTER):
             prototype = FunctionPrototype("void (*)()")
             return Parameter(name, Pointer(prototype), Passing.HANDLE, is_nullable, annotation)
         if _is_enum(annotation):
@@ -343,11 +341,11 @@ def function_type(
         raise DeclarationError(f"{name}(): *{code.co_varnames[code.co_argcount + code.co_kwonlyargcount]} {_LATER}")
     if code.co_flags & _HAS_VARKEYWORDS or code.co_kwonlyargcount:
         raise DeclarationError(f"{name}(): C has no keyword-only parameters")
-    if function.__defaults__:  # type: ignore[attr-defined]
+    if function.__defaults__:
         raise DeclarationError(f"{name}(): C has no default arguments; leave the default out")
-    module_names = function.__globals__  # type: ignore[attr-defined]
+    module_names = function.__globals__
     scopes: tuple[Mapping[str, object], ...] = (module_names, vars(builtins))
-    closure = function.__closure__  # type: ignore[attr-defined]
+    closure = function.__closure__
     if closure:
         cells = {}
         for variable, cell in zip(code.co_freevars, closure, strict=True):

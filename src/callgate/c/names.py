@@ -7,7 +7,14 @@ ctypes types; to a type checker they are `float`, `int`, `str | bytes` (see the 
 from __future__ import annotations
 
 import ctypes
+from _ctypes import CFuncPtr
 from types import GenericAlias
+
+CDATA = ctypes.Structure.__mro__[1]
+"""The base class of all ctypes objects (`_ctypes._CData`), which has no public name."""
+
+FUNCTION_POINTER = CFuncPtr
+"""The base class of ctypes function pointers."""
 
 f32 = ctypes.c_float
 f64 = ctypes.c_double
@@ -85,12 +92,10 @@ class Ptr:
         if pointee is None:
             return ctypes.c_void_p
         element = element_type(pointee)
-        if isinstance(element, type) and issubclass(element, _CDATA):
-            return ctypes.POINTER(element)
+        if isinstance(element, type) and issubclass(element, CDATA):
+            pointer: object = ctypes.POINTER(element)  # type: ignore[type-var]
+            return pointer
         return GenericAlias(cls, (pointee,))  # a name, a callable, a mistake: judged with the declaration
-
-
-_CDATA = ctypes.Structure.__mro__[1]  # _ctypes._CData, which has no public name
 
 
 class Readable:

@@ -144,7 +144,7 @@ class Parameter(NamedTuple):
     """One parameter of a declaration.
 
     `type` is the C parameter's type: a Scalar or Enumeration for VALUE, else a Pointer or Array.
-    `python_type` is the enum class (VALUE), or the ctypes class of a handle or of a buffer's element, or None in C text.
+    `python_type` is the enum class (VALUE), or the ctypes class of a handle or of a buffer's element; None in C text.
     `name` is "" where C text gives none.  `out` describes what comes back for OUT and is None otherwise.
     """
 
@@ -180,7 +180,9 @@ def spell(ctype: CType, declarator: str = "") -> str:
         case Pointer(to=to, is_const=is_const):
             if not is_const:
                 return spell(to, f"*{declarator}")
-            return spell(to, f"const *{declarator}") if isinstance(to, Pointer) else f"const {spell(to, f'*{declarator}')}"
+            return (
+                spell(to, f"const *{declarator}") if isinstance(to, Pointer) else f"const {spell(to, f'*{declarator}')}"
+            )
         case Array(element=element, length=length, is_const=is_const):
             return ("const " if is_const else "") + spell(element, f"{declarator}[{length}]")
         case Record(name=name, tag=tag):

@@ -1,15 +1,15 @@
 """The stack frame of a gate, drawn once: every offset from rsp that its code uses.
 
-        higher addresses
-        |  return address         |
-        |  padding                |  keeps rsp a multiple of 16 at calls
-        |  views                  |  a Py_buffer for each argument that may hold one
-        |  keyword slots          |  an object pointer for each argument, for calls with keywords
-        |  out storage            |  16 bytes for each Out parameter, 16-aligned
-        |  scratch words          |  self, thread state, result, errno, value, "views are in use"
-        |  values                 |  8 bytes for each argument that Python passes
-        |  stack arguments        |  <- rsp
-        lower addresses
+higher addresses
+|  return address         |
+|  padding                |  keeps rsp a multiple of 16 at calls
+|  views                  |  a Py_buffer for each argument that may hold one
+|  keyword slots          |  an object pointer for each argument, for calls with keywords
+|  out storage            |  16 bytes for each Out parameter, 16-aligned
+|  scratch words          |  self, thread state, result, errno, value, "views are in use"
+|  values                 |  8 bytes for each argument that Python passes
+|  stack arguments        |  <- rsp
+lower addresses
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _call_method(a: Assembler, name: str, arguments: Callable[[], None], count: 
     a.call_l("PyObject_CallMethodObjArgs")
 
 
-# -- convert ----------------------------------------------------------------------------------------------------------
+# -- convert ---------------------------------------------------------------------------------------
 # rbx self   rbp the step   r12 its argument   r13 its value slot   r14 its view   r15 the object
 # [rsp] overflow flag or size   [rsp+8] an int made by __index__, or a Python tuple   [rsp+16] args   [rsp+24] views
 # [rsp+32] to [rsp+48] of a list: where the next item goes, the count of items, where the first went
@@ -757,7 +757,7 @@ def _emit_convert_in_python(a: Assembler) -> None:
     a.ret()
 
 
-# -- keywords -----------------------------------------------------------------------------------------------------------
+# -- keywords --------------------------------------------------------------------------------------
 # rbx self   rbp kwnames   r12 args   r13 out   r14 the names   r15 counter
 # [rsp] count of positional arguments   [rsp+8] count of names   [rsp+16] keyword   [rsp+24] inner counter
 _KEYWORDS_SCRATCH = 40

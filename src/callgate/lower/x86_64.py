@@ -64,9 +64,9 @@ def lower_call_x86_64(plan: CallPlan, conversion: Conversion, machine: Machine, 
 
 
 class _Way(NamedTuple):
-    """How one Python argument travels: its index among them, its conversion, its place in the C call."""
+    """How one Python argument travels: its number among them, from 0, its conversion, its place in the C call."""
 
-    index: int
+    number: int
     step: UnboxStep
     argument: Argument
 
@@ -106,7 +106,7 @@ class _Gate:
         self.others: list[tuple[_Way, int]] = []  # ints and where their value goes
         self.nulls: list[tuple[_Way, int]] = []  # nullable pointers given as something unexpected
 
-    # -- what can be inline ---------------------------------------------------------------------------------------
+    # -- what can be inline ----------------------------------------------------------------------------
     def _is_inline(self, step: UnboxStep) -> bool:
         layout = self.layout
         match step.kind:
@@ -125,7 +125,7 @@ class _Gate:
             case _:
                 return False
 
-    # -- the whole gate -------------------------------------------------------------------------------------------
+    # -- the whole gate --------------------------------------------------------------------------------
     def emit(self) -> None:
         """Emit every block, hot ones first."""
         a, frame = self.a, self.frame
@@ -170,7 +170,7 @@ class _Gate:
             self.a.mov_mr(RSP, self.frame.self_slot, RDI)
             self.is_self_stored = True
 
-    # -- the inline path --------------------------------------------------------------------------------------------
+    # -- the inline path -------------------------------------------------------------------------------
     def _emit_inline_path(self) -> None:
         a, frame = self.a, self.frame
         if frame.view_count:
@@ -217,8 +217,8 @@ class _Gate:
         is_last_before_rdi = (
             argument.register == "rdi" and not self.is_spilled and not self.is_self_stored and self.is_self_in_rdi
         )
-        a.note(f"argument {way.index + 1}")
-        a.mov_rm(RAX, RSI, 8 * way.index)
+        a.note(f"argument {way.number + 1}")
+        a.mov_rm(RAX, RSI, 8 * way.number)
         match step.kind:
             case Unbox.SIGNED | Unbox.UNSIGNED:
                 self._unbox_int(way, loads_target=is_last_before_rdi)
@@ -228,10 +228,10 @@ class _Gate:
                 return
             case Unbox.BOOL:
                 a.cmp_rl(RAX, "Py_True")
-                a.jcc("e", f"bool_{way.index}")
+                a.jcc("e", f"bool_{way.number}")
                 a.cmp_rl(RAX, "Py_False")
                 a.jcc("ne", "slow")
-                a.label(f"bool_{way.index}")
+                a.label(f"bool_{way.number}")
                 assert self.layout.ints is not None  # _is_inline
                 if is_last_before_rdi:
                     self._emit_target(in_self_slot=False)
@@ -250,7 +250,7 @@ class _Gate:
                 a.lea(RAX, RAX, self.layout.bytes_data_offset)
             case Unbox.HANDLE:
                 self._emit_data(R11)
-                a.mov_rm(R11, R11, self.layout.bytes_data_offset + step_operand_offset(way.index))
+                a.mov_rm(R11, R11, self.layout.bytes_data_offset + step_operand_offset(way.number))
                 a.note("the declared pointer type?")
                 a.cmp_mr(RAX, self.layout.type_offset, R11)
                 self._jump_unexpected(way)
@@ -266,7 +266,7 @@ class _Gate:
                 raise AssertionError(f"{step.kind!r} is not inline")
         self._deliver(way, RAX)
         if step.is_nullable:
-            a.label(f"next_{way.index}")
+            a.label(f"next_{way.number}")
 
     def _emit_data(self, register: int) -> None:
         """Load the gate's data into a register, from wherever self is."""
@@ -279,7 +279,7 @@ class _Gate:
     def _jump_unexpected(self, way: _Way) -> None:
         """Leave the inline path after a failed type comparison; None may still be NULL."""
         if way.step.is_nullable:
-            label = f"none_{way.index}"
+            label = f"none_{way.number}"
             self.nulls.append((way, self._target_register(way)))
             self.a.jcc("ne", label)
         else:
@@ -331,7 +331,7 @@ class _Gate:
         """Bring an integer or pointer value to its register, its stack slot, or its value slot."""
         a = self.a
         if self.is_spilled:
-            a.mov_mr(RSP, self.frame.value(way.index), source)
+            a.mov_mr(RSP, self.frame.value(way.number), source)
         elif way.argument.register:
             destination = _GENERAL[way.argument.register]
             if destination != source:
@@ -347,7 +347,7 @@ class _Gate:
         a.jcc("ne", "slow")
         a.note("one positive digit?")
         a.cmp_mi(RAX, form.tag_offset, form.one_positive_digit)
-        a.jcc("ne", f"other_{way.index}")
+        a.jcc("ne", f"other_{way.number}")
         destination = self._target_register(way)
         value_bits = 8 * step.size_bytes - (step.kind is Unbox.SIGNED)
         if value_bits < _DIGIT_BITS:
@@ -355,7 +355,7 @@ class _Gate:
             a.note(f"fits {step.size_bytes} byte{'s' * (step.size_bytes > 1)}?")
             a.cmp32_ri(RAX, (1 << value_bits) - 1)
             a.jcc("a", "slow")
-            a.label(f"value_{way.index}")
+            a.label(f"value_{way.number}")
             if loads_target:
                 self._emit_target(in_self_slot=False)
             self._deliver(way, RAX)
@@ -365,7 +365,7 @@ class _Gate:
             # rdi is lost with the load; the cold block comes back behind it with its value in rax
             self._emit_target(in_self_slot=False)
         a.mov32_rm(destination, RAX, form.digit_offset)
-        a.label(f"value_{way.index}")
+        a.label(f"value_{way.number}")
         self._deliver(way, destination)
         self.others.append((way, destination))
 
@@ -387,12 +387,12 @@ class _Gate:
             a.cmp32_ri(R11, 0x7F800000)
             a.jcc("e", "slow")
             if not is_direct:
-                slot = self.frame.value(way.index) if self.is_spilled else argument.stack_offset
+                slot = self.frame.value(way.number) if self.is_spilled else argument.stack_offset
                 a.movss_mx(RSP, slot, register)
             return
         if self.is_spilled:
             a.mov_rm(RAX, RAX, offset)
-            a.mov_mr(RSP, self.frame.value(way.index), RAX)
+            a.mov_mr(RSP, self.frame.value(way.number), RAX)
         elif argument.register:
             a.movsd_xm(_VECTOR[argument.register], RAX, offset)
         elif argument.eightbyte_class is Class.X87:
@@ -402,7 +402,7 @@ class _Gate:
             a.mov_rm(RAX, RAX, offset)
             a.mov_mr(RSP, argument.stack_offset, RAX)
 
-    # -- cold blocks of the inline path -------------------------------------------------------------------------------
+    # -- cold blocks of the inline path ----------------------------------------------------------------
     def _emit_cold_unboxing(self) -> None:
         for way, destination in self.others:
             self._emit_other_int(way, destination)
@@ -414,7 +414,7 @@ class _Gate:
     def _emit_other_int(self, way: _Way, destination: int) -> None:
         """An int that is not one positive digit: let `other` read it, then see whether it fits."""
         a, step = self.a, way.step
-        a.label(f"other_{way.index}")
+        a.label(f"other_{way.number}")
         a.call("other")
         extend = {
             (1, Unbox.SIGNED): a.movsx8_rr,
@@ -436,7 +436,7 @@ class _Gate:
             if destination == RDI and not self.is_spilled and not self.is_self_stored:
                 self._emit_target(in_self_slot=False)
             a.mov_rr(destination, RAX)
-        a.jmp(f"value_{way.index}")
+        a.jmp(f"value_{way.number}")
 
     def _emit_other(self) -> None:
         """A subroutine of this gate: rax = the value of the int at rax, if it has at most two digits.
@@ -483,7 +483,7 @@ class _Gate:
     def _emit_none(self, way: _Way, destination: int) -> None:
         """None is NULL."""
         a = self.a
-        a.label(f"none_{way.index}")
+        a.label(f"none_{way.number}")
         a.note("None is NULL")
         a.cmp_rl(RAX, "Py_None")
         a.jcc("ne", "slow")
@@ -492,12 +492,12 @@ class _Gate:
         a.xor32_rr(destination, destination)
         if destination == RAX:
             self._deliver(way, RAX)
-        a.jmp(f"next_{way.index}")
+        a.jmp(f"next_{way.number}")
 
     def _emit_target_from_rdi(self) -> None:
         self.a.mov_rm(R11, RDI, self.layout.gate_data_offset)
 
-    # -- the slow path ------------------------------------------------------------------------------------------------
+    # -- the slow path ---------------------------------------------------------------------------------
     def _emit_slow(self) -> None:
         """Convert every argument by the shared routine, into the value slots."""
         a, frame = self.a, self.frame
@@ -520,7 +520,7 @@ class _Gate:
         """Bring the converted values from their slots to where C expects them."""
         a, frame = self.a, self.frame
         for way in sorted(self.ways, key=lambda way: bool(way.argument.register)):
-            slot, argument = frame.value(way.index), way.argument
+            slot, argument = frame.value(way.number), way.argument
             if argument.eightbyte_class is Class.X87:
                 a.fld64_m(RSP, slot)
                 a.fstp80_m(RSP, argument.stack_offset)
@@ -533,7 +533,7 @@ class _Gate:
             else:
                 a.mov_rm(_GENERAL[argument.register], RSP, slot)
 
-    # -- the call -----------------------------------------------------------------------------------------------------
+    # -- the call --------------------------------------------------------------------------------------
     def _emit_ready(self) -> None:
         """Spilled gates: what must happen between conversion and call."""
         a, frame, conversion = self.a, self.frame, self.conversion
@@ -666,7 +666,7 @@ class _Gate:
             case _:
                 unreachable(judgement)
 
-    # -- boxing ---------------------------------------------------------------------------------------------------------
+    # -- boxing ----------------------------------------------------------------------------------------
     def _emit_boxing(self) -> None:
         a, frame, conversion = self.a, self.frame, self.conversion
         if self.boxes_plainly:
@@ -933,7 +933,7 @@ class _Gate:
         a.label(f"{label}_done")
         self._finish_box(is_tail=is_tail)
 
-    # -- errors ---------------------------------------------------------------------------------------------------------
+    # -- errors ----------------------------------------------------------------------------------------
     def _emit_errors(self) -> None:
         a, frame = self.a, self.frame
         has_leave = not self.boxes_plainly

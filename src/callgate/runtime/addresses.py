@@ -26,7 +26,7 @@ def api_address(name: str) -> int:
 
 def bytes_address(data: bytes) -> int:
     """The address of a bytes object's first byte, good as long as the object lives."""
-    address: int | None = ctypes.cast(data, _void_p).value
+    address: int | None = ctypes.cast(ctypes.c_char_p(data), _void_p).value
     assert address is not None  # bytes have memory
     return address
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import types
+from _ctypes import CFuncPtr
 from collections.abc import Callable
 
 from callgate.c.annotations import ctypes_of
@@ -50,7 +51,7 @@ def box(step: BoxStep, result: Result, value: object) -> object:
         case Box.HANDLE:
             if result.python_type is ctypes.c_void_p:
                 return ctypes.c_void_p(value)  # type: ignore[arg-type]
-            return ctypes.cast(value, result.python_type)  # type: ignore[type-var, arg-type]
+            return ctypes.cast(value, result.python_type)  # type: ignore[arg-type]
         case Box.ENUM:
             return result.python_type(value)  # type: ignore[operator]
         case _:
@@ -84,7 +85,7 @@ def _make_call(gate: Gate) -> Callable[..., object]:
     errno_flag = _USES_ERRNO if conversion.saves_errno else 0
     gil_flag = 0 if conversion.is_blocking else _HOLDS_GIL
 
-    class Function(ctypes._CFuncPtr):
+    class Function(CFuncPtr):
         _argtypes_ = tuple(argument_types)
         _restype_ = result_type
         _flags_ = _CDECL | gil_flag | errno_flag

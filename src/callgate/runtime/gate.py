@@ -1,4 +1,4 @@
-"""The record of a gate: what `f.__self__` is.  Owns what the function needs, tells everything about it, raises its errors.
+"""The record of a gate, which is `f.__self__`: owns what the function needs, tells about it, raises its errors.
 
 Machine code calls the methods that begin with an underscore when it cannot go on; they are ordinary Python.
 """

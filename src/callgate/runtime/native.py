@@ -93,7 +93,8 @@ class NativeEngine:
             return shape
         plan = classify(signature, self.machine.target)
         code = lower_call(plan, conversion, self.machine)
-        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), pack_steps(conversion.steps, 1 + len(conversion.outs)))
+        steps = pack_steps(conversion.steps, 1 + len(conversion.outs))
+        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), steps)
         # Another thread may have made the same; either serves.
         self._shapes[conversion] = shape
         return shape

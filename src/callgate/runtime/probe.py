@@ -113,7 +113,7 @@ def probe() -> Layout:
         raise EngineError(f"the contents of bytes are not found at offset {_BYTES_DATA_OFFSET}")
     gate = GateBase()
     gate._data = sample
-    gate_data_offset = _find_word(gate, id(sample), GateBase.__basicsize__)  # type: ignore[attr-defined]
+    gate_data_offset = _find_word(gate, id(sample), GateBase.__basicsize__)
     if gate_data_offset is None:
         raise EngineError("the slots of an object are not found inside it")
     number = ctypes.c_int64(0x1234567890)

@@ -15,12 +15,10 @@ from callgate.c.types import Array, Enumeration, FunctionPrototype, Parameter, P
 from callgate.cpython.conversion import Element, Unbox, UnboxStep
 from callgate.errors import unreachable
 
-_CDATA = ctypes.Structure.__mro__[1]
 _POINTER = ctypes._Pointer
-_FUNCTION = ctypes._CFuncPtr
 _SIMPLE = ctypes._SimpleCData
 _BYREF = type(ctypes.byref(ctypes.c_int()))
-_POINTER_VALUES = (_POINTER, _FUNCTION, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p)
+_POINTER_VALUES = (_POINTER, names.FUNCTION_POINTER, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p)
 _void_p = ctypes.c_void_p
 
 FORMAT_ELEMENTS: dict[str, Element] = {
@@ -58,7 +56,7 @@ def _short_name(cls: type | None) -> str:
         return "None"
     name = names.SHORT_NAMES.get(cls)
     if name is None and issubclass(cls, _POINTER):
-        return f"Ptr[{_short_name(cls._type_)}]"  # type: ignore[arg-type]
+        return f"Ptr[{_short_name(cls._type_)}]"
     return name or cls.__name__
 
 
@@ -90,10 +88,8 @@ def expected(formal: Formal) -> str:
             words = f"a {access} buffer" + (f" of {_short_name(formal.element)}" if formal.element else "")
         case Unbox.HANDLE:
             to = parameter.type.to if isinstance(parameter.type, Pointer) else None
-            if isinstance(to, FunctionPrototype):
-                words = "a function pointer"
-            else:
-                words = f"Ptr[{_short_name(formal.element)}]"
+            is_function = isinstance(to, FunctionPrototype)
+            words = "a function pointer" if is_function else f"Ptr[{_short_name(formal.element)}]"
         case Unbox.END:
             raise AssertionError("END is no conversion")
         case _:
@@ -176,7 +172,7 @@ def _wide_character(formal: Formal, thing: object) -> int:
 
 def address_of_bytes(data: bytes) -> int:
     """The address of the first of the bytes, valid as long as they live."""
-    address: int | None = ctypes.cast(data, _void_p).value
+    address: int | None = ctypes.cast(ctypes.c_char_p(data), _void_p).value
     assert address is not None  # bytes have memory
     return address
 
@@ -227,7 +223,7 @@ def _from_ctypes(formal: Formal, thing: object) -> tuple[int, object] | None:
     is_void = formal.step.element is Element.ANY and formal.step.kind is Unbox.BUFFER
     is_void = is_void or (formal.step.kind is Unbox.HANDLE and formal.step.size_bytes == 0)
     if isinstance(thing, _BYREF):
-        target = thing._obj
+        target: object = getattr(thing, "_obj", None)
         fits = is_void or _is_element(target, element)
         return _checked(formal, _pointer_value(thing), thing) if fits else None
     if is_void and isinstance(thing, _POINTER_VALUES):
@@ -241,9 +237,9 @@ def _from_ctypes(formal: Formal, thing: object) -> tuple[int, object] | None:
     if formal.step.kind is Unbox.HANDLE and not is_void:
         is_array = isinstance(thing, ctypes.Array) and thing._type_ is element
         return (ctypes.addressof(thing), thing) if is_array else None  # type: ignore[arg-type]
-    if isinstance(thing, _CDATA) and (is_void or _is_element(thing, element)):
-        _holds_enough(formal, ctypes.sizeof(thing))
-        return ctypes.addressof(thing), thing
+    if isinstance(thing, names.CDATA) and (is_void or _is_element(thing, element)):
+        _holds_enough(formal, ctypes.sizeof(thing))  # type: ignore[arg-type]
+        return ctypes.addressof(thing), thing  # type: ignore[arg-type]
     return None
 
 
@@ -313,11 +309,12 @@ def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
             values.append(to_value(item, thing)[0])
         except (TypeError, OverflowError) as problem:
             raise type(problem)(str(problem).replace(item.where, f"{item.where} item {index}", 1)) from None
+    items: list[object] = list(values)
     if element is ctypes.c_wchar:
-        values = [chr(value) for value in values]  # type: ignore[misc, arg-type]
-    if element is ctypes.c_char:
-        values = [bytes((value,)) for value in values]  # type: ignore[misc, arg-type, list-item]
-    owner = (element * len(values))(*values)
+        items = [chr(int(value)) for value in values]
+    elif element is ctypes.c_char:
+        items = [bytes((int(value),)) for value in values]
+    owner: ctypes.Array[ctypes.c_char] = (element * len(items))(*items)  # type: ignore[operator]
     return ctypes.addressof(owner), owner
 
 
@@ -370,7 +367,7 @@ def _handle(formal: Formal, thing: object) -> tuple[int, object]:
         return found
     is_void = formal.step.size_bytes == 0
     to = formal.parameter.type.to if isinstance(formal.parameter.type, Pointer) else None
-    if isinstance(to, FunctionPrototype) and isinstance(thing, (_FUNCTION, ctypes.c_void_p)):
+    if isinstance(to, FunctionPrototype) and isinstance(thing, (names.FUNCTION_POINTER, ctypes.c_void_p)):
         return _checked(formal, _pointer_value(thing), thing)
     if isinstance(thing, int):
         if is_void:

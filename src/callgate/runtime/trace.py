@@ -78,7 +78,8 @@ def report_text() -> str:
             )
         advised = [count.name for count in called if count.long_holds]
     if advised:
-        lines.append(f"held the GIL for more than {LONG_HOLD_NS // 1000} us; consider blocking=True: {', '.join(advised)}")
+        names = ", ".join(advised)
+        lines.append(f"held the GIL for more than {LONG_HOLD_NS // 1000} us; consider blocking=True: {names}")
     return "\n".join(lines)
 
 

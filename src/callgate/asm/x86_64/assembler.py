@@ -618,7 +618,7 @@ def _remembering(emit: Callable[Concatenate[Any, P], None]) -> Callable[Concaten
     """The same row, which keeps what it has encoded: gates repeat the same few hundred instructions."""
     encodings: dict[tuple[object, ...], bytes] = {}
 
-    def emit_remembered(self: Assembler, *operands: P.args, **_: P.kwargs) -> None:
+    def emit_remembered(self: Any, /, *operands: P.args, **_: P.kwargs) -> None:
         encoded = encodings.get(operands)
         if encoded is not None:
             self.code += encoded
