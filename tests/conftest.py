@@ -1,0 +1,50 @@
+"""What several suites need: both engines, and C libraries built by the compiler at hand."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from callgate.errors import EngineError
+from callgate.runtime.engine import native_engine
+
+
+@pytest.fixture(params=("native", "ctypes"))
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of an engine: each test runs on both."""
+    if request.param == "native":
+        try:
+            native_engine()
+        except EngineError as reason:
+            pytest.skip(f"no native engine: {reason}")
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def build_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Build a shared library from a C file (`Path`) or C text (`str`); a source is compiled once a session."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    folder = tmp_path_factory.mktemp("libraries")
+    built: dict[tuple[Path | str, tuple[str, ...]], Path] = {}
+
+    def build(source: Path | str, options: Sequence[str] = ("-O2",)) -> Path:
+        if compiler is None:
+            pytest.skip("no C compiler: neither gcc nor cc is on the PATH")
+        key = (source, tuple(options))
+        if key not in built:
+            file = source
+            if isinstance(source, str):
+                file = folder / f"source{len(built)}.c"
+                file.write_text(source)
+            library = folder / f"lib{len(built)}.so"
+            command = [compiler, *options, "-shared", "-fPIC", "-w", "-o", str(library), str(file), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            built[key] = library
+        return built[key]
+
+    return build
