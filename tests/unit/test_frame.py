@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +42,7 @@ def test_slots(types: list[str], result: str) -> None:
         *((slot, 8) for slot in (frame.errno_slot, frame.value_slot, frame.in_use_slot)),
     ]
     taken = sorted((start, start + size) for start, size in ranges if size)
-    assert all(before[1] <= after[0] for before, after in zip(taken, taken[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(taken))
     assert taken[-1][1] <= frame.size_bytes
     assert frame.size_bytes % 16 == 8
     assert frame.outs % 16 == 0
