@@ -41,7 +41,7 @@ def bind(signature: FunctionType, address: int, library: object, options: Option
         signature,
         DATA_MODEL,
         judgement=judgement,
-        saves_errno=judgement is not Judgement.NEVER and options.error is None,
+        saves_errno=options.fails_if is not None and options.error is None,
         is_blocking=options.blocking,
     )
     native = choose(options.engine)

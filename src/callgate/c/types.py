@@ -169,6 +169,9 @@ class FunctionType(NamedTuple):
     positional_only: int = 0
     doc: str = ""
 
+    def __str__(self) -> str:
+        return declaration(self)
+
 
 def spell(ctype: CType, declarator: str = "") -> str:
     """The C spelling of a type around a declarator: `spell(Pointer(CHAR, True), "s")` is `const char *s`."""

@@ -192,9 +192,10 @@ class Gate(GateBase):
                     f"{self.signature.name}(): error= must return an exception, not {reference.type_name(exception)}"
                 )
             return exception
-        if self.conversion.saves_errno and errno:
-            return OSError(errno, os.strerror(errno))
-        return CallError(self.signature.name, code)
+        name = self.signature.name
+        if not self.conversion.saves_errno:
+            return CallError(name, code)
+        return OSError(errno, os.strerror(errno) if errno else f"{name}() failed with result {code} and set no errno")
 
     def _judge(self, result: object, errno: int) -> None:
         predicate = self.options.fails_if

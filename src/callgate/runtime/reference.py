@@ -61,7 +61,9 @@ def _short_name(cls: type | None) -> str:
 
 
 def type_name(thing: object) -> str:
-    """How messages call an object that was not expected: None, or the name of its type."""
+    """How messages call an object that was not expected: None, or the name of its type, a pointer as it is written."""
+    if isinstance(thing, _POINTER):
+        return _short_name(type(thing))
     return "None" if thing is None else type(thing).__name__
 
 
