@@ -1,0 +1,1 @@
+"""Random input, drawn by Hypothesis or from a seed."""

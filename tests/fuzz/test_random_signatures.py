@@ -1,0 +1,298 @@
+"""Random signatures on both engines, against callees built by gcc.
+
+CALLGATE_SIGNATURES is how many (10,000 by default, half on each engine), CALLGATE_SEED where they begin; batch n of a
+run is drawn from seed + n and a failure names it, so `CALLGATE_SEED=<that> CALLGATE_SIGNATURES=1000` repeats it.
+A long run, with progress on stderr:
+
+    CALLGATE_SIGNATURES=1000000 CALLGATE_SEED=$RANDOM python -m pytest -s tests/fuzz/test_random_signatures.py
+
+Each batch runs in a forked child, so that a crash is a failure with a name too.  A failing signature is made smaller
+by leaving arguments out before it is shown.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import os
+import pickle
+import shutil
+import struct
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+import pytest
+from fuzz.generate import signatures, strategy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracle.abi_targets import SEEN_BYTES, SLOT_BYTES, Kind, Observed, Signature, build
+
+import callgate
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("gcc") and hasattr(os, "fork") and sys.maxsize > 1 << 32 and sys.byteorder == "little"),
+    reason="needs gcc, fork and a 64-bit little-endian machine",
+)
+
+ENGINES = ("native", "ctypes")
+BATCH = 500
+COUNT = int(os.environ.get("CALLGATE_SIGNATURES", "10000"))
+SEED = int(os.environ.get("CALLGATE_SEED", "1"))
+
+Bind = Callable[[Path, Sequence[Signature]], Callable[[Signature], Callable[..., object]]]
+"""Makes callable what a library holds: the engines of callgate, or plain ctypes for the check of the oracle itself."""
+
+
+# -- ways to call -----------------------------------------------------------------------------------------------------
+
+
+def bind_callgate(engine: str) -> Bind:
+    def bind(path: Path, batch: Sequence[Signature]) -> Callable[[Signature], Callable[..., object]]:
+        library = callgate.load(str(path), "\n".join(signature.prototype for signature in batch), engine=engine)
+        return lambda signature: getattr(library, signature.name)
+
+    return bind
+
+
+def address_of(thing: object) -> int | None:
+    """The address that a pointer argument stands for, found without callgate."""
+    match thing:
+        case None | int():
+            return thing
+        case bytes() | ctypes.c_char_p() | ctypes.c_void_p():
+            return ctypes.cast(thing, ctypes.c_void_p).value
+    memory = memory_of(thing)
+    if memory.readonly:
+        return ctypes.cast(memory.obj, ctypes.c_void_p).value
+    return ctypes.addressof((ctypes.c_char * memory.nbytes).from_buffer(memory))
+
+
+def bind_ctypes(path: Path, batch: Sequence[Signature]) -> Callable[[Signature], Callable[..., object]]:
+    library = ctypes.CDLL(str(path))
+
+    def function_of(signature: Signature) -> Callable[..., object]:
+        function, returned = library[signature.name], signature.returned
+        results = {Kind.NOTHING: None, Kind.STRING: ctypes.c_char_p, Kind.WIDE_STRING: ctypes.c_wchar_p}
+        if returned.kind is Kind.POINTER:
+            pointee = returned.scalar and returned.scalar.ctypes_class
+            function.restype = ctypes.POINTER(pointee) if pointee else ctypes.c_void_p
+        elif returned.kind in results:
+            function.restype = results[returned.kind]
+        else:
+            assert returned.scalar
+            function.restype = returned.scalar.ctypes_class
+
+        def call(*objects: object, **named: object) -> object:
+            kept: list[object] = []
+            for argument, thing in zip(signature.arguments, (*objects, *named.values()), strict=True):
+                if argument.scalar:
+                    kept.append(argument.scalar.ctypes_class(argument.plain))
+                elif isinstance(thing, str):
+                    is_wide = argument.spelling == "const wchar_t *"
+                    kept.append(ctypes.c_wchar_p(thing) if is_wide else ctypes.c_char_p(thing.encode()))
+                elif isinstance(thing, list):
+                    kept.append(ctypes.create_string_buffer(argument.seen, SLOT_BYTES))
+                else:
+                    kept.append(ctypes.c_void_p(address_of(thing)))
+            result = function(*kept)
+            if returned.kind is Kind.POINTER:
+                return as_pointer(result, signature)
+            return result
+
+        return call
+
+    return function_of
+
+
+def as_pointer(result: object, signature: Signature) -> object:
+    """What ctypes returns as an int (`void *`) or as a NULL pointer, in callgate's terms."""
+    if not signature.returned.scalar:
+        return ctypes.c_void_p(result) if result else None  # type: ignore[arg-type]
+    return result or None
+
+
+# -- one call ---------------------------------------------------------------------------------------------------------
+
+
+def memory_of(thing: object) -> memoryview:
+    """The memory behind a buffer, a byref or a pointer."""
+    if isinstance(thing, ctypes._Pointer):
+        thing = thing.contents
+    return memoryview(getattr(thing, "_obj", thing)).cast("B")  # type: ignore[arg-type]
+
+
+def result_problem(signature: Signature, result: object) -> str:
+    """What is wrong with a result, or ""."""
+    returned = signature.returned
+    expected = returned.python
+    if returned.kind is Kind.POINTER and expected is not None:
+        pointee = returned.scalar and returned.scalar.ctypes_class
+        cls = ctypes.POINTER(pointee) if pointee else ctypes.c_void_p
+        is_right = isinstance(result, cls) and ctypes.cast(result, ctypes.c_void_p).value == expected
+        expected = f"{cls.__name__} to {expected:#x}"
+        if is_right or not isinstance(result, (ctypes._Pointer, ctypes.c_void_p)):
+            return "" if is_right else f"result {result!r}, expected {expected}"
+        return f"result {result!r} to {ctypes.cast(result, ctypes.c_void_p).value or 0:#x}, expected {expected}"
+    is_right = type(result) is type(expected) and result == expected
+    if isinstance(expected, float) and isinstance(result, float):
+        both_nan = math.isnan(expected) and math.isnan(result)
+        is_right = both_nan or struct.pack("<d", expected) == struct.pack("<d", result)
+    return "" if is_right else f"result {result!r}, expected {expected!r}"
+
+
+def problem_of(signature: Signature, function: Callable[..., object], library: ctypes.CDLL) -> str:
+    """Call the function and tell all that is wrong, or ""."""
+    seen = (ctypes.c_char * SEEN_BYTES).in_dll(library, "seen")
+    ctypes.memset(seen, 0, SEEN_BYTES)
+    objects = signature.make_arguments()
+    by_position = len(objects) - signature.keyword_count
+    named = {f"a{index}": objects[index] for index in range(by_position, len(objects))}
+    try:
+        result = function(*objects[:by_position], **named)
+    except Exception:
+        return traceback.format_exc(limit=-1)
+    problems = []
+    if seen.raw != signature.seen:
+        for index in range(SEEN_BYTES // SLOT_BYTES):
+            slot = slice(SLOT_BYTES * index, SLOT_BYTES * (index + 1))
+            if seen.raw[slot] != signature.seen[slot]:
+                problems.append(f"a{index} seen {seen.raw[slot].hex(' ')}, expected {signature.seen[slot].hex(' ')}")
+    for index, (argument, thing) in enumerate(zip(signature.arguments, objects, strict=True)):
+        if argument.written and memory_of(thing)[: len(argument.written)].tobytes() != argument.written:
+            problems.append(f"a{index} not written: {memory_of(thing).hex(' ')}, expected {argument.written.hex(' ')}")
+    if ctypes.c_ubyte.in_dll(library, "misaligned").value:
+        problems.append("the stack was not aligned to 16 bytes")
+    problems.append(result_problem(signature, result))
+    return "\n".join(filter(None, problems))
+
+
+def problems_in(bind: Bind, path: Path, batch: Sequence[Signature], watch: Callable[[int], None]) -> dict[int, str]:
+    """The problems of a batch by the signature's place; `watch` hears what is called next."""
+    problems = {}
+    library = ctypes.CDLL(str(path))
+    function_of = bind(path, batch)
+    for index, signature in enumerate(batch):
+        watch(index)
+        try:
+            function = function_of(signature)
+        except Exception:
+            problems[index] = traceback.format_exc(limit=-1)
+            continue
+        if problem := problem_of(signature, function, library):
+            problems[index] = problem
+    return problems
+
+
+def as_called(engine: str, batch: Sequence[Signature]) -> list[Signature]:
+    """What may be asked of an engine: only machine code of our own promotes narrow arguments on the stack."""
+    return [signature if engine == "native" else signature.without_promotion() for signature in batch]
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def isolated(bind: Bind, path: Path, batch: Sequence[Signature]) -> dict[int, str]:
+    """`problems_in` a child process, whose death is the problem of the signature it called."""
+    current = mmap.mmap(-1, 8)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        try:
+            found = problems_in(bind, path, batch, lambda index: current.__setitem__(slice(8), struct.pack("q", index)))
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(pickle.dumps(found))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if answer and not status:
+        found = pickle.loads(answer)
+        assert isinstance(found, dict)
+        return found
+    return {struct.unpack("q", current[:8])[0]: f"the process died, wait status {status}"}
+
+
+def built(batch: Sequence[Signature], directory: Path, bind: Bind, optimization: int) -> dict[int, str]:
+    """Build a batch, call all of it, and leave nothing behind."""
+    with TemporaryDirectory(dir=directory) as folder:
+        return isolated(bind, build(batch, Path(folder), optimization), batch)
+
+
+def smallest(signature: Signature, bind: Bind, directory: Path, optimization: int) -> tuple[Signature, str]:
+    """A failing signature without the arguments that it fails without, and its problem."""
+
+    def attempt(candidate: Signature) -> str:
+        return built([candidate], directory, bind, optimization).get(0, "")
+
+    problem = attempt(signature)
+    if not problem:
+        return signature, ""
+    candidates = [replace(signature, keyword_count=0)]
+    index = len(signature.arguments)
+    while candidates or index:
+        if not candidates:
+            index -= 1
+            rest = signature.arguments[:index] + signature.arguments[index + 1 :]
+            candidates = [replace(signature, arguments=rest, keyword_count=min(signature.keyword_count, len(rest)))]
+        candidate = candidates.pop()
+        if still := attempt(candidate):
+            signature, problem = candidate, still
+    return signature, problem
+
+
+def description(signature: Signature, problem: str) -> str:
+    arguments = ", ".join(map(repr, signature.make_arguments()))
+    by_name = f"  # the last {signature.keyword_count} by name" if signature.keyword_count else ""
+    return f"{signature.prototype}\n{signature.name}({arguments}){by_name}\n{problem}\n\n{signature.definition}"
+
+
+def check(bind: Bind, engine: str, count: int, directory: Path, first_seed: int, step: int) -> None:
+    """Draw, build and call `count` signatures; fail with the first batches' problems, made small."""
+    started = monotonic()
+    reports: list[str] = []
+    for batch_number, done in enumerate(range(0, count, BATCH)):
+        seed = first_seed + batch_number * step
+        optimization = seed // step % 2
+        batch = as_called(engine, signatures(seed, min(BATCH, count - done)))
+        for index, problem in built(batch, directory, bind, optimization).items():
+            if len(reports) < 5:
+                small, words = smallest(batch[index], bind, directory, optimization)
+                if not words:
+                    words = f"only after the {index} functions before it: {problem}"
+                reports.append(f"{engine}, seed {seed}, f{index} (-O{optimization}):\n{description(small, words)}")
+        if count >= 20 * BATCH and batch_number % 10 == 9:
+            rate = (done + BATCH) / (monotonic() - started)
+            print(f"{engine}: {done + BATCH:,} of {count:,} signatures, {rate:.0f}/s, seed {seed}", file=sys.stderr)
+        if reports:
+            break
+    assert not reports, "\n\n".join(reports)
+
+
+def test_the_oracle_agrees_with_plain_ctypes(tmp_path: Path) -> None:
+    check(bind_ctypes, "plain ctypes", min(BATCH, COUNT), tmp_path, SEED, 1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_random_signatures(engine: str, tmp_path: Path) -> None:
+    """The engines take turns: even batches are native, odd ones ctypes."""
+    check(bind_callgate(engine), engine, COUNT // 2, tmp_path, SEED + ENGINES.index(engine), len(ENGINES))
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(batch=st.lists(strategy(), min_size=1, max_size=6), engine=st.sampled_from(ENGINES))
+def test_signatures_that_shrink(tmp_path_factory: pytest.TempPathFactory, batch: list[Signature], engine: str) -> None:
+    named = [replace(signature, name=f"f{index}") for index, signature in enumerate(batch)]
+    batch = as_called(engine, named)
+    problems = built(batch, tmp_path_factory.mktemp("shrinking"), bind_callgate(engine), 0)
+    assert not problems, "\n\n".join(description(batch[index], problem) for index, problem in problems.items())
