@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import types
 from _ctypes import CFuncPtr
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def box(step: BoxStep, result: Result, value: object) -> object:
         case Box.CHARACTER:
             return bytes((value,))  # type: ignore[arg-type]
         case Box.WIDE_CHARACTER:
-            return chr(value)  # type: ignore[arg-type]
+            return chr(min(value, sys.maxunicode + 1))  # type: ignore[call-overload]  # one error for all that are none
         case Box.STRING:
             return ctypes.string_at(value).decode()  # type: ignore[arg-type]
         case Box.BYTES:
@@ -105,20 +106,28 @@ def _make_call(gate: Gate) -> Callable[..., object]:
         if keywords or len(given) != count:
             given = tuple(reference.place_keywords(name, names, given, keywords))
         words: list[object] = [None] * len(argument_types)
-        owners = []
-        for formal, position, thing in zip(formals, positions, given, strict=True):
-            words[position], owner = reference.to_value(formal, thing)
-            owners.append(owner)
+        converted = [reference.to_value(formal, thing) for formal, thing in zip(formals, given, strict=True)]
+        try:
+            for position, word in zip(positions, [pair[0] for pair in converted], strict=True):
+                words[position] = word
+            return call_c(gate, words)
+        finally:
+            converted.clear()  # the traceback of an exception keeps this frame, and must not keep buffers exported
+
+    def call_c(gate: Gate, words: list[object]) -> object:
         cells = []
         for position, _, _, cell_type in outs:
             cell = cell_type()
             words[position] = ctypes.addressof(cell)
             cells.append(cell)
         if errno_flag:
-            ctypes.set_errno(0)
-        raw = function(*words)
-        errno = ctypes.get_errno() if errno_flag else 0
-        code = raw if isinstance(raw, int) else 0
+            before = ctypes.set_errno(0)
+            raw = function(*words)
+            errno = ctypes.set_errno(before)
+        else:
+            raw = function(*words)
+            errno = 0
+        code = int(raw) if isinstance(raw, int) else 0
         judgement = conversion.judgement
         if _has_failed(judgement, code, conversion.result):
             gate._fail(code, errno)
@@ -131,7 +140,6 @@ def _make_call(gate: Gate) -> Callable[..., object]:
                 values.append(value)
         for index, ((_, step, declared, _), cell) in enumerate(zip(outs, cells, strict=True), 1):
             values.append(_box_checked(gate, step, declared, cell.value, index))
-        del owners
         if len(values) > 1:
             return tuple(values)
         return values[0] if values else None

@@ -37,18 +37,23 @@ FORMAT_TABLE = bytes(FORMAT_ELEMENTS.get(chr(code), 0) for code in range(128))
 
 
 class Formal(NamedTuple):
-    """One parameter as the conversion needs it; `element` is the ctypes class of a buffer's items, None for void."""
+    """One parameter as the conversion needs it; `element` is the ctypes class of a buffer's items, None for void.
+
+    `item` is the index of an item of a list that is being copied.
+    """
 
     function: str
     number: int
     parameter: Parameter
     step: UnboxStep
     element: type | None
+    item: int | None = None
 
     @property
     def where(self) -> str:
         """How messages name it."""
-        return f"{self.function}() argument {self.number}"
+        item = "" if self.item is None else f" item {self.item}"
+        return f"{self.function}() argument {self.number}{item}"
 
 
 def _short_name(cls: type | None) -> str:
@@ -111,21 +116,26 @@ def _int(formal: Formal, thing: object) -> int:
     step = formal.step
     if not hasattr(type(thing), "__index__"):
         raise _mismatch(formal, thing)
-    value = thing if isinstance(thing, int) else _index(thing)
+    value = _index(thing)
     bits = 8 * step.size_bytes
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if step.kind is Unbox.SIGNED else (0, (1 << bits) - 1)
     if not low <= value <= high:
         ctype = formal.parameter.type
         name = ctype.base.name if isinstance(ctype, Enumeration) else spell(ctype)
-        shown = str(int(value)) if abs(value) < 1 << 128 else f"an int of {int(value).bit_length()} bits"
+        shown = str(value) if abs(value) < 1 << 128 else f"an int of {value.bit_length()} bits"
         raise OverflowError(f"{formal.where} must be in {low}..{high} ({name}), not {shown}")
-    return int(value)
+    return value
 
 
+# Objects of subclasses are read as what they are, by the methods of int, bytes and str: their own cannot change that.
 def _index(thing: object) -> int:
     from operator import index
 
-    return index(thing)  # type: ignore[arg-type]
+    return int.__index__(index(thing))  # type: ignore[arg-type]
+
+
+def _exact_bytes(thing: bytes) -> bytes:
+    return thing if type(thing) is bytes else bytes.__getitem__(thing, slice(None))
 
 
 def _float(formal: Formal, thing: object) -> float:
@@ -157,19 +167,21 @@ def _bool(formal: Formal, thing: object) -> int:
 
 
 def _character(formal: Formal, thing: object) -> int:
-    if isinstance(thing, bytes) and len(thing) == 1:
-        return thing[0]
-    if isinstance(thing, bytes):
-        raise TypeError(f"{formal.where} must be {expected(formal)}, not of length {len(thing)}")
-    raise _mismatch(formal, thing)
+    if not isinstance(thing, bytes):
+        raise _mismatch(formal, thing)
+    data = _exact_bytes(thing)
+    if len(data) != 1:
+        raise TypeError(f"{formal.where} must be {expected(formal)}, not of length {len(data)}")
+    return data[0]
 
 
 def _wide_character(formal: Formal, thing: object) -> int:
-    if isinstance(thing, str) and len(thing) == 1:
-        return ord(thing)
-    if isinstance(thing, str):
-        raise TypeError(f"{formal.where} must be {expected(formal)}, not of length {len(thing)}")
-    raise _mismatch(formal, thing)
+    if not isinstance(thing, str):
+        raise _mismatch(formal, thing)
+    text = str.__str__(thing)
+    if len(text) != 1:
+        raise TypeError(f"{formal.where} must be {expected(formal)}, not of length {len(text)}")
+    return ord(text)
 
 
 def address_of_bytes(data: bytes) -> int:
@@ -187,7 +199,7 @@ def _pointer_value(thing: object) -> int:
 
 def _string(formal: Formal, thing: object) -> tuple[int, object]:
     if isinstance(thing, (str, bytes)):
-        data = thing if isinstance(thing, bytes) else thing.encode()
+        data = _exact_bytes(thing) if isinstance(thing, bytes) else str.encode(thing)
         if b"\0" in data:
             raise ValueError(f"{formal.where} must not contain a NUL: embedded null byte")
         return address_of_bytes(data), data
@@ -197,9 +209,10 @@ def _string(formal: Formal, thing: object) -> tuple[int, object]:
 def _wide_string(formal: Formal, thing: object) -> tuple[int, object]:
     if not isinstance(thing, str):
         raise _mismatch(formal, thing)
-    if "\0" in thing:
+    text = str.__str__(thing)
+    if "\0" in text:
         raise ValueError(f"{formal.where} must not contain a NUL: embedded null character")
-    owner = ctypes.create_unicode_buffer(thing)
+    owner = ctypes.create_unicode_buffer(text)
     return ctypes.addressof(owner), owner
 
 
@@ -212,7 +225,7 @@ def _checked(formal: Formal, address: int, owner: object) -> tuple[int, object]:
 def _holds_enough(formal: Formal, size_bytes: int) -> None:
     step = formal.step
     if size_bytes < step.minimum_bytes:
-        size = step.size_bytes or 1
+        size = ctypes.sizeof(formal.element) if formal.element is not None else 1
         raise ValueError(
             f"{formal.where} must hold at least {step.minimum_bytes // size} items of {_short_name(formal.element)}, "
             f"not {size_bytes // size}"
@@ -226,8 +239,9 @@ def _from_ctypes(formal: Formal, thing: object) -> tuple[int, object] | None:
     is_void = is_void or (formal.step.kind is Unbox.HANDLE and formal.step.size_bytes == 0)
     if isinstance(thing, _BYREF):
         target: object = getattr(thing, "_obj", None)
-        fits = is_void or _is_element(target, element)
-        return _checked(formal, _pointer_value(thing), thing) if fits else None
+        if not is_void and not _is_element(target, element):
+            return None
+        return _memory(formal, thing, target, _pointer_value(thing))
     if is_void and isinstance(thing, _POINTER_VALUES):
         return _checked(formal, _pointer_value(thing), thing)
     if isinstance(thing, _POINTER):
@@ -240,9 +254,17 @@ def _from_ctypes(formal: Formal, thing: object) -> tuple[int, object] | None:
         is_array = isinstance(thing, ctypes.Array) and thing._type_ is element
         return (ctypes.addressof(thing), thing) if is_array else None  # type: ignore[arg-type]
     if isinstance(thing, names.CDATA) and (is_void or _is_element(thing, element)):
-        _holds_enough(formal, ctypes.sizeof(thing))  # type: ignore[arg-type]
-        return ctypes.addressof(thing), thing  # type: ignore[arg-type]
+        return _memory(formal, thing, thing, ctypes.addressof(thing))  # type: ignore[arg-type]
     return None
+
+
+def _memory(formal: Formal, thing: object, target: object, address: int) -> tuple[int, object]:
+    """The memory of a ctypes object from `address` on: `thing` itself, or the target of a byref()."""
+    size_bytes = ctypes.addressof(target) + ctypes.sizeof(target) - address  # type: ignore[arg-type]
+    _holds_enough(formal, size_bytes)
+    if formal.step.kind is Unbox.STRING and b"\0" not in ctypes.string_at(address, size_bytes):
+        raise ValueError(f"{formal.where} must end with a NUL, and {type_name(target)} has none")
+    return address, thing
 
 
 def _is_element(thing: object, element: type | None) -> bool:
@@ -261,7 +283,7 @@ def _fits_element(formal: Formal, view: memoryview) -> bool:
     code = view.format[1:] if view.format[:1] in ("@", "=", "<") else view.format
     found = FORMAT_ELEMENTS.get(code[:1], Element.ANY)
     if step.element is Element.ANY:
-        return found is not Element.OTHER
+        return found is not Element.OTHER or (code[0] == "Z" and len(code) > 1)  # NumPy's complex, not a pointer
     if step.element is Element.OTHER or view.itemsize != step.size_bytes:
         return False
     return step.element is Element.BYTE or (found is step.element and len(code) == 1)
@@ -269,26 +291,33 @@ def _fits_element(formal: Formal, view: memoryview) -> bool:
 
 def _buffer(formal: Formal, thing: object) -> tuple[int, object]:
     step = formal.step
+    if isinstance(thing, bytes):
+        thing = _exact_bytes(thing)
     try:
         view = memoryview(thing)  # type: ignore[arg-type]
-    except TypeError:
-        raise _mismatch(formal, thing) from None
-    except (BufferError, ValueError) as problem:  # an exporter that cannot describe itself
+    except (TypeError, BufferError, ValueError) as problem:
+        if problem.__traceback__ is not None and problem.__traceback__.tb_next is not None:
+            raise  # out of a __buffer__ written in Python
+        if isinstance(problem, TypeError):
+            raise _mismatch(formal, thing) from None
+        # an exporter that cannot describe itself
         raise TypeError(f"{formal.where} must be {expected(formal)}: {problem}") from None
-    if step.is_writable and view.readonly:
-        raise TypeError(f"{formal.where} must be {expected(formal)}, not read-only {type_name(thing)}")
-    if not _fits_element(formal, view):
-        raise TypeError(f"{formal.where} must be {expected(formal)}, not {type_name(thing)} of format {view.format!r}")
-    if not view.c_contiguous:
-        raise BufferError(f"{formal.where} must be C-contiguous; pass a contiguous copy")
-    _holds_enough(formal, view.nbytes)
-    if isinstance(thing, bytes):
-        return address_of_bytes(thing), thing
-    if view.readonly:
-        owner = view.tobytes()  # C only reads it
-        return address_of_bytes(owner), owner
-    exported = (ctypes.c_char * view.nbytes).from_buffer(view)
-    return ctypes.addressof(exported), exported
+    with view:  # released when an exception leaves here; what is exported below stays so
+        if step.is_writable and view.readonly:
+            raise TypeError(f"{formal.where} must be {expected(formal)}, not read-only {type_name(thing)}")
+        if not _fits_element(formal, view):
+            wrong = f"{type_name(thing)} of format {view.format!r}"
+            raise TypeError(f"{formal.where} must be {expected(formal)}, not {wrong}")
+        if not view.c_contiguous:
+            raise BufferError(f"{formal.where} must be C-contiguous; pass a contiguous copy")
+        _holds_enough(formal, view.nbytes)
+        if isinstance(thing, bytes):
+            return address_of_bytes(thing), thing
+        if view.readonly:
+            owner = view.tobytes()  # C only reads it
+            return address_of_bytes(owner), owner
+        exported = (ctypes.c_char * view.nbytes).from_buffer(view)
+        return ctypes.addressof(exported), exported
 
 
 def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
@@ -297,6 +326,7 @@ def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
     step = formal.step
     if step.is_writable or element is None or step.element is Element.OTHER:
         raise _mismatch(formal, things)
+    things = list.copy(things)  # Python code of an item may change the list
     _holds_enough(formal, len(things) * ctypes.sizeof(element))
     pointee = _pointee(formal.parameter)
     item_step = UnboxStep(_ITEM_STEPS[step.element], step.size_bytes)
@@ -304,13 +334,11 @@ def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
         item_step = UnboxStep(Unbox.SIGNED, 1)
     elif step.element is Element.FLOATING and step.size_bytes == 4:
         item_step = UnboxStep(Unbox.FLOAT, 4)
-    item = Formal(formal.function, formal.number, Parameter("", pointee, Passing.VALUE), item_step, None)
-    values = []
-    for index, thing in enumerate(things):
-        try:
-            values.append(to_value(item, thing)[0])
-        except (TypeError, OverflowError) as problem:
-            raise type(problem)(str(problem).replace(item.where, f"{item.where} item {index}", 1)) from None
+    item = Parameter("", pointee, Passing.VALUE)
+    values = [
+        to_value(Formal(formal.function, formal.number, item, item_step, None, index), thing)[0]
+        for index, thing in enumerate(things)
+    ]
     items: list[object] = list(values)
     if element is ctypes.c_wchar:
         items = [chr(int(value)) for value in values]
