@@ -1,7 +1,7 @@
 """C text to the records of `types`: what a pasted prototype means to Python.
 
 `source` and `skipping` make the text readable, pycparser gives its tree, and this module says what each node means.
-The rules of passing stand in `_parameter` and `_result`; where arguments travel is not known here (`abi`).
+The rules of passing stand in `passing`; where arguments travel is not known here (`abi`).
 pycparser is imported when first used, and touched in `_tree` only; it has no type stubs, hence `Node`.
 The file is long because one reader owns all the names of a text: types, enumerators and macros refer to each other.
 """
@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from callgate.c.constants import Node, NotConstant, Value, evaluate, literal
-from callgate.c.known_names import NOT_PASSED, SPECIFIERS, known_types
+from callgate.c.known_names import SPECIFIERS, known_types
 from callgate.c.layout import size_bytes
+from callgate.c.passing import ATTRIBUTE, CannotBind, decayed, not_passed, parameter_of, python_name, result_of
+from callgate.c.plain import read_plain
 from callgate.c.skipping import Cleaned, clean
 from callgate.c.source import Source
 from callgate.c.types import (
@@ -52,7 +54,6 @@ MOST_INDIRECTIONS = 16
 """Pointers to pointers to …: more is a mistake, and records this deep would overflow whoever walks them."""
 
 _THIS_VERSION = "this version of callgate cannot"
-_ATTRIBUTE = "__attribute__(("  # in a Scalar's name: a type changed by an attribute that is not followed
 
 
 class Declarations(NamedTuple):
@@ -77,9 +78,11 @@ def parse(text: str, target: Target) -> Declarations:
     >>> parse("#define LIMIT 0x10\\ndouble cos(double x);", X86_64_LINUX).constants
     {'LIMIT': 16}
     """
-    source = Source(text)
+    plain = read_plain(text, known_types(target))
+    if plain is not None:
+        return Declarations(plain, {}, {}, {})
     try:
-        return _read(source, target)
+        return _read(Source(text), target)
     except RecursionError:
         raise DeclarationError("the declarations are nested too deeply to be read") from None
 
@@ -108,7 +111,7 @@ def _read(source: Source, target: Target) -> Declarations:
     cleaned = clean(source, frozenset(known))
     if cleaned.is_empty:
         raise DeclarationError("no declaration was found in the text: write one, such as 'double cos(double x);'")
-    used = {name: ctype for name, ctype in known.items() if name in cleaned.words and name not in cleaned.declared}
+    used = {name: known[name] for name in sorted(cleaned.words & known.keys() - cleaned.declared)}
     reader = _Reader(source, cleaned, used, target)
     for node in _tree(source, cleaned.text, used):
         reader.declare(node)
@@ -157,10 +160,6 @@ def _parse_error(source: Source, text: str) -> DeclarationError:
 _Qualified: TypeAlias = "tuple[CType, bool]"  # a type and whether it is const
 
 
-class _CannotBind(Exception):
-    """Good C, but no engine can do it: the text says what."""
-
-
 class _Reader:
     """The names declared so far, and what each further declaration adds."""
 
@@ -205,7 +204,7 @@ class _Reader:
         name = node.name
         ctype, is_const = self._resolve(node.type)
         if attribute := self._attribute(node):
-            ctype = Scalar(f"{name} {_ATTRIBUTE}{attribute}))", Kind.UNSIGNED)
+            ctype = Scalar(f"{name} {ATTRIBUTE}{attribute}))", Kind.UNSIGNED)
         elif type(node.type).__name__ == "TypeDecl" and isinstance(ctype, Record):
             base = type(node.type.type).__name__
             if base in ("Struct", "Union"):  # shown by the name that the header gives to its users
@@ -235,7 +234,7 @@ class _Reader:
             return
         try:
             new = self._function(node, function)
-        except _CannotBind as reason:
+        except CannotBind as reason:
             if name in self.functions:
                 self._conflict(node, "a function that is not the same")
             self.refused[name] = self.error(f"{name}() {reason}", node)
@@ -272,28 +271,28 @@ class _Reader:
 
     def _function(self, node: Node, function: Node) -> FunctionType:
         if attribute := self._attribute(node):
-            raise _CannotBind(
+            raise CannotBind(
                 f"has the attribute '{attribute}', which changes how arguments travel: {_THIS_VERSION} follow it"
             )
         self._parameter_names = set()
         parameters: list[Parameter] = []
         for number, parameter in enumerate(self._parameter_nodes(function), 1):
             if type(parameter).__name__ == "EllipsisParam":
-                raise _CannotBind(f"takes variable arguments ('...'): {_THIS_VERSION} pass them")
+                raise CannotBind(f"takes variable arguments ('...'): {_THIS_VERSION} pass them")
             ctype, _ = self._resolve(parameter.type)
             self._check_depth(ctype, node)
             try:
-                parameters.append(_parameter(_python_name(parameter.name), ctype))
-            except _CannotBind as what:
-                raise _CannotBind(f"parameter {number} is '{_spell(ctype)}': {_THIS_VERSION} pass {what}") from None
+                parameters.append(parameter_of(python_name(parameter.name), ctype))
+            except CannotBind as what:
+                raise CannotBind(f"parameter {number} is '{_spell(ctype)}': {_THIS_VERSION} pass {what}") from None
         ctype, _ = self._resolve(function.type)
         self._check_depth(ctype, node)
         if isinstance(ctype, FunctionPrototype | Array):
             raise self.error(f"{node.name}() returns '{_spell(ctype)}', and C functions return no such thing", node)
         try:
-            result = _result(ctype)
-        except _CannotBind as what:
-            raise _CannotBind(f"returns '{_spell(ctype)}': {_THIS_VERSION} return {what}") from None
+            result = result_of(ctype)
+        except CannotBind as what:
+            raise CannotBind(f"returns '{_spell(ctype)}': {_THIS_VERSION} return {what}") from None
         names = [p.name for p in parameters]
         is_named = all(names) and len(set(names)) == len(names)
         return FunctionType(
@@ -427,7 +426,7 @@ class _Reader:
                 parameters.append("...")
                 continue
             ctype, _ = self._resolve(parameter.type)
-            parameters.append(_spell(_decayed(ctype)))
+            parameters.append(_spell(decayed(ctype)))
         ctype, _ = self._resolve(node.type)
         return spell(ctype, f"(*)({', '.join(parameters) or 'void'})")
 
@@ -450,7 +449,7 @@ class _Reader:
                 return self._canonical(INT)  # int or unsigned int as the compiler likes; passed alike
             case Record():
                 return self._records.get(ctype, ctype)
-            case Scalar(kind=kind) if not _not_passed(ctype):
+            case Scalar(kind=kind) if not not_passed(ctype):
                 if kind is Kind.WIDE_CHARACTER or (kind is Kind.CHARACTER and self.target.is_char_signed):
                     kind = Kind.SIGNED
                 return (kind, size_bytes(ctype, self.target))
@@ -609,79 +608,6 @@ def _is_parenthesised(body: str) -> bool:
 
 
 # --- what crosses ------------------------------------------------------------------------------------------
-
-
-def _python_name(name: str | None) -> str:
-    """glibc writes `__x` so that no macro of ours can meet it; Python callers write `x`."""
-    stripped = (name or "").lstrip("_")
-    return stripped if stripped.isidentifier() else name or ""
-
-
-def _decayed(ctype: CType) -> CType:
-    """A parameter's type as C11 6.7.6.3p7-8 adjusts it; arrays of known length keep it for the check of buffers."""
-    match ctype:
-        case FunctionPrototype():
-            return Pointer(ctype)
-        case Array(element=Record() | Array() as element, is_const=is_const):
-            return Pointer(element, is_const)
-        case Array(element=element, length=0, is_const=is_const):
-            return Pointer(element, is_const)
-    return ctype
-
-
-def _not_passed(ctype: CType) -> str:
-    """The word for a scalar that no engine carries, or ""."""
-    if isinstance(ctype, Scalar) and _ATTRIBUTE in ctype.name:
-        return "types with such an attribute"
-    return NOT_PASSED.get(ctype, "")
-
-
-def _check_carried(ctype: CType) -> None:
-    """Refuse what no engine passes, by value or pointed to."""
-    if isinstance(ctype, Record):
-        what = {"struct": "structs", "union": "unions"}.get(ctype.tag, "structs and unions")
-        raise _CannotBind(f"{what} by value")
-    pointed = False
-    while isinstance(ctype, Pointer | Array):
-        ctype = ctype.to if isinstance(ctype, Pointer) else ctype.element
-        if isinstance(ctype, Array):
-            raise _CannotBind("pointers to arrays, and so arrays of arrays")
-        pointed = True
-    if what := _not_passed(ctype):
-        raise _CannotBind(("pointers to " if pointed else "") + what)
-
-
-def _parameter(name: str, declared: CType) -> Parameter:
-    """How Python hands over a parameter of C text; NULL is allowed everywhere."""
-    ctype = _decayed(declared)
-    _check_carried(ctype)
-    match ctype:
-        case Pointer(to=Record() | FunctionPrototype()):
-            passing = Passing.HANDLE
-        case Pointer(to=to, is_const=True) if to == CHAR:
-            passing = Passing.STRING
-        case Pointer(to=to, is_const=True) if to == WCHAR:
-            passing = Passing.WIDE_STRING
-        case Pointer(is_const=is_const) | Array(is_const=is_const):
-            passing = Passing.READABLE if is_const else Passing.WRITABLE
-        case _:
-            return Parameter(name, ctype, Passing.VALUE)
-    return Parameter(name, ctype, passing, is_nullable=True)
-
-
-def _result(ctype: CType) -> Result:
-    """What Python gets back from a function of C text."""
-    _check_carried(ctype)
-    match ctype:
-        case Void():
-            return Result(ctype, Returning.NOTHING)
-        case Pointer(to=to, is_const=True) if to == CHAR:
-            return Result(ctype, Returning.BYTES, is_nullable=True)
-        case Pointer(to=to, is_const=True) if to == WCHAR:
-            return Result(ctype, Returning.WIDE_STRING, is_nullable=True)
-        case Pointer():
-            return Result(ctype, Returning.HANDLE, is_nullable=True)
-    return Result(ctype, Returning.VALUE)
 
 
 def _spell(ctype: CType) -> str:

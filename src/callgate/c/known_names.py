@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from functools import lru_cache
+
 from callgate.c.types import (
     BOOL,
     CHAR,
@@ -102,6 +104,7 @@ SPECIFIERS = {tuple(sorted(words.split())): ctype for words, ctype in _SPELLINGS
 
 
 @lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def known_types(target: Target) -> dict[str, CType]:
     """The type names that need no typedef: the C standard's, sys/types.h's, stdio's FILE, zlib's, sqlite3's, math's.
 

@@ -132,8 +132,14 @@ def _version(name: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else -1 for part in name.partition(".so.")[2].split("."))
 
 
+_found: dict[str, str] = {}
+"""What each short name was found to mean: looking through the folders again takes longer than loading."""
+
+
 def _candidates(name: str) -> Iterator[str]:
     """What may be meant by a short name, most likely first."""
+    if name in _found:
+        yield _found[name]
     if IS_WINDOWS:
         yield f"{name}.dll"
         yield f"lib{name}.dll"
@@ -176,9 +182,12 @@ def open_library(name: str | os.PathLike[str] | Sequence[str] | None) -> SharedL
             raise TypeError(f"a library's name must be a non-empty str, not {one!r}")
         for candidate in (one,) if _is_file_name(one) else _candidates(one):
             try:
-                return SharedLibrary(ctypes.CDLL(candidate), one, candidate)
+                cdll = ctypes.CDLL(candidate)
             except OSError as problem:
                 reason = str(problem)
                 tried.append(reason if candidate in reason else f"{candidate}: {reason}")
+                continue
+            _found[one] = candidate
+            return SharedLibrary(cdll, one, candidate)
     what = " or ".join(repr(one) for one in wanted)
     raise LibraryNotFoundError(f"cannot load {what}; tried:\n  " + "\n  ".join(tried))
