@@ -22,16 +22,19 @@ from functools import partial
 from random import Random
 
 from hypothesis import strategies
+
 from oracle.abi_targets import (
     BY_SPELLING,
     MAXIMUM_PARAMETERS,
     NULL_SEEN,
+    NUMBERS,
     SCALARS,
     STRING_BYTES,
     WIDE_CHARACTERS,
     Argument,
     Kind,
     Observed,
+    Options,
     Returned,
     Scalar,
     Signature,
@@ -163,7 +166,7 @@ def draw_scalar_argument(random: Random, scalar: Scalar) -> Argument:
             if random.random() < 0.5:
                 whole = draw_int(random, -(1 << 64), 1 << 64)
                 passed, plain = random.choice((int, Index))(whole), float(whole)
-    is_promoted = scalar.is_narrow and random.random() < 0.25 and scalar.kind is not Kind.CHARACTER
+    is_promoted = scalar.is_narrow and random.random() < 0.25
     seen = scalar.encode(plain)
     if is_promoted:
         seen = int.from_bytes(seen, "little", signed=scalar.kind in (Kind.SIGNED, Kind.CHARACTER)).to_bytes(
@@ -273,11 +276,14 @@ def draw_argument(random: Random, pool: tuple[Scalar, ...]) -> Argument:
 # -- results ----------------------------------------------------------------------------------------------------------
 
 
-def draw_returned(random: Random) -> Returned:
+def draw_returned(random: Random, *, is_annotated: bool = False) -> Returned:
     match random.randrange(12):
         case 0:
             return Returned("void", Kind.NOTHING)
         case 1:
+            if is_annotated and random.random() < 0.5:
+                text = draw_text(random, 40)
+                return Returned("const char *", Kind.DECODED, python=text, text=text.encode() + b"\0")
             if random.random() < 0.2:
                 return Returned("const char *", Kind.STRING, bytes(8))
             data = bytes(random.randint(1, 255) for _ in range(random.choice((0, 1, 2, 15, 300))))
@@ -319,6 +325,40 @@ def draw_returned_scalar(random: Random, scalar: Scalar) -> Returned:
     return Returned(scalar.spelling, scalar.kind, data, value, scalar, garbage=garbage)
 
 
+def draw_out(random: Random) -> Argument:
+    """An Out parameter."""
+    returned = replace(draw_returned(random, is_annotated=True), garbage=b"")
+    while returned.kind is Kind.NOTHING:
+        returned = draw_returned_scalar(random, random.choice(INTEGERS))
+        returned = replace(returned, garbage=b"")
+    storage_bytes = {10: 16, 0: 8}.get(len(returned.data), len(returned.data))
+    return Argument("void *", Observed.MEMORY, bytes(storage_bytes), same(None), out=returned)
+
+
+def draw_options(random: Random, returned: Returned) -> Options:
+    """Options that fit the result, whether it fails then or not."""
+    judgements = [""] * 4
+    scalar = returned.scalar if returned.kind in (Kind.SIGNED, Kind.UNSIGNED, Kind.BOOLEAN) else None
+    is_pointer = returned.kind not in NUMBERS
+    if scalar:
+        judgements += ["minus_one", "nonzero"]
+    if returned.kind is Kind.SIGNED:
+        judgements += ["negative"]
+    if is_pointer:
+        judgements += ["null"]
+    if returned.kind is not Kind.NOTHING:
+        judgements += ["predicate"]
+    fails_if = random.choice(judgements)
+    return Options(
+        is_blocking=random.random() < 0.25,
+        fails_if=fails_if,
+        predicate_answer=random.random() < 0.5,
+        has_error=bool(scalar) and random.random() < 0.15,
+        is_status=returned.spelling == "int" and random.random() < 0.6,
+        errno=random.choice((0, 1, 2, 11, 133)),
+    )
+
+
 # -- signatures -------------------------------------------------------------------------------------------------------
 
 
@@ -326,9 +366,16 @@ def draw_signature(random: Random, name: str = "f0") -> Signature:
     """A function of 0 to 20 parameters and one call of it."""
     count = random.randint(0, random.choice((3, 8, MAXIMUM_PARAMETERS)))
     pool = random.choice((SCALARS, SCALARS, SCALARS, SCALARS, INTEGERS, FLOATS, NARROW, (random.choice(SCALARS),)))
-    arguments = tuple(draw_argument(random, pool) for _ in range(count))
+    arguments = [draw_argument(random, pool) for _ in range(count)]
+    options = None
+    is_annotated = random.random() < 0.35
+    returned = draw_returned(random, is_annotated=is_annotated)
+    if is_annotated:
+        options = draw_options(random, returned)
+        outs = [draw_out(random) for _ in range(random.choice((0, 0, 1, 2, 4)))][: MAXIMUM_PARAMETERS - count]
+        arguments = random.choice((outs + arguments, arguments + outs))
     keyword_count = random.randint(1, count) if count and random.random() < 0.05 else 0
-    return Signature(name, arguments, draw_returned(random), keyword_count)
+    return Signature(name, tuple(arguments), returned, keyword_count, options)
 
 
 def strategy(name: str = "f0") -> strategies.SearchStrategy[Signature]:

@@ -26,14 +26,26 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Any
 
 import pytest
-from fuzz.generate import signatures, strategy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracle.abi_targets import SEEN_BYTES, SLOT_BYTES, Kind, Observed, Signature, build
 
 import callgate
+from fuzz.generate import signatures, strategy
+from oracle.abi_targets import (
+    BY_SPELLING,
+    SEEN_BYTES,
+    SLOT_BYTES,
+    Argument,
+    Kind,
+    Observed,
+    Options,
+    Returned,
+    Signature,
+    build,
+)
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("gcc") and hasattr(os, "fork") and sys.maxsize > 1 << 32 and sys.byteorder == "little"),
@@ -41,6 +53,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ENGINES = ("native", "ctypes")
+PLAIN = "plain ctypes"
 BATCH = 500
 COUNT = int(os.environ.get("CALLGATE_SIGNATURES", "10000"))
 SEED = int(os.environ.get("CALLGATE_SEED", "1"))
@@ -54,10 +67,87 @@ Bind = Callable[[Path, Sequence[Signature]], Callable[[Signature], Callable[...,
 
 def bind_callgate(engine: str) -> Bind:
     def bind(path: Path, batch: Sequence[Signature]) -> Callable[[Signature], Callable[..., object]]:
-        library = callgate.load(str(path), "\n".join(signature.prototype for signature in batch), engine=engine)
-        return lambda signature: getattr(library, signature.name)
+        text = "\n".join(signature.prototype for signature in batch if not signature.options)
+        library = callgate.load(str(path), text or None, engine=engine)
+
+        def function_of(signature: Signature) -> Callable[..., object]:
+            if signature.options:
+                function = library.function(**keyword_options(signature.options))(annotated(signature))
+            else:
+                function = getattr(library, signature.name)
+            assert callgate.gate(function).engine == engine
+            return function
+
+        return function_of
 
     return bind
+
+
+class Failure(Exception):
+    """What `error=` makes of a result."""
+
+
+def keyword_options(options: Options) -> dict[str, Any]:
+    """The keywords of `library.function`."""
+    keywords: dict[str, Any] = {}
+    if options.is_blocking:
+        keywords["blocking"] = True
+    if options.fails_if:
+        answer = options.predicate_answer
+        keywords["fails_if"] = (lambda _: answer) if options.fails_if == "predicate" else options.fails_if
+    if options.has_error:
+        keywords["error"] = Failure
+    return keywords
+
+
+def annotated(signature: Signature) -> Callable[..., object]:
+    """The declaration of a signature as a function of Python."""
+    names = [f"a{index}" for index in range(len(signature.arguments))]
+    scope: dict[str, Any] = {}
+    exec(f"def {signature.name}({', '.join(names)}): ...", scope)
+    annotations = [*map(annotation_of_argument, signature.arguments), annotation_of_result(signature)]
+    function = scope[signature.name]
+    function.__annotations__ = dict(zip([*names, "return"], annotations, strict=True))
+    return function
+
+
+def annotation_of_argument(argument: Argument) -> Any:
+    if argument.out:
+        return callgate.Out[annotation_of_returned(argument.out)]
+    if argument.scalar:
+        return argument.scalar.ctypes_class
+    if argument.observed is Observed.STRING:
+        return callgate.cstr | None
+    if argument.observed is Observed.WIDE_STRING:
+        return callgate.wstr | None
+    pointee = argument.spelling.removesuffix("*").removeprefix("const ").strip()
+    if pointee == "void" and argument.observed is Observed.VALUE:
+        return callgate.Ptr[None] | None
+    element = None if pointee == "void" else BY_SPELLING[pointee].ctypes_class
+    marker = callgate.Readable if argument.spelling.startswith("const ") else callgate.Writable
+    return marker[element] | None
+
+
+def annotation_of_returned(returned: Returned) -> Any:
+    match returned.kind:
+        case Kind.NOTHING:
+            return None
+        case Kind.STRING:
+            return bytes | None
+        case Kind.DECODED:
+            return str | None
+        case Kind.WIDE_STRING:
+            return callgate.wstr | None
+        case Kind.POINTER:
+            return callgate.Ptr[returned.scalar and returned.scalar.ctypes_class] | None
+    assert returned.scalar
+    return returned.scalar.ctypes_class
+
+
+def annotation_of_result(signature: Signature) -> Any:
+    if signature.options and signature.options.is_status:
+        return callgate.Status
+    return annotation_of_returned(signature.returned)
 
 
 def address_of(thing: object) -> int | None:
@@ -77,16 +167,15 @@ def bind_ctypes(path: Path, batch: Sequence[Signature]) -> Callable[[Signature],
     library = ctypes.CDLL(str(path))
 
     def function_of(signature: Signature) -> Callable[..., object]:
-        function, returned = library[signature.name], signature.returned
-        results = {Kind.NOTHING: None, Kind.STRING: ctypes.c_char_p, Kind.WIDE_STRING: ctypes.c_wchar_p}
-        if returned.kind is Kind.POINTER:
-            pointee = returned.scalar and returned.scalar.ctypes_class
-            function.restype = ctypes.POINTER(pointee) if pointee else ctypes.c_void_p
-        elif returned.kind in results:
-            function.restype = results[returned.kind]
-        else:
-            assert returned.scalar
-            function.restype = returned.scalar.ctypes_class
+        returned = signature.returned
+        pointee = returned.scalar and returned.scalar.ctypes_class
+        function = library[signature.name]
+        function.restype = {
+            Kind.NOTHING: None,
+            Kind.STRING: ctypes.c_char_p,
+            Kind.WIDE_STRING: ctypes.c_wchar_p,
+            Kind.POINTER: ctypes.POINTER(pointee) if pointee else ctypes.c_void_p,
+        }.get(returned.kind, pointee)
 
         def call(*objects: object, **named: object) -> object:
             kept: list[object] = []
@@ -101,20 +190,15 @@ def bind_ctypes(path: Path, batch: Sequence[Signature]) -> Callable[[Signature],
                 else:
                     kept.append(ctypes.c_void_p(address_of(thing)))
             result = function(*kept)
-            if returned.kind is Kind.POINTER:
-                return as_pointer(result, signature)
-            return result
+            if returned.kind is not Kind.POINTER:
+                return result
+            if not pointee:  # an int or None
+                return ctypes.c_void_p(result) if result else None
+            return result or None
 
         return call
 
     return function_of
-
-
-def as_pointer(result: object, signature: Signature) -> object:
-    """What ctypes returns as an int (`void *`) or as a NULL pointer, in callgate's terms."""
-    if not signature.returned.scalar:
-        return ctypes.c_void_p(result) if result else None  # type: ignore[arg-type]
-    return result or None
 
 
 # -- one call ---------------------------------------------------------------------------------------------------------
@@ -127,9 +211,34 @@ def memory_of(thing: object) -> memoryview:
     return memoryview(getattr(thing, "_obj", thing)).cast("B")  # type: ignore[arg-type]
 
 
-def result_problem(signature: Signature, result: object) -> str:
-    """What is wrong with a result, or ""."""
-    returned = signature.returned
+def results_problem(signature: Signature, result: object) -> str:
+    """What is wrong with what a call returned, or ""."""
+    if signature.failure:
+        return f"returned {result!r}, expected {signature.failure}"
+    expected = signature.results
+    if not expected:
+        return "" if result is None else f"result {result!r}, expected None"
+    if len(expected) == 1:
+        return result_problem(expected[0], result)
+    if type(result) is not tuple or len(result) != len(expected):
+        return f"result {result!r}, expected a tuple of {len(expected)}"
+    return "\n".join(filter(None, map(result_problem, expected, result)))
+
+
+def failure_problem(signature: Signature, exception: Exception) -> str:
+    """What is wrong with an exception, or ""."""
+    failure = (type(exception).__name__, exception.args[0] if exception.args else None)
+    if isinstance(exception, OSError):
+        failure = ("OSError", exception.errno)
+    elif isinstance(exception, callgate.CallError):
+        failure = ("CallError", exception.code)
+    if failure == signature.failure:
+        return ""
+    return "".join(traceback.format_exception(exception, limit=-1)) + f"expected {signature.failure or 'none'}"
+
+
+def result_problem(returned: Returned, result: object) -> str:
+    """What is wrong with one value, or ""."""
     expected = returned.python
     if returned.kind is Kind.POINTER and expected is not None:
         pointee = returned.scalar and returned.scalar.ctypes_class
@@ -150,25 +259,27 @@ def problem_of(signature: Signature, function: Callable[..., object], library: c
     """Call the function and tell all that is wrong, or ""."""
     seen = (ctypes.c_char * SEEN_BYTES).in_dll(library, "seen")
     ctypes.memset(seen, 0, SEEN_BYTES)
-    objects = signature.make_arguments()
+    arguments = signature.passed
+    objects = {name: argument.make() for name, argument in arguments.items()}
     by_position = len(objects) - signature.keyword_count
-    named = {f"a{index}": objects[index] for index in range(by_position, len(objects))}
-    try:
-        result = function(*objects[:by_position], **named)
-    except Exception:
-        return traceback.format_exc(limit=-1)
     problems = []
+    try:
+        result = function(*[*objects.values()][:by_position], **dict([*objects.items()][by_position:]))
+    except Exception as exception:
+        problems.append(failure_problem(signature, exception))
+    else:
+        problems.append(results_problem(signature, result))
     if seen.raw != signature.seen:
         for index in range(SEEN_BYTES // SLOT_BYTES):
             slot = slice(SLOT_BYTES * index, SLOT_BYTES * (index + 1))
             if seen.raw[slot] != signature.seen[slot]:
                 problems.append(f"a{index} seen {seen.raw[slot].hex(' ')}, expected {signature.seen[slot].hex(' ')}")
-    for index, (argument, thing) in enumerate(zip(signature.arguments, objects, strict=True)):
-        if argument.written and memory_of(thing)[: len(argument.written)].tobytes() != argument.written:
-            problems.append(f"a{index} not written: {memory_of(thing).hex(' ')}, expected {argument.written.hex(' ')}")
+    for name, argument in arguments.items():
+        written = argument.written
+        if written and memory_of(objects[name])[: len(written)].tobytes() != written:
+            problems.append(f"{name} holds {memory_of(objects[name]).hex(' ')}, expected {written.hex(' ')} there")
     if ctypes.c_ubyte.in_dll(library, "misaligned").value:
         problems.append("the stack was not aligned to 16 bytes")
-    problems.append(result_problem(signature, result))
     return "\n".join(filter(None, problems))
 
 
@@ -190,7 +301,9 @@ def problems_in(bind: Bind, path: Path, batch: Sequence[Signature], watch: Calla
 
 
 def as_called(engine: str, batch: Sequence[Signature]) -> list[Signature]:
-    """What may be asked of an engine: only machine code of our own promotes narrow arguments on the stack."""
+    """What may be asked of an engine: annotations of callgate, promotion on the stack of all but libffi."""
+    if engine == PLAIN:
+        batch = [signature for signature in batch if not signature.options]
     return [signature if engine == "native" else signature.without_promotion() for signature in batch]
 
 
@@ -206,12 +319,11 @@ def isolated(bind: Bind, path: Path, batch: Sequence[Signature]) -> dict[int, st
         os.close(reading)
         try:
             found = problems_in(bind, path, batch, lambda index: current.__setitem__(slice(8), struct.pack("q", index)))
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(pickle.dumps(found))
         except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(0)
+            found = {0: traceback.format_exc()}
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(pickle.dumps(found))
+        os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         answer = pipe.read()
@@ -238,13 +350,15 @@ def smallest(signature: Signature, bind: Bind, directory: Path, optimization: in
     problem = attempt(signature)
     if not problem:
         return signature, ""
-    candidates = [replace(signature, keyword_count=0)]
+    plain = replace(signature.options, is_blocking=False) if signature.options else None
+    candidates = [replace(signature, options=plain), replace(signature, keyword_count=0)]
     index = len(signature.arguments)
     while candidates or index:
         if not candidates:
             index -= 1
             rest = signature.arguments[:index] + signature.arguments[index + 1 :]
-            candidates = [replace(signature, arguments=rest, keyword_count=min(signature.keyword_count, len(rest)))]
+            candidate = replace(signature, arguments=rest)
+            candidates = [replace(candidate, keyword_count=min(signature.keyword_count, len(candidate.passed)))]
         candidate = candidates.pop()
         if still := attempt(candidate):
             signature, problem = candidate, still
@@ -252,9 +366,12 @@ def smallest(signature: Signature, bind: Bind, directory: Path, optimization: in
 
 
 def description(signature: Signature, problem: str) -> str:
-    arguments = ", ".join(map(repr, signature.make_arguments()))
+    arguments = ", ".join(f"{argument.make()!r}" for argument in signature.passed.values())
     by_name = f"  # the last {signature.keyword_count} by name" if signature.keyword_count else ""
-    return f"{signature.prototype}\n{signature.name}({arguments}){by_name}\n{problem}\n\n{signature.definition}"
+    declared = signature.prototype
+    if signature.options:
+        declared = f"{annotated(signature).__annotations__}\n{keyword_options(signature.options)}"
+    return f"{declared}\n{signature.name}({arguments}){by_name}\n{problem}\n\n{signature.definition}"
 
 
 def check(bind: Bind, engine: str, count: int, directory: Path, first_seed: int, step: int) -> None:
@@ -269,7 +386,7 @@ def check(bind: Bind, engine: str, count: int, directory: Path, first_seed: int,
             if len(reports) < 5:
                 small, words = smallest(batch[index], bind, directory, optimization)
                 if not words:
-                    words = f"only after the {index} functions before it: {problem}"
+                    small, words = batch[index], f"only after the {index} functions before it: {problem}"
                 reports.append(f"{engine}, seed {seed}, f{index} (-O{optimization}):\n{description(small, words)}")
         if count >= 20 * BATCH and batch_number % 10 == 9:
             rate = (done + BATCH) / (monotonic() - started)
@@ -280,7 +397,7 @@ def check(bind: Bind, engine: str, count: int, directory: Path, first_seed: int,
 
 
 def test_the_oracle_agrees_with_plain_ctypes(tmp_path: Path) -> None:
-    check(bind_ctypes, "plain ctypes", min(BATCH, COUNT), tmp_path, SEED, 1)
+    check(bind_ctypes, PLAIN, min(BATCH, COUNT), tmp_path, SEED, 1)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

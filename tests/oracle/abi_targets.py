@@ -5,7 +5,7 @@ them.  Nothing is drawn here and nothing of callgate is used.
 
 A callee fills `seen` anew: 16 bytes an argument, the value's bytes first, FILL behind them.  For a pointer it copies
 what is pointed to.  It checks that the stack was aligned, writes through the pointers it was told to, overwrites
-every register that the convention lets it, and returns a constant.
+every register that the convention lets it, sets errno, and returns a constant.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Kind(Enum):
     CHARACTER = "bytes of length 1"
     WIDE_CHARACTER = "str of length 1"
     STRING = "bytes, or None for NULL"
+    DECODED = "str from UTF-8, or None for NULL"
     WIDE_STRING = "str, or None for NULL"
     POINTER = "a ctypes pointer, or None for NULL"
     NOTHING = "None"
@@ -120,6 +121,7 @@ SCALARS = (
     Scalar("char", Kind.CHARACTER, ctypes.c_char),
     Scalar("wchar_t", Kind.WIDE_CHARACTER, ctypes.c_wchar),
 )
+NUMBERS = (Kind.SIGNED, Kind.UNSIGNED, Kind.FLOATING, Kind.BOOLEAN, Kind.CHARACTER, Kind.WIDE_CHARACTER, Kind.NOTHING)
 BY_SPELLING = {scalar.spelling: scalar for scalar in SCALARS}
 
 
@@ -133,44 +135,8 @@ class Observed(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Argument:
-    """One parameter and what is passed for it.
-
-    `spelling` is the declared type.  `make` gives the Python object, a new one each time; `plain` is the value that
-    it stands for, None for pointers.  `seen` are the bytes that must arrive.  Where `is_promoted`, the callee takes a
-    narrow integer as the int that callers make of it.  `written` is what the callee stores through the pointer.
-    """
-
-    spelling: str
-    observed: Observed
-    seen: bytes
-    make: Callable[[], object]
-    scalar: Scalar | None = None
-    plain: object = None
-    is_promoted: bool = False
-    written: bytes = b""
-
-    def statements(self, index: int) -> list[str]:
-        """What the callee does with it."""
-        name = f"a{index}"
-        lines = []
-        match self.observed:
-            case Observed.VALUE:
-                lines.append(f"see({index}, &{name}, {len(self.seen)});")
-            case Observed.MEMORY:
-                lines.append(f"see_memory({index}, {name}, {len(self.seen)});")
-            case Observed.STRING | Observed.WIDE_STRING:
-                lines.append(f"{self.observed.value}({index}, {name});")
-        if self.written:
-            lines.append(
-                f"if ({name}) memcpy((void *){name}, (unsigned char[]){braced(self.written)}, {len(self.written)});"
-            )
-        return lines
-
-
-@dataclass(frozen=True, slots=True)
 class Returned:
-    """The result: its declared type, the bytes returned, the Python value expected.
+    """The result, or what an Out parameter gets: its declared type, its bytes, the Python value expected.
 
     `text` are the bytes of a returned string with its NUL.  `garbage` fills the rest of the eightbyte, whose value the
     convention leaves open; the callee then has a wider type than the declaration.
@@ -190,12 +156,16 @@ class Returned:
             return self.spelling
         return "double" if self.kind is Kind.FLOATING else "unsigned long"
 
-    def statements(self) -> list[str]:
+    def stored(self, index: int) -> list[str]:
+        """What the callee does with an Out parameter."""
         if self.text:
-            return [
-                f"static const unsigned char text[] __attribute__((aligned(4))) = {braced(self.text)};",
-                "return (void *)text;",
-            ]
+            return [static_text(f"text{index}", self.text), f"*(const void **)a{index} = text{index};"]
+        return [f"memcpy(a{index}, (unsigned char[]){braced(self.data)}, {len(self.data)});"]
+
+    def statements(self) -> list[str]:
+        """How the callee returns it."""
+        if self.text:
+            return [static_text("text", self.text), "return (void *)text;"]
         if not self.data:
             return []
         data = self.data + self.garbage
@@ -207,13 +177,76 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Argument:
+    """One parameter and what is passed for it.
+
+    `spelling` is the declared type.  `make` gives the Python object, a new one each time; `plain` is the value that
+    it stands for, None for pointers.  `seen` are the bytes that must arrive.  Where `is_promoted`, the callee takes a
+    narrow integer as the int that callers make of it.  `written` is what the callee stores through the pointer.
+
+    Of an Out parameter `seen` is the storage, which starts as zero, and `out` is what the callee stores in it: Python
+    passes nothing and gets that back.
+    """
+
+    spelling: str
+    observed: Observed
+    seen: bytes
+    make: Callable[[], object]
+    scalar: Scalar | None = None
+    plain: object = None
+    is_promoted: bool = False
+    written: bytes = b""
+    out: Returned | None = None
+
+    def statements(self, index: int) -> list[str]:
+        """What the callee does with it."""
+        name = f"a{index}"
+        lines = []
+        match self.observed:
+            case Observed.VALUE:
+                lines.append(f"see({index}, &{name}, {len(self.seen)});")
+            case Observed.MEMORY:
+                lines.append(f"see_memory({index}, {name}, {len(self.seen)});")
+            case Observed.STRING | Observed.WIDE_STRING:
+                lines.append(f"{self.observed.value}({index}, {name});")
+        if self.written:
+            lines.append(
+                f"if ({name}) memcpy((void *){name}, (unsigned char[]){braced(self.written)}, {len(self.written)});"
+            )
+        if self.out:
+            lines += self.out.stored(index)
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an annotated function is declared beside its types; `errno` is what the callee leaves there.
+
+    `is_status`: the int result is a Status.  `has_error`: an `error=` makes the exception.  `fails_if` is the word, or
+    "predicate" for a function that says `predicate_answer` of whatever it is given.
+    """
+
+    is_blocking: bool = False
+    fails_if: str = ""
+    predicate_answer: bool = False
+    has_error: bool = False
+    is_status: bool = False
+    errno: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
-    """A function and one call of it.  The last `keyword_count` arguments are passed by name."""
+    """A function and one call of it.
+
+    The last `keyword_count` arguments are passed by name.  `options` is None where C text declares the function;
+    else annotations do, and there may be Out parameters.
+    """
 
     name: str
     arguments: tuple[Argument, ...]
     returned: Returned
     keyword_count: int = 0
+    options: Options | None = None
 
     @property
     def prototype(self) -> str:
@@ -229,7 +262,10 @@ class Signature:
             parameters.append(declared("int" if argument.is_promoted else argument.spelling, f"a{index}"))
             statements += argument.statements(index)
         head = declared(self.returned.callee_spelling, f"{self.name}({', '.join(parameters) or 'void'})")
-        lines = ["START", *statements, "scramble();", *self.returned.statements()]
+        lines = ["START", *statements, "scramble();"]
+        if self.options:
+            lines.append(f"errno = {self.options.errno};")
+        lines += self.returned.statements()
         return head + "\n{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
 
     @property
@@ -252,9 +288,43 @@ class Signature:
         )
         return replace(self, arguments=tuple(arguments))
 
-    def make_arguments(self) -> list[object]:
-        """New Python objects to pass."""
-        return [argument.make() for argument in self.arguments]
+    @property
+    def passed(self) -> dict[str, Argument]:
+        """The parameters that Python passes, by name."""
+        return {f"a{index}": argument for index, argument in enumerate(self.arguments) if not argument.out}
+
+    @property
+    def failure(self) -> tuple[str, int] | None:
+        """The class of the exception that the result means, and the number in it; None where it means success."""
+        options, result = self.options, self.returned.python
+        if not options:
+            return None
+        code = result if isinstance(result, int) else 0
+        is_pointer = self.returned.kind not in NUMBERS
+        fails_if = options.fails_if or (
+            ("null" if is_pointer else "nonzero") if options.has_error else "nonzero" if options.is_status else ""
+        )
+        all_ones = b"\xff" * len(self.returned.data)
+        fails = {
+            "": False,
+            "negative": code < 0,
+            "minus_one": self.returned.data == all_ones,
+            "null": result is None,
+            "nonzero": result != 0,
+            "predicate": options.predicate_answer,
+        }[fails_if]
+        if not fails:
+            return None
+        if options.has_error:
+            return "Failure", code
+        return ("OSError", options.errno) if options.fails_if else ("CallError", code)
+
+    @property
+    def results(self) -> list[Returned]:
+        """What the call gives in Python: the result unless it is void or a Status, and what the Out parameters got."""
+        is_dropped = self.returned.kind is Kind.NOTHING or (self.options and self.options.is_status)
+        outs = [argument.out for argument in self.arguments if argument.out]
+        return ([] if is_dropped else [self.returned]) + outs
 
 
 def declared(spelling: str, name: str) -> str:
@@ -262,11 +332,16 @@ def declared(spelling: str, name: str) -> str:
     return f"{spelling}{name}" if spelling.endswith("*") else f"{spelling} {name}"
 
 
+def static_text(name: str, text: bytes) -> str:
+    return f"static const unsigned char {name}[] __attribute__((aligned(4))) = {braced(text)};"
+
+
 def braced(data: bytes) -> str:
     return "{" + ",".join(map(str, data)) + "}"
 
 
 _PRELUDE = f"""\
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -22,14 +22,12 @@ from callgate.c.plain import read_plain
 from callgate.c.skipping import Cleaned, clean
 from callgate.c.source import Source
 from callgate.c.types import (
-    CHAR,
     INT,
     LONG,
     LONG_LONG,
     UNSIGNED_INT,
     UNSIGNED_LONG,
     UNSIGNED_LONG_LONG,
-    WCHAR,
     Array,
     CType,
     Enumeration,
@@ -37,11 +35,8 @@ from callgate.c.types import (
     FunctionType,
     Kind,
     Parameter,
-    Passing,
     Pointer,
     Record,
-    Result,
-    Returning,
     Scalar,
     Void,
     declaration,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from functools import lru_cache
-
 from callgate.c.types import (
     BOOL,
     CHAR,

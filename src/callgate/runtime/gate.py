@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 from callgate.abi.plan import CallPlan, classify
 from callgate.c.annotations import ctypes_of
 from callgate.c.types import Array, FunctionType, Pointer, Void, declaration
-from callgate.cpython.conversion import Conversion, Judgement, Unbox
+from callgate.cpython.conversion import Box, Conversion, Judgement, Unbox
 from callgate.errors import CallError
 from callgate.lower.call import lower_call
 from callgate.lower.machine import Machine
@@ -180,7 +180,9 @@ class Gate(GateBase):
         raise ValueError(f"{name}() returned NULL; declare the result `X | None` to get None")
 
     def _fail(self, code: int, errno: int) -> NoReturn:
-        raise self.failure(code, errno)
+        result = self.conversion.result
+        is_signed = result.kind is Box.SIGNED or (result.kind is Box.ENUM and not result.is_unsigned)
+        raise self.failure(code if is_signed else code & MASK_64, errno)
 
     def failure(self, code: int, errno: int) -> BaseException:
         """The exception for a failing result."""
@@ -201,7 +203,7 @@ class Gate(GateBase):
         predicate = self.options.fails_if
         assert callable(predicate)  # Judgement.PREDICATE
         if predicate(result):
-            code = result if isinstance(result, int) else 0
+            code = int(result) if isinstance(result, int) else 0
             raise self.failure(code, errno)
 
 
