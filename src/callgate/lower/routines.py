@@ -4,6 +4,8 @@ Ordinary functions of the C calling convention, assembled once for a process.  O
 does not know either go to the gate's Python methods (`_convert` and the `_refuse…` family of `runtime.gate`), which
 convert them or raise: the rule for what is accepted is written there once, for both engines.
 
+Long because `callgate_convert` is: one block for each kind of step, in the order of `Unbox`.
+
     callgate_convert(self, args, values, views) -> 0, or 1 with an exception set and every view released
     callgate_arrange(self, args, count, kwnames, out) -> 0, or 1 with an exception set
     callgate_release(views, count)
