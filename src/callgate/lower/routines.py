@@ -313,7 +313,9 @@ def _emit_convert_bool_and_characters(a: Assembler, machine: Machine) -> None:
     a.jcc("ne", "python")
     a.mov_rr(RDI, R15)
     a.call_l("PyBytes_AsString")
-    a.movzx8_rm(RAX, RAX, 0)
+    a.note("callees of some compilers rely on the caller's extension to 32 bits")
+    load = a.movsx8_rm if machine.target.is_char_signed else a.movzx8_rm
+    load(RAX, RAX, 0)
     a.jmp("store")
 
     a.label("wide_character")

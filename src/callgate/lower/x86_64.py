@@ -848,8 +848,8 @@ class _Gate:
                 a.label(f"{label}_true")
                 self._incref()
             case Box.CHARACTER:
-                a.mov_mr(RSP, frame.errno_slot, RAX)
-                a.lea(RDI, RSP, frame.errno_slot)
+                a.mov_mr(RSP, frame.result_slot, RAX)
+                a.lea(RDI, RSP, frame.result_slot)
                 a.mov_ri(RSI, 1)
                 a.call_l("PyBytes_FromStringAndSize")
             case Box.WIDE_CHARACTER:

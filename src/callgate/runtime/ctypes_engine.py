@@ -15,6 +15,7 @@ from callgate.errors import unreachable
 from callgate.runtime import reference
 from callgate.runtime.gate import Gate
 from callgate.runtime.native import text_signature
+from callgate.target import DATA_MODEL
 
 _CDECL, _HOLDS_GIL, _USES_ERRNO = 0x1, 0x4, 0x8  # FUNCFLAG_… of ctypes
 
@@ -26,7 +27,7 @@ def _raw_type(ctype: CType) -> type:
     if not isinstance(ctype, Scalar):
         return ctypes.c_void_p
     if ctype.kind is Kind.CHARACTER:
-        return ctypes.c_ubyte
+        return ctypes.c_byte if DATA_MODEL.is_char_signed else ctypes.c_ubyte
     if ctype.kind is Kind.WIDE_CHARACTER:
         return {2: ctypes.c_uint16, 4: ctypes.c_uint32}[ctypes.sizeof(ctypes.c_wchar)]
     return ctypes_of(ctype, {})
@@ -40,7 +41,7 @@ def box(step: BoxStep, result: Result, value: object) -> object:
         case Box.SIGNED | Box.UNSIGNED | Box.DOUBLE | Box.FLOAT | Box.LONG_DOUBLE | Box.BOOL:
             return value
         case Box.CHARACTER:
-            return bytes((value,))  # type: ignore[arg-type]
+            return bytes((value & 0xFF,))  # type: ignore[operator]
         case Box.WIDE_CHARACTER:
             return chr(min(value, sys.maxunicode + 1))  # type: ignore[call-overload]  # one error for all that are none
         case Box.STRING:
