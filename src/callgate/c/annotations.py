@@ -198,7 +198,12 @@ def _pointee(annotation: object, where: str) -> tuple[CType, type | None]:
             return Record(element.__name__, ""), element
         if issubclass(element, ctypes.Array):
             inner, cls = _pointee(element._type_, where)
-            return types.Array(inner, getattr(element, "_length_", 0)), cls
+            length = getattr(element, "_length_", 0)
+            if isinstance(inner, Record):
+                raise DeclarationError(f"{where}: an array of structures {_LATER}; leave out its length")
+            if isinstance(inner, types.Array):  # rows lie one after the other
+                return types.Array(inner.element, inner.length * length), cls
+            return types.Array(inner, length), cls
         if _is_enum(element):
             enumeration = _enumeration(element)
             return enumeration, _CTYPES[enumeration.base.name]

@@ -274,7 +274,16 @@ def _is_element(thing: object, element: type | None) -> bool:
     cls: type = type(thing)
     while issubclass(cls, ctypes.Array):
         cls = cls._type_  # type: ignore[assignment]
-    return issubclass(cls, element)
+    return issubclass(cls, element) or _CHARACTER_POINTERS.get(element) is cls
+
+
+_CHARACTER_POINTERS: dict[type, type] = {
+    ctypes.c_char_p: ctypes.POINTER(ctypes.c_char),
+    ctypes.POINTER(ctypes.c_char): ctypes.c_char_p,
+    ctypes.c_wchar_p: ctypes.POINTER(ctypes.c_wchar),
+    ctypes.POINTER(ctypes.c_wchar): ctypes.c_wchar_p,
+}
+"""The two classes that ctypes has for one C type."""
 
 
 def _fits_element(formal: Formal, view: memoryview) -> bool:
@@ -365,9 +374,10 @@ def _pointee(parameter: Parameter) -> Scalar | Record | Enumeration | Pointer:
 
 
 def _address_int(formal: Formal, thing: int) -> tuple[int, object]:
-    if not 0 <= thing < 1 << 64:
-        raise OverflowError(f"{formal.where} must be an address of 64 bits, not {int(thing)}")
-    return _checked(formal, int(thing), None)
+    address = _index(thing)
+    if not 0 <= address < 1 << 64:
+        raise OverflowError(f"{formal.where} must be an address of 64 bits, not {address}")
+    return _checked(formal, address, None)
 
 
 def _pointer(formal: Formal, thing: object) -> tuple[int, object]:
