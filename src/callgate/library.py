@@ -100,7 +100,7 @@ class Library:
             )
         import difflib
 
-        known = [*self.__pending, *self.__dict__]
+        known = sorted({*self.__pending, *self.__dict__})
         near = difflib.get_close_matches(name, known, 3)
         if near:
             return AttributeError(f"{name!r} is not declared; the nearest declared names are {', '.join(near)}")
