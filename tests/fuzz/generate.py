@@ -364,12 +364,14 @@ def draw_options(random: Random, returned: Returned) -> Options:
 
 def draw_signature(random: Random, name: str = "f0") -> Signature:
     """A function of 0 to 20 parameters and one call of it."""
-    count = random.randint(0, random.choice((3, 8, MAXIMUM_PARAMETERS)))
+    count = random.randint(0, random.choice((3, 8, MAXIMUM_PARAMETERS, MAXIMUM_PARAMETERS)))
     pool = random.choice((SCALARS, SCALARS, SCALARS, SCALARS, INTEGERS, FLOATS, NARROW, (random.choice(SCALARS),)))
     arguments = [draw_argument(random, pool) for _ in range(count)]
     options = None
     is_annotated = random.random() < 0.35
     returned = draw_returned(random, is_annotated=is_annotated)
+    if is_annotated and random.random() < 0.1:  # may be a Status
+        returned = draw_returned_scalar(random, BY_SPELLING["int"])
     if is_annotated:
         options = draw_options(random, returned)
         outs = [draw_out(random) for _ in range(random.choice((0, 0, 1, 2, 4)))][: MAXIMUM_PARAMETERS - count]

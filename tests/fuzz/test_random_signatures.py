@@ -1,13 +1,13 @@
 """Random signatures on both engines, against callees built by gcc.
 
-CALLGATE_SIGNATURES is how many (10,000 by default, half on each engine), CALLGATE_SEED where they begin; batch n of a
-run is drawn from seed + n and a failure names it, so `CALLGATE_SEED=<that> CALLGATE_SIGNATURES=1000` repeats it.
-A long run, with progress on stderr:
+CALLGATE_SIGNATURES is how many (10,000 by default, half on each engine), CALLGATE_SEED the seed of the first batch.  A
+failure says how to repeat its batch.  A long run, with progress on stderr:
 
     CALLGATE_SIGNATURES=1000000 CALLGATE_SEED=$RANDOM python -m pytest -s tests/fuzz/test_random_signatures.py
 
 Each batch runs in a forked child, so that a crash is a failure with a name too.  A failing signature is made smaller
-by leaving arguments out before it is shown.
+by leaving arguments out before it is shown.  (The file is long because it holds three things that are of no use alone:
+the ways to call, the judgement of one call, the batches.)
 """
 
 from __future__ import annotations
@@ -374,36 +374,44 @@ def description(signature: Signature, problem: str) -> str:
     return f"{declared}\n{signature.name}({arguments}){by_name}\n{problem}\n\n{signature.definition}"
 
 
-def check(bind: Bind, engine: str, count: int, directory: Path, first_seed: int, step: int) -> None:
-    """Draw, build and call `count` signatures; fail with the first batches' problems, made small."""
+def check(bind: Bind, engine: str, count: int, directory: Path, offset: int, step: int) -> None:
+    """Draw, build and call `count` signatures; fail with the problems of the first batch that has any, made small.
+
+    Batch n is drawn from SEED + n * step + offset, so that engines see signatures of their own.
+    """
     started = monotonic()
     reports: list[str] = []
     for batch_number, done in enumerate(range(0, count, BATCH)):
-        seed = first_seed + batch_number * step
-        optimization = seed // step % 2
+        base = SEED + batch_number * step
+        seed = base + offset
+        optimization = base // step % 2
         batch = as_called(engine, signatures(seed, min(BATCH, count - done)))
         for index, problem in built(batch, directory, bind, optimization).items():
             if len(reports) < 5:
                 small, words = smallest(batch[index], bind, directory, optimization)
                 if not words:
                     small, words = batch[index], f"only after the {index} functions before it: {problem}"
-                reports.append(f"{engine}, seed {seed}, f{index} (-O{optimization}):\n{description(small, words)}")
+                again = f"CALLGATE_SEED={base} CALLGATE_SIGNATURES={2 * BATCH}"
+                reports.append(f"{engine}, f{index} of {again} (-O{optimization}):\n{description(small, words)}")
         if count >= 20 * BATCH and batch_number % 10 == 9:
             rate = (done + BATCH) / (monotonic() - started)
-            print(f"{engine}: {done + BATCH:,} of {count:,} signatures, {rate:.0f}/s, seed {seed}", file=sys.stderr)
+            print(
+                f"{engine}: {done + BATCH:,} of {count:,} signatures, {rate:.0f}/s, CALLGATE_SEED={base}",
+                file=sys.stderr,
+            )
         if reports:
             break
     assert not reports, "\n\n".join(reports)
 
 
 def test_the_oracle_agrees_with_plain_ctypes(tmp_path: Path) -> None:
-    check(bind_ctypes, PLAIN, min(BATCH, COUNT), tmp_path, SEED, 1)
+    check(bind_ctypes, PLAIN, min(BATCH, COUNT), tmp_path, 0, 1)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_random_signatures(engine: str, tmp_path: Path) -> None:
     """The engines take turns: even batches are native, odd ones ctypes."""
-    check(bind_callgate(engine), engine, COUNT // 2, tmp_path, SEED + ENGINES.index(engine), len(ENGINES))
+    check(bind_callgate(engine), engine, COUNT // 2, tmp_path, ENGINES.index(engine), len(ENGINES))
 
 
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

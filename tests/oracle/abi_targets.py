@@ -5,7 +5,8 @@ them.  Nothing is drawn here and nothing of callgate is used.
 
 A callee fills `seen` anew: 16 bytes an argument, the value's bytes first, FILL behind them.  For a pointer it copies
 what is pointed to.  It checks that the stack was aligned, writes through the pointers it was told to, overwrites
-every register that the convention lets it, sets errno, and returns a constant.
+every register that the convention lets it, sets errno, and returns a constant.  (The file is long because a record and
+the C text that it becomes are read together.)
 """
 
 from __future__ import annotations
