@@ -13,7 +13,7 @@ rdx = their count (positional ones), rcx = the tuple of keyword names or 0.  It 
 The slow path starts again from rdi and rsi, so the inline path keeps both until nothing can fail any more: the
 argument that travels in rdi is unboxed last but one, that in rsi last.
 
-Registers of the inline path: rax the object at hand, r10 PyLong_Type, r11 scratch and then the gate's data,
+Registers of the inline path: rax the object at hand, r10 the type last compared with, r11 scratch and then the gate's data,
 xmm15 scratch.
 
 This file is long because it is one function's emission, block by block; the tables it reads are elsewhere.
@@ -102,7 +102,7 @@ class _Gate:
         )
         self.is_self_stored = False
         self.is_self_in_rdi = True
-        self.type_in_r10 = False
+        self.type_in_r10 = ""
         self.others: list[tuple[_Way, int]] = []  # ints and where their value goes
         self.nulls: list[tuple[_Way, int]] = []  # nullable pointers given as something unexpected
 
@@ -202,14 +202,14 @@ class _Gate:
             self.a.mov_rm(R11, RDI, self.layout.gate_data_offset)
         # else: r11 was loaded before rdi was given up
 
-    def _int_type(self, object_register: int) -> None:
-        """Compare the object's type with int's."""
+    def _compare_type(self, symbol: str, comment: str) -> None:
+        """Compare the type of the object in rax with a type, which stays in r10 for the next argument."""
         a = self.a
-        if not self.type_in_r10:
-            a.mov_rl(R10, "PyLong_Type")
-            self.type_in_r10 = True
-        a.note("an exact int?")
-        a.cmp_mr(object_register, self.layout.type_offset, R10)
+        if self.type_in_r10 != symbol:
+            a.mov_rl(R10, symbol)
+            self.type_in_r10 = symbol
+        a.note(comment)
+        a.cmp_mr(RAX, self.layout.type_offset, R10)
 
     def _emit_unbox(self, way: _Way) -> None:
         """Check and unbox one argument; jump away where it is not of the expected form."""
@@ -319,7 +319,7 @@ class _Gate:
         a.note("no NUL inside")
         a.cmp_rm(R11, RAX, layout.bytes_size_offset)
         a.jcc("ne", "slow")
-        self.type_in_r10 = False
+        self.type_in_r10 = ""
 
     def _target_register(self, way: _Way) -> int:
         """The register that takes the value, or rax where the value goes to memory."""
@@ -343,7 +343,7 @@ class _Gate:
         a, step = self.a, way.step
         form = self.layout.ints
         assert form is not None  # _is_inline
-        self._int_type(RAX)
+        self._compare_type("PyLong_Type", "an exact int?")
         a.jcc("ne", "slow")
         a.note("one positive digit?")
         a.cmp_mi(RAX, form.tag_offset, form.one_positive_digit)
@@ -373,9 +373,7 @@ class _Gate:
         a, step, argument = self.a, way.step, way.argument
         offset = self.layout.float_value_offset
         assert offset is not None  # _is_inline
-        a.mov_rl(R11, "PyFloat_Type")
-        a.note("an exact float?")
-        a.cmp_mr(RAX, self.layout.type_offset, R11)
+        self._compare_type("PyFloat_Type", "an exact float?")
         a.jcc("ne", "slow")
         if step.kind is Unbox.FLOAT:
             is_direct = bool(argument.register) and not self.is_spilled
