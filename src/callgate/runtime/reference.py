@@ -412,10 +412,9 @@ def _handle(formal: Formal, thing: object) -> tuple[int, object]:
     if isinstance(thing, int):
         if is_void:
             return _address_int(formal, thing)
-        raise TypeError(
-            f"{formal.where} must be {expected(formal)}, not int; for an address use "
-            f"ctypes.cast(address, {expected(formal).removesuffix(' or None')})"
-        )
+        cast = f"cast(address, Ptr[{_short_name(formal.element)}])"
+        pointer = "c_void_p(address)" if isinstance(to, FunctionPrototype) else cast
+        raise TypeError(f"{formal.where} must be {expected(formal)}, not int; for an address use ctypes.{pointer}")
     raise _mismatch(formal, thing)
 
 
