@@ -8,8 +8,10 @@ says so and the ctypes engine serves.
 
 An arena begins with its literal table: 8-byte slots with the addresses that code reaches by R_X86_64_GOTPCREL.
 
-A forked child shares the pages of a file with its parent.  So it abandons the arenas it inherits: their code stays
-callable, nothing is written to them or reused in them, and new code goes to arenas of the child's own.
+A forked child shares the pages of a file with its parent.  So the child abandons the arenas it inherits: their code
+stays callable, nothing is written to them or reused in them, and new code goes to arenas of the child's own.  The
+parent, too, reuses no memory whose code the child may still call: what lived at the fork is retired when it is freed.
+(Of a fork behind Python's back, by C's own fork(), only the child learns: its parent may then reuse freed memory.)
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ import ctypes
 import mmap
 import os
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 from callgate.asm.code import Code
 from callgate.errors import EngineError
+from callgate.runtime.lifetime import untrack
 
 ARENA_BYTES = 1 << 16
 TABLE_BYTES = 1 << 11  # 256 literals; gates and routines together use some 60
@@ -31,6 +35,9 @@ _ALIGNMENT = 32
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_SHARED, _MAP_PRIVATE, _MAP_ANONYMOUS = 1, 2, 0x20
 _MAP_FAILED = ctypes.c_void_p(-1).value
+
+RUNGS = ("memfd", "file", "anonymous pages")
+"""The ladder, climbed down until something is allowed."""
 
 Resolve = Callable[[str], int]
 
@@ -45,16 +52,17 @@ class Extent(NamedTuple):
 class Block:
     """Published code; its memory is free for other code once the block is unreferenced."""
 
-    __slots__ = ("__weakref__", "address", "arena", "offset", "size_bytes")
+    __slots__ = ("__weakref__", "address", "arena", "extent", "forks")
 
-    def __init__(self, arena: Arena, offset: int, size_bytes: int) -> None:
+    def __init__(self, arena: Arena, extent: Extent) -> None:
         self.arena = arena
-        self.offset = offset
-        self.size_bytes = size_bytes
-        self.address = arena.address + offset
+        self.extent = extent
+        self.address = arena.address + extent.offset
+        self.forks = arena.forks
+        untrack(self)
 
     def __del__(self) -> None:
-        self.arena.free(self.offset, self.size_bytes)
+        self.arena.free(self.extent, self.forks)
 
 
 class _Libc:
@@ -116,13 +124,15 @@ class Arena:
     def __init__(self, address: int, size_bytes: int, write: Callable[[bytes, int], None], close: Callable[[], None]):
         self.address = address
         self.size_bytes = size_bytes
+        self.forks = 0
         self._write = write
         self._close = close
         self._libc = _get_libc()
-        self._literals: dict[str, int] = {}
+        self._slots: dict[int, int] = {}  # where in the table an address stands
         self._free = [Extent(TABLE_BYTES, size_bytes - TABLE_BYTES)]
         self._returned: list[Extent] = []
-        self.pid = os.getpid()
+        self._retired: list[Extent] = []  # freed, but a forked child may run it
+        self._allocated = 0
 
     def allocate(self, size_bytes: int) -> int | None:
         """The offset of a free range, or None where there is none so large."""
@@ -134,17 +144,19 @@ class Arena:
                     del self._free[index]
                 else:
                     self._free[index] = Extent(offset + size_bytes, free_bytes - size_bytes)
+                self._allocated += 1
                 return offset
         return None
 
-    def free(self, offset: int, size_bytes: int) -> None:
-        """Give a range back."""
-        self._returned.append(Extent(offset, size_bytes))
+    def free(self, extent: Extent, forks: int = 0) -> None:
+        """Give a range back that was allocated after so many forks."""
+        (self._returned if forks == self.forks else self._retired).append(extent)
 
     def _merge(self) -> None:
         extents = self._free
         while self._returned:
             extents.append(self._returned.pop())
+            self._allocated -= 1
         extents.sort()
         merged = [extents[0]]
         for offset, size_bytes in extents[1:]:
@@ -158,8 +170,17 @@ class Arena:
     @property
     def used_bytes(self) -> int:
         """How much is taken by blocks that live."""
-        free = sum(extent.size_bytes for extent in self._free) + sum(extent.size_bytes for extent in self._returned)
-        return self.size_bytes - TABLE_BYTES - free
+        unused = [*self._free, *self._returned, *self._retired]
+        return self.size_bytes - TABLE_BYTES - sum(extent.size_bytes for extent in unused)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no block in it lives."""
+        return self._allocated == len(self._returned) + len(self._retired)
+
+    def has_slots(self, addresses: set[int]) -> bool:
+        """Whether the literal table has or can take these addresses."""
+        return 8 * len(self._slots.keys() | addresses) <= TABLE_BYTES
 
     def write(self, code: Code, offset: int, resolve: Resolve) -> None:
         """Write code at an offset, its literals resolved through the arena's table."""
@@ -167,43 +188,66 @@ class Arena:
         for site, kind, symbol, addend in code.relocations:
             if kind != "R_X86_64_GOTPCREL":
                 raise AssertionError(f"unknown relocation {kind}")
-            slot = self._literals.get(symbol)
+            address = resolve(symbol)
+            slot = self._slots.get(address)
             if slot is None:
-                slot = 8 * len(self._literals)
-                if slot >= TABLE_BYTES:
-                    raise AssertionError("the literal table is full")
-                self._write(struct.pack("<Q", resolve(symbol)), slot)
-                self._literals[symbol] = slot
+                slot = 8 * len(self._slots)
+                self._write(struct.pack("<Q", address), slot)
+                self._slots[address] = slot
             struct.pack_into("<i", data, site, slot + addend - (offset + site))  # G + GOT + A - P
         self._write(bytes(data), offset)
 
-    def __del__(self) -> None:
-        self._close()
-        self._libc.munmap(self.address, self.size_bytes)
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _is_finalizing():  # the process's end unmaps as well, and gates may be called until then
+            self._close()
+            self._libc.munmap(self.address, self.size_bytes)
 
 
-def _map_file(descriptor: int) -> Arena:
-    """An arena over a file; the descriptor is the arena's from now on."""
+def _in_pages(size_bytes: int) -> int:
+    return -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _map_file(descriptor: int, size_bytes: int) -> Arena:
+    """An arena over a file; the descriptor is the arena's from now on.
+
+    A program may close descriptors that are not its own (daemons do) and open others under their numbers.  So before
+    anything is written or closed, the descriptor must still be that of the file.
+    """
     try:
-        os.ftruncate(descriptor, ARENA_BYTES)
-        address = _get_libc().mmap(ARENA_BYTES, _PROT_READ | _PROT_EXEC, _MAP_SHARED, descriptor)
+        os.ftruncate(descriptor, size_bytes)
+        address = _get_libc().mmap(size_bytes, _PROT_READ | _PROT_EXEC, _MAP_SHARED, descriptor)
     except OSError:
         os.close(descriptor)
         raise
+    file = os.fstat(descriptor)
+
+    def check() -> None:
+        if not os.path.samestat(file, os.fstat(descriptor)):
+            raise OSError("the descriptor of executable memory was closed and used again")
 
     def write(data: bytes, offset: int) -> None:
+        check()
         if os.pwrite(descriptor, data, offset) != len(data):
             raise OSError("pwrite to executable memory was cut short")
 
-    return Arena(address, ARENA_BYTES, write, lambda close=os.close: close(descriptor))  # type: ignore[misc]
+    def close() -> None:
+        try:
+            check()
+            os.close(descriptor)
+        except OSError:
+            pass  # closed already
+
+    return Arena(address, size_bytes, write, close)
 
 
-def memfd_arena() -> Arena:
+def memfd_arena(size_bytes: int = ARENA_BYTES) -> Arena:
     """An arena over a memfd; OSError where the system refuses it."""
-    return _map_file(os.memfd_create("callgate", os.MFD_CLOEXEC))
+    if not hasattr(os, "memfd_create"):
+        raise OSError("there is no memfd_create")
+    return _map_file(os.memfd_create("callgate", os.MFD_CLOEXEC), size_bytes)
 
 
-def file_arena() -> Arena:
+def file_arena(size_bytes: int = ARENA_BYTES) -> Arena:
     """An arena over an unlinked temporary file; OSError where no folder for one may be mapped executable."""
     import tempfile  # only this rung needs it
 
@@ -214,17 +258,15 @@ def file_arena() -> Arena:
         try:
             descriptor, path = tempfile.mkstemp(prefix="callgate-", dir=folder)
             os.unlink(path)
-            return _map_file(descriptor)
+            return _map_file(descriptor, size_bytes)
         except OSError as error:
             problem = error
     raise problem or OSError("no folder for a temporary file")
 
 
-def page_arena(size_bytes: int = ARENA_BYTES) -> Arena:
-    """An arena for one publication: anonymous pages, written first and executable afterwards."""
-    libc = _get_libc()
-    size_bytes = -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-    address = libc.mmap(size_bytes, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE | _MAP_ANONYMOUS, -1)
+def page_arena(size_bytes: int) -> Arena:
+    """An arena for one publication: anonymous pages, written first and executable afterwards (see `seal_pages`)."""
+    address = _get_libc().mmap(size_bytes, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE | _MAP_ANONYMOUS, -1)
 
     def write(data: bytes, offset: int) -> None:
         ctypes.memmove(address + offset, data, len(data))
@@ -232,91 +274,119 @@ def page_arena(size_bytes: int = ARENA_BYTES) -> Arena:
     return Arena(address, size_bytes, write, lambda: None)
 
 
-def _probe_pages() -> None:
-    arena = page_arena(mmap.PAGESIZE)
+def seal_pages(arena: Arena) -> None:
+    """Make the pages of a `page_arena` executable, and no longer writable; OSError where the system refuses it."""
     _get_libc().mprotect(arena.address, arena.size_bytes, _PROT_READ | _PROT_EXEC)
 
 
-class CodeMemory:
-    """All arenas of the process; safe to use from any thread and across fork."""
+class _Process:
+    """The arenas that one process writes to."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._arenas: list[Arena] = []
-        self._make: Callable[[], Arena] | None = None
-        self.rung = ""
-        os.register_at_fork(after_in_child=self._abandon)
+        self.lock = threading.RLock()
+        self.arenas: list[Arena] = []
+        self.is_publishing = False
 
-    def _abandon(self) -> None:
-        """In a forked child: a new lock (another thread may have held it), and no arena to write to."""
-        self._lock = threading.Lock()
-        self._arenas = []
 
-    def _choose(self) -> None:
-        """Climb down the ladder until something is allowed."""
-        reasons = []
-        for rung, make in (("memfd", memfd_arena), ("file", file_arena)):
-            try:
-                self._arenas.append(make())
-            except (OSError, AttributeError) as problem:  # AttributeError: no memfd_create
-                reasons.append(f"{rung}: {problem}")
-                continue
-            self._make, self.rung = make, rung
-            return
-        try:
-            _probe_pages()
-        except OSError as problem:
-            reasons.append(f"anonymous pages: {problem}")
-            raise EngineError(f"executable memory is refused here ({'; '.join(reasons)})") from problem
-        self.rung = "anonymous pages"
+class CodeMemory:
+    """All arenas of the process; safe to use from any thread, from finalizers and signal handlers, and across fork."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, _Process] = {}
+        self.rung = ""  # of the ladder: where the first publication found memory
+
+    def _process(self) -> _Process:
+        """This process's arenas; in a forked child new ones, with a new lock (another thread may have held it)."""
+        pid = os.getpid()
+        process = self._processes.get(pid)
+        if process is None:
+            process = self._processes.setdefault(pid, _Process())
+            for other in self._processes.keys() - {pid}:
+                self._processes.pop(other, None)
+        return process
+
+    def prepare_fork(self) -> None:
+        """Before a fork: let no other thread publish until it is over."""
+        self._process().lock.acquire()
+
+    def end_fork(self) -> None:
+        """After a fork, in the parent: retire what the child may call."""
+        process = self._process()
+        for arena in process.arenas:
+            arena.forks += 1
+        process.lock.release()
 
     def publish(self, code: Code, resolve: Resolve) -> Block:
         """Bring code into executable memory; EngineError where the system refuses.
 
         `resolve` gives the address of a symbol.  Costs one `pwrite` where its literals are known.
         """
+        addresses = {relocation.symbol: resolve(relocation.symbol) for relocation in code.relocations}
         size_bytes = -(-len(code.data) // _ALIGNMENT) * _ALIGNMENT
-        with self._lock:
-            if not self.rung:
-                self._choose()
-            pid = os.getpid()
-            if self._arenas and self._arenas[0].pid != pid:  # a fork that Python did not see
-                self._arenas = []
-            if self._make is None:
-                return self._publish_pages(code, size_bytes, resolve)
-            if size_bytes > ARENA_BYTES - TABLE_BYTES:
-                raise EngineError(f"a gate of {size_bytes} bytes is larger than an arena")
-            for arena in reversed(self._arenas):
-                offset = arena.allocate(size_bytes)
-                if offset is not None:
-                    break
-            else:
-                self._arenas = [arena for arena in self._arenas if arena.used_bytes]
-                try:
-                    arena = self._make()
-                except OSError as problem:
-                    raise EngineError(f"executable memory is refused here: {problem}") from problem
-                self._arenas.append(arena)
+        process = self._process()
+        with process.lock:
+            # A finalizer or a signal handler may publish while this thread does: it writes to a new arena
+            is_nested, process.is_publishing = process.is_publishing, True
+            try:
+                arena, offset = self._place(process, code, size_bytes, addresses, is_nested)
+            finally:
+                process.is_publishing = is_nested
+            if len(process.arenas) > 1:
+                process.arenas = [other for other in process.arenas if other is arena or not other.is_unused]
+            return Block(arena, Extent(offset, size_bytes))
+
+    def _place(
+        self, process: _Process, code: Code, size_bytes: int, addresses: dict[str, int], is_nested: bool
+    ) -> tuple[Arena, int]:
+        """Write code into an arena that has room, or into a new one."""
+        for arena in [] if is_nested else process.arenas[::-1]:
+            offset = self._write(arena, code, size_bytes, addresses)
+            if offset is not None:
+                return arena, offset
+        wanted_bytes = _in_pages(TABLE_BYTES + size_bytes)
+        reasons = []
+        for rung in RUNGS[RUNGS.index(self.rung) if self.rung else 0 :]:
+            try:
+                if rung == "anonymous pages":
+                    arena = page_arena(wanted_bytes)
+                else:
+                    arena = (memfd_arena if rung == "memfd" else file_arena)(max(wanted_bytes, ARENA_BYTES))
                 offset = arena.allocate(size_bytes)
                 assert offset is not None  # it is empty
-            arena.write(code, offset, resolve)
-            return Block(arena, offset, size_bytes)
+                arena.write(code, offset, addresses.__getitem__)
+                if rung == "anonymous pages":
+                    seal_pages(arena)
+                else:
+                    process.arenas.append(arena)
+            except OSError as problem:
+                reasons.append(f"{rung}: {problem}")
+                continue
+            self.rung = self.rung or rung
+            return arena, offset
+        raise EngineError(f"executable memory is refused here ({'; '.join(reasons)})")
 
-    def _publish_pages(self, code: Code, size_bytes: int, resolve: Resolve) -> Block:
-        try:
-            arena = page_arena(TABLE_BYTES + size_bytes)
-            offset = arena.allocate(size_bytes)
-            assert offset is not None  # it is empty
-            arena.write(code, offset, resolve)
-            _get_libc().mprotect(arena.address, arena.size_bytes, _PROT_READ | _PROT_EXEC)
-        except OSError as problem:
-            raise EngineError(f"executable memory is refused here: {problem}") from problem
-        return Block(arena, offset, size_bytes)
+    def _write(self, arena: Arena, code: Code, size_bytes: int, addresses: dict[str, int]) -> int | None:
+        """Write code into an arena in use; None where it has no room or can no longer be written."""
+        if not arena.has_slots(set(addresses.values())):
+            return None
+        offset = arena.allocate(size_bytes)
+        if offset is not None:
+            try:
+                arena.write(code, offset, addresses.__getitem__)
+            except OSError:  # a full disk, or a lost descriptor
+                arena.free(Extent(offset, size_bytes), arena.forks)
+                return None
+        return offset
 
     def used_bytes(self) -> int:
-        """How many bytes of the arenas are taken by code that lives (anonymous pages are not counted)."""
-        with self._lock:
-            return sum(arena.used_bytes for arena in self._arenas)
+        """How many bytes of this process's arenas are taken by code that lives (anonymous pages are not counted)."""
+        process = self._process()
+        with process.lock:
+            return sum(arena.used_bytes for arena in process.arenas)
 
 
 MEMORY = CodeMemory()
+
+if hasattr(os, "register_at_fork"):
+    # In the child `_process` sees the new process id.
+    os.register_at_fork(before=MEMORY.prepare_fork, after_in_parent=MEMORY.end_fork)

@@ -8,20 +8,21 @@ from callgate.errors import EngineError
 from callgate.runtime.native import NativeEngine
 
 _ENGINES = ("native", "ctypes")
-_native: NativeEngine | EngineError | None = None
+_made: dict[str, NativeEngine | EngineError] = {}  # the one native engine, or why there is none
 
 
 def native_engine() -> NativeEngine:
     """The process's native engine; EngineError with the reason where there can be none."""
-    global _native  # noqa: PLW0603  # one per process, made when first needed
-    if _native is None:
+    native = _made.get("native")
+    if native is None:
         try:
-            _native = NativeEngine()
+            native = NativeEngine()
         except EngineError as reason:
-            _native = reason
-    if isinstance(_native, EngineError):
-        raise EngineError(str(_native))
-    return _native
+            native = reason
+        native = _made.setdefault("native", native)  # another thread may have been first
+    if isinstance(native, EngineError):
+        raise EngineError(str(native))
+    return native
 
 
 def choose(wanted: str | None) -> NativeEngine | None:
@@ -38,8 +39,6 @@ def choose(wanted: str | None) -> NativeEngine | None:
         return None
     if wanted is not None and wanted not in _ENGINES:
         raise EngineError(f"{source}{wanted}: no such engine; choose native or ctypes")
-    if wanted is None and isinstance(_native, EngineError):
-        return None
     try:
         return native_engine()
     except EngineError:

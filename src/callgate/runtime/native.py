@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import keyword
 import struct
-import threading
 import weakref
 
 from callgate.abi.plan import classify
@@ -20,6 +19,7 @@ from callgate.runtime import reference
 from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.gate import Gate
+from callgate.runtime.lifetime import untrack
 from callgate.runtime.probe import probe
 from callgate.target import HOST
 
@@ -29,14 +29,32 @@ _METHOD_DEFINITION = struct.Struct("<QQi4xQ")  # PyMethodDef: name, function, fl
 
 
 class Shape:
-    """Published machine code, shared by all gates of equal conversion; dies with the last of them."""
+    """Published machine code, shared by all gates of equal conversion; dies with the last of them.
 
-    __slots__ = ("__weakref__", "block", "code_bytes", "steps")
+    `needs` keeps alive what the code refers to: the engine's routines and names.
+    """
 
-    def __init__(self, block: Block, code_bytes: int, steps: bytes) -> None:
+    __slots__ = ("__weakref__", "block", "code_bytes", "needs", "steps")
+
+    def __init__(self, block: Block, code_bytes: int, steps: bytes, needs: object) -> None:
         self.block = block
         self.code_bytes = code_bytes
         self.steps = steps
+        self.needs = needs
+
+
+class _ModuleName(str):
+    """What a gate's builtin has as `__module__`; the method definition lives exactly as long.
+
+    A builtin reads its definition to its very end.  The gate cannot own it: taking a cycle apart, the garbage collector
+    empties the gate first.  This str, which is untracked, goes when the builtin lets go of it, and not before.
+    """
+
+    __slots__ = ("definition",)
+    definition: object
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return str, (str(self),)
 
 
 class NativeEngine:
@@ -49,25 +67,26 @@ class NativeEngine:
         self._libc = ctypes.CDLL(None)
         self._format_table = reference.FORMAT_TABLE
         self._shapes: weakref.WeakValueDictionary[Conversion, Shape] = weakref.WeakValueDictionary()
-        self._lock = threading.Lock()
         self._names: dict[str, str] = {}
+        self._addresses: dict[str, int] = {}
         new = ctypes.pythonapi.PyCFunction_NewEx
-        prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+        prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
         self._new_function = prototype(ctypes.cast(new, ctypes.c_void_p).value or 0)
-        self._routines: dict[str, int] = {}
         code = lower_routines(self.machine)
-        self._routine_block = MEMORY.publish(code, self._resolve)
-        self._routines = {
-            label: self._routine_block.address + offset
-            for label, offset in code.labels.items()
-            if label.startswith("callgate_")
-        }
+        block = MEMORY.publish(code, self._resolve)
+        for label, offset in code.labels.items():
+            if label.startswith("callgate_"):
+                self._addresses[label] = block.address + offset
+        self._needs = (block, self._names)
 
     def _resolve(self, symbol: str) -> int:
         """The address that a literal of machine code stands for."""
-        routine = self._routines.get(symbol)
-        if routine is not None:
-            return routine
+        address = self._addresses.get(symbol)
+        if address is None:
+            address = self._addresses[symbol] = self._find(symbol)
+        return address
+
+    def _find(self, symbol: str) -> int:
         match symbol:
             case "Py_None":
                 return id(None)
@@ -94,7 +113,7 @@ class NativeEngine:
         plan = classify(signature, self.machine.target)
         code = lower_call(plan, conversion, self.machine)
         steps = pack_steps(conversion.steps, 1 + len(conversion.outs))
-        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), steps)
+        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs)
         # Another thread may have made the same; either serves.
         self._shapes[conversion] = shape
         return shape
@@ -112,9 +131,11 @@ class NativeEngine:
             id(name) + data_offset, shape.block.address, _METH_FASTCALL | _METH_KEYWORDS, id(doc) + data_offset
         )
         gate._shape = shape
-        gate._definition = definition
-        gate._kept = (name, doc, keyword_names)
-        return self._new_function(id(definition) + data_offset, gate, None)
+        gate._kept = keyword_names
+        module = _ModuleName("callgate")
+        module.definition = (definition, name, doc)
+        untrack(module)
+        return self._new_function(id(definition) + data_offset, gate, module)
 
 
 def _operands(signature: FunctionType, conversion: Conversion) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from callgate.errors import LibraryNotFoundError, SymbolNotFoundError
 from callgate.runtime.addresses import function_address
+from callgate.runtime.lifetime import untrack
 from callgate.target import IS_MACOS, IS_WINDOWS
 
 _dlsym = getattr(_ctypes, "dlsym", None)
@@ -30,6 +31,7 @@ class SharedLibrary:
         self.handle = cdll._handle
         self.name = name
         self.path = path
+        untrack(self)
 
     def __repr__(self) -> str:
         return f"<shared library {self.path}>"
