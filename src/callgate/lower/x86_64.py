@@ -13,8 +13,8 @@ rdx = their count (positional ones), rcx = the tuple of keyword names or 0.  It 
 The slow path starts again from rdi and rsi, so the inline path keeps both until nothing can fail any more: the
 argument that travels in rdi is unboxed last but one, that in rsi last.
 
-Registers of the inline path: rax the object at hand, r10 the type last compared with, r11 scratch and then the gate's data,
-xmm15 scratch.
+Registers of the inline path: rax the object at hand, r10 the type last compared with,
+r11 scratch and then the gate's data, xmm15 scratch.
 
 This file is long because it is one function's emission, block by block; the tables it reads are elsewhere.
 """
