@@ -54,6 +54,17 @@ XMM15 = 15
 _GENERAL = {name: number for number, name in enumerate(NAMES_64)}
 _VECTOR = {name: number for number, name in enumerate(NAMES_XMM)}
 _DIGIT_BITS = 30
+_INTS = (Unbox.SIGNED, Unbox.UNSIGNED)  # looked up once: members of an enum are slow to reach
+_FLOATS = (Unbox.DOUBLE, Unbox.FLOAT)
+_EXTENSIONS = {
+    (1, Unbox.SIGNED): "movsx8_rr",
+    (2, Unbox.SIGNED): "movsx16_rr",
+    (4, Unbox.SIGNED): "movsxd_rr",
+    (1, Unbox.UNSIGNED): "movzx8_rr",
+    (2, Unbox.UNSIGNED): "movzx16_rr",
+    (4, Unbox.UNSIGNED): "mov32_rr",
+}
+_RANK = {"rdi": 1, "rsi": 2}
 
 
 def lower_call_x86_64(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool) -> Code:
@@ -109,11 +120,13 @@ class _Gate:
     # -- what can be inline ----------------------------------------------------------------------------
     def _is_inline(self, step: UnboxStep) -> bool:
         layout = self.layout
+        if step.kind in _INTS:
+            return layout.ints is not None
+        if step.kind in _FLOATS:
+            return layout.float_value_offset is not None
         match step.kind:
-            case Unbox.SIGNED | Unbox.UNSIGNED | Unbox.BOOL:
+            case Unbox.BOOL:
                 return layout.ints is not None
-            case Unbox.DOUBLE | Unbox.FLOAT:
-                return layout.float_value_offset is not None
             case Unbox.STRING:
                 return layout.has_inline_bytes
             case Unbox.BUFFER:
@@ -178,8 +191,7 @@ class _Gate:
             a.mov32_mi(RSP, frame.in_use_slot, 0)
         ways = self.ways
         if not self.is_spilled:
-            rank = {"rdi": 1, "rsi": 2}
-            ways = sorted(ways, key=lambda way: rank.get(way.argument.register, 0))
+            ways = sorted(ways, key=lambda way: _RANK.get(way.argument.register, 0))
             if len(ways) > 1 and ways[-1].argument.register == "rsi" and ways[-2].argument.register == "rdi":
                 self._store_self()  # a check follows the loss of rdi
             if any(way.step.kind is Unbox.STRING for way in ways):
@@ -219,13 +231,13 @@ class _Gate:
         )
         a.note(f"argument {way.number + 1}")
         a.mov_rm(RAX, RSI, 8 * way.number)
+        if step.kind in _INTS:
+            self._unbox_int(way, loads_target=is_last_before_rdi)
+            return
+        if step.kind in _FLOATS:
+            self._unbox_float(way)
+            return
         match step.kind:
-            case Unbox.SIGNED | Unbox.UNSIGNED:
-                self._unbox_int(way, loads_target=is_last_before_rdi)
-                return
-            case Unbox.DOUBLE | Unbox.FLOAT:
-                self._unbox_float(way)
-                return
             case Unbox.BOOL:
                 a.cmp_rl(RAX, "Py_True")
                 a.jcc("e", f"bool_{way.number}")
@@ -414,16 +426,9 @@ class _Gate:
         a, step = self.a, way.step
         a.label(f"other_{way.number}")
         a.call("other")
-        extend = {
-            (1, Unbox.SIGNED): a.movsx8_rr,
-            (2, Unbox.SIGNED): a.movsx16_rr,
-            (4, Unbox.SIGNED): a.movsxd_rr,
-            (1, Unbox.UNSIGNED): a.movzx8_rr,
-            (2, Unbox.UNSIGNED): a.movzx16_rr,
-            (4, Unbox.UNSIGNED): a.mov32_rr,
-        }.get((step.size_bytes, step.kind))
-        if extend is not None:
-            extend(R11, RAX)
+        extension = _EXTENSIONS.get((step.size_bytes, step.kind))
+        if extension is not None:
+            getattr(a, extension)(R11, RAX)
             a.note("the same when extended from its size?")
             a.cmp_rr(R11, RAX)
             a.jcc("ne", "slow")

@@ -614,17 +614,17 @@ ROWS: dict[str, Callable[..., None]] = {
 _MOST_REMEMBERED = 1 << 12
 
 
-def _remembering(emit: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
+def _remembering(emit: Callable[..., None]) -> Callable[..., None]:
     """The same row, which keeps what it has encoded: gates repeat the same few hundred instructions."""
     encodings: dict[tuple[object, ...], bytes] = {}
 
-    def emit_remembered(self: Any, /, *operands: P.args, **_: P.kwargs) -> None:
+    def emit_remembered(self: Assembler, *operands: int) -> None:
         encoded = encodings.get(operands)
         if encoded is not None:
             self.code += encoded
             return
         start = len(self.code)
-        emit(self, *operands, **_)
+        emit(self, *operands)
         if len(encodings) < _MOST_REMEMBERED:
             encodings[operands] = bytes(self.code[start:])
 
