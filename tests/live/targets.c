@@ -191,6 +191,8 @@ int wait_for_flag(int milliseconds) {
     for (int waited = 0; waited < milliseconds && !flag; waited++) usleep(1000);
     return flag;
 }
+/* Who holds the GIL from here on finds the flag clear. */
+int clear_and_wait_for_flag(int milliseconds) { flag = 0; return wait_for_flag(milliseconds); }
 unsigned long wait_and_sum(const unsigned char *data, size_t count, int milliseconds) {
     wait_for_flag(milliseconds);
     return byte_sum(data, count);

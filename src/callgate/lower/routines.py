@@ -551,6 +551,9 @@ def _emit_convert_list(a: Assembler, machine: Machine) -> None:
     """
     type_offset = machine.layout.type_offset
     a.label("list")
+    a.note("void takes no list, but an int as an address")
+    a.cmp8_mi(RBP, _FIELD_ELEMENT, int(Element.ANY))
+    a.jcc("e", "handle_int")
     a.mov_rl(RAX, "PyList_Type")
     a.cmp_mr(R15, type_offset, RAX)
     a.jcc("ne", "python_owner")
