@@ -390,11 +390,12 @@ class TestCycles:
     def test_finalizers_at_exit_may_call(self, engine: str, copied: str) -> None:
         program = """
             import builtins
+            def floating(x: f64) -> f64: ...
             class Owner:
                 def __init__(self):
-                    self.call = cg.load(targets, engine=engine).function(symbol="id_i32")(wanted)
+                    self.call = cg.load(targets, engine=engine).function(symbol="id_f64")(floating)
                 def __del__(self, print=print, TypeError=TypeError):
-                    assert self.call(6) == 6
+                    assert self.call(0.5) == 0.5
                     try:
                         self.call("x")
                     except TypeError:
