@@ -13,7 +13,22 @@ from callgate.bind import bind, with_python_types
 from callgate.c import names, types
 from callgate.c.annotations import function_type, parameter_of, result_of
 from callgate.c.layout import size_bytes
-from callgate.c.types import CType, Enumeration, FunctionType, Passing, Pointer, Result, Returning, Scalar, declaration
+from callgate.c.types import (
+    Array,
+    CType,
+    Enumeration,
+    FunctionPrototype,
+    FunctionType,
+    Kind,
+    Passing,
+    Pointer,
+    Record,
+    Result,
+    Returning,
+    Scalar,
+    Void,
+    declaration,
+)
 from callgate.errors import DeclarationError, SymbolNotFoundError
 from callgate.runtime.gate import Gate, Options
 from callgate.runtime.shared_library import SharedLibrary, open_library
@@ -302,6 +317,18 @@ def _kind_and_size(ctype: CType) -> tuple[object, int]:
     return ("nothing", 0) if ctype == types.VOID else ("a pointer", DATA_MODEL.pointer_bytes)
 
 
+def _agree(python: CType, c: CType) -> bool:
+    """Whether two types are the same to a caller; what void *, structs and functions point to is left open."""
+    if _kind_and_size(python) != _kind_and_size(c):
+        return False
+    pointees = [t.to if isinstance(t, Pointer) else t.element for t in (python, c) if isinstance(t, (Pointer, Array))]
+    if len(pointees) != 2 or any(isinstance(t, (Void, Record, FunctionPrototype)) for t in pointees):
+        return True
+    sizes = [_kind_and_size(t) for t in pointees]
+    are_bytes = all(size == 1 and kind is not Kind.BOOLEAN for kind, size in sizes)
+    return are_bytes or _agree(pointees[0], pointees[1])
+
+
 def _check_agreement(signature: FunctionType, c_function: FunctionType) -> None:
     """A Protocol that types C text must mean the same C types."""
     name = signature.name
@@ -313,7 +340,7 @@ def _check_agreement(signature: FunctionType, c_function: FunctionType) -> None:
     pairs = [(a.type, b.type) for a, b in zip(signature.parameters, c_function.parameters, strict=True)]
     pairs.append((signature.result.type, c_function.result.type))
     for number, (python, c) in enumerate(pairs, 1):
-        if _kind_and_size(python) != _kind_and_size(c):
+        if not _agree(python, c):
             what = "result" if number == len(pairs) else f"parameter {number}"
             raise DeclarationError(
                 f"{name}(): {what} is {types.spell(python)} in the Protocol, but {types.spell(c)} in the C text"
