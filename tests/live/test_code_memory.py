@@ -1,0 +1,552 @@
+"""Executable memory: extents, literals, the ladder, and that nothing is ever writable and executable."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from callgate.asm.code import Code, Relocation
+from callgate.errors import EngineError
+from callgate.runtime import code_memory
+from callgate.runtime.code_memory import ARENA_BYTES, MEMORY, RUNGS, TABLE_BYTES, Arena, Block, CodeMemory, Extent
+from callgate.runtime.engine import native_engine
+
+try:
+    native_engine()
+except EngineError as reason:
+    pytest.skip(f"no machine code here: {reason}", allow_module_level=True)
+
+
+class Mapping(NamedTuple):
+    """A line of /proc/self/maps."""
+
+    start: int
+    end: int
+    permissions: str
+    inode: int
+    path: str
+
+
+def mappings() -> list[Mapping]:
+    made = []
+    with open("/proc/self/maps", encoding="utf-8") as file:
+        for line in file:
+            words = line.split(None, 5)
+            start, end = (int(word, 16) for word in words[0].split("-"))
+            made.append(Mapping(start, end, words[1], int(words[4]), words[5].strip() if len(words) > 5 else ""))
+    return made
+
+
+def mapping_at(address: int) -> Mapping:
+    (found,) = (mapping for mapping in mappings() if mapping.start <= address < mapping.end)
+    return found
+
+
+def pretend_arena(size_bytes: int = ARENA_BYTES) -> tuple[Arena, bytearray]:
+    """An arena over a bytearray, at no address."""
+    memory = bytearray(size_bytes)
+
+    def write(data: bytes, offset: int) -> None:
+        memory[offset : offset + len(data)] = data
+
+    arena = Arena(0x10000, size_bytes, write, lambda: None)
+    arena._libc = NoLibc()  # type: ignore[assignment]
+    return arena, memory
+
+
+class NoLibc:
+    def munmap(self, address: int, size_bytes: int) -> None:
+        assert address == 0x10000
+
+
+def returning(value: int, size_bytes: int = 6) -> Code:
+    """mov eax, value; ret; filled up with int3."""
+    return Code((b"\xb8" + struct.pack("<I", value) + b"\xc3").ljust(size_bytes, b"\xcc"), (), {})
+
+
+def loading(symbol: str) -> Code:
+    """mov rax, [rip + symbol@GOTPCREL]; ret."""
+    return Code(b"\x48\x8b\x05\0\0\0\0\xc3", (Relocation(3, "R_X86_64_GOTPCREL", symbol, -4),), {})
+
+
+def call(block: Block) -> int:
+    result: int = ctypes.CFUNCTYPE(ctypes.c_int64)(block.address)()
+    return result
+
+
+def nothing(symbol: str) -> int:
+    raise AssertionError(symbol)
+
+
+def refuse(size_bytes: int = 0) -> Arena:
+    raise OSError("refused by the test")
+
+
+@pytest.fixture(params=RUNGS)
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CodeMemory:
+    """Memory of its own on each rung."""
+    rung = request.param
+    if rung != "memfd":
+        monkeypatch.setattr(code_memory, "memfd_arena", refuse)
+    if rung == "anonymous pages":
+        monkeypatch.setattr(code_memory, "file_arena", refuse)
+    memory = CodeMemory()
+    assert call(memory.publish(returning(1), nothing)) == 1
+    assert memory.rung == rung
+    return memory
+
+
+class TestExtents:
+    def test_first_fit(self) -> None:
+        arena, _ = pretend_arena()
+        assert arena.allocate(64) == TABLE_BYTES
+        assert arena.allocate(32) == TABLE_BYTES + 64
+        assert arena.allocate(ARENA_BYTES) is None
+        rest = ARENA_BYTES - TABLE_BYTES - 96
+        assert arena.allocate(rest + 32) is None
+        assert arena.allocate(rest) == TABLE_BYTES + 96
+        assert arena.allocate(32) is None
+        assert arena.used_bytes == ARENA_BYTES - TABLE_BYTES
+
+    def test_neighbours_are_merged(self) -> None:
+        arena, _ = pretend_arena()
+        offsets = [arena.allocate(96) for _ in range(4)]
+        for index in (2, 0, 1):
+            arena.free(Extent(offsets[index], 96))  # type: ignore[arg-type]
+        assert arena.allocate(3 * 96) == offsets[0]
+        arena.free(Extent(offsets[0], 3 * 96))  # type: ignore[arg-type]
+        arena.free(Extent(offsets[3], 96))  # type: ignore[arg-type]
+        assert arena.is_unused
+        assert arena.allocate(ARENA_BYTES - TABLE_BYTES) == TABLE_BYTES
+
+    def test_gaps_are_filled(self) -> None:
+        arena, _ = pretend_arena()
+        offsets = [arena.allocate(96) for _ in range(5)]
+        arena.free(Extent(offsets[1], 96))  # type: ignore[arg-type]
+        arena.free(Extent(offsets[3], 96))  # type: ignore[arg-type]
+        assert arena.allocate(128) == TABLE_BYTES + 5 * 96
+        assert arena.allocate(32) == offsets[1]
+        assert arena.allocate(64) == offsets[1] + 32  # type: ignore[operator]
+        assert arena.allocate(96) == offsets[3]
+
+    def test_what_lived_at_a_fork_is_retired(self) -> None:
+        arena, _ = pretend_arena()
+        before = arena.allocate(ARENA_BYTES - TABLE_BYTES - 64)
+        arena.forks += 1
+        after = arena.allocate(64)
+        assert before is not None and after is not None
+        arena.free(Extent(before, ARENA_BYTES - TABLE_BYTES - 64), 0)
+        arena.free(Extent(after, 64), 1)
+        assert arena.used_bytes == 0
+        assert arena.is_unused
+        assert arena.allocate(96) is None
+        assert arena.allocate(64) == after
+
+
+class ArenaModel(RuleBasedStateMachine):
+    """An arena against a set of used 32-byte units."""
+
+    UNITS = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arena, _ = pretend_arena(TABLE_BYTES + 32 * self.UNITS)
+        self.live: list[tuple[Extent, int]] = []
+        self.retired: list[Extent] = []
+
+    def units(self, extent: Extent) -> set[int]:
+        first = (extent.offset - TABLE_BYTES) // 32
+        return set(range(first, first + extent.size_bytes // 32))
+
+    def taken(self) -> set[int]:
+        return set().union(*(self.units(extent) for extent in [*(extent for extent, _ in self.live), *self.retired]))
+
+    @rule(count=st.integers(1, 24))
+    def allocate(self, count: int) -> None:
+        taken = self.taken()
+        runs = "".join("x" if unit in taken else "." for unit in range(self.UNITS))
+        offset = self.arena.allocate(32 * count)
+        expected = runs.find("." * count)  # first fit
+        assert offset == (None if expected < 0 else TABLE_BYTES + 32 * expected)
+        if offset is not None:
+            self.live.append((Extent(offset, 32 * count), self.arena.forks))
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def free(self, data: st.DataObject) -> None:
+        extent, forks = self.live.pop(data.draw(st.integers(0, len(self.live) - 1)))
+        self.arena.free(extent, forks)
+        if forks != self.arena.forks:
+            self.retired.append(extent)
+
+    @rule()
+    def fork(self) -> None:
+        self.arena.forks += 1
+
+    @invariant()
+    def it_knows_what_is_used(self) -> None:
+        assert self.arena.used_bytes == sum(extent.size_bytes for extent, _ in self.live)
+        assert self.arena.is_unused == (not self.live)
+
+
+TestArenaModel = ArenaModel.TestCase
+
+
+class TestLiterals:
+    def test_each_address_has_one_slot(self) -> None:
+        arena, memory = pretend_arena()
+        addresses = {"a": 0x1111, "b": 0x2222, "c": 0x1111}
+        for number, symbol in enumerate("abcabc"):
+            offset = TABLE_BYTES + 32 * number
+            arena.write(loading(symbol), offset, addresses.__getitem__)
+            (distance,) = struct.unpack_from("<i", memory, offset + 3)
+            (literal,) = struct.unpack_from("<Q", memory, offset + 7 + distance)
+            assert literal == addresses[symbol]
+        assert memory[:TABLE_BYTES] == struct.pack("<QQ", 0x1111, 0x2222).ljust(TABLE_BYTES, b"\0")
+
+    def test_room(self) -> None:
+        arena, _ = pretend_arena()
+        count = TABLE_BYTES // 8
+        for address in range(count - 1):
+            arena.write(loading("x"), TABLE_BYTES, lambda symbol, address=address: address)  # type: ignore[misc]
+        assert arena.has_slots({0, 1, 5000})
+        assert not arena.has_slots({5000, 5001})
+        arena.write(loading("x"), TABLE_BYTES, lambda symbol: 5000)
+        assert arena.has_slots({0, 5000})
+        assert not arena.has_slots({5001})
+
+    def test_unknown_relocations(self) -> None:
+        arena, _ = pretend_arena()
+        code = Code(b"\0" * 8, (Relocation(0, "R_X86_64_64", "x", 0),), {})
+        with pytest.raises(AssertionError, match="unknown relocation R_X86_64_64"):
+            arena.write(code, TABLE_BYTES, lambda symbol: 1)
+
+    def test_a_full_table_is_no_end(self, memory: CodeMemory) -> None:
+        blocks = [memory.publish(loading(str(number)), int) for number in range(1000)]
+        assert [call(block) for block in blocks] == list(range(1000))
+
+    def test_many_literals_in_one_publication(self, memory: CodeMemory) -> None:
+        count = TABLE_BYTES // 8
+        data = b"".join(loading("").data for _ in range(count))
+        relocations = tuple(Relocation(8 * index + 3, "R_X86_64_GOTPCREL", str(index), -4) for index in range(count))
+        block = memory.publish(Code(data, relocations, {}), lambda symbol: 3 * int(symbol))
+        function = ctypes.CFUNCTYPE(ctypes.c_int64)
+        assert [function(block.address + 8 * index)() for index in range(count)] == list(range(0, 3 * count, 3))
+
+
+class TestPublication:
+    def test_many(self, memory: CodeMemory) -> None:
+        blocks = [memory.publish(returning(number, 6 + number % 200), nothing) for number in range(1500)]
+        assert [call(block) for block in blocks] == list(range(1500))
+        addresses = [block.address for block in blocks]
+        del blocks[::3]
+        more = [memory.publish(returning(number, 6 + number % 300), nothing) for number in range(1500, 2500)]
+        if memory.rung != "anonymous pages":
+            assert set(addresses) & {block.address for block in more}  # memory is used again
+        assert [call(block) for block in blocks] == [number for number in range(1500) if number % 3]
+        assert [call(block) for block in more] == list(range(1500, 2500))
+
+    def test_everything_freed(self, memory: CodeMemory) -> None:
+        def owned() -> list[Mapping]:
+            return [mapping for mapping in mappings() if "x" in mapping.permissions and "callgate" in mapping.path]
+
+        others, used = len(owned()), memory.used_bytes()
+        blocks = [memory.publish(returning(number, 4000), nothing) for number in range(100)]
+        if memory.rung == "anonymous pages":
+            addresses = [block.address for block in blocks]
+            del blocks
+            mapped = [range(mapping.start, mapping.end) for mapping in mappings() if "x" in mapping.permissions]
+            assert not [address for address in addresses if any(address in pages for pages in mapped)]
+            return
+        assert memory.used_bytes() - used == 100 * 4000
+        assert len(owned()) - others >= 100 * 4000 // ARENA_BYTES
+        del blocks
+        assert memory.used_bytes() == used
+        memory.publish(returning(1), nothing)
+        assert len(owned()) <= others + 1
+
+    @pytest.mark.parametrize("size_bytes", [ARENA_BYTES - TABLE_BYTES, ARENA_BYTES - TABLE_BYTES + 1, 1 << 20])
+    def test_large(self, memory: CodeMemory, size_bytes: int) -> None:
+        block = memory.publish(returning(77, size_bytes), nothing)
+        last = Code(b"\x90" * (size_bytes - 8) + loading("x").data, (Relocation(size_bytes - 5, "R_X86_64_GOTPCREL", "x", -4),), {})
+        other = memory.publish(last, lambda symbol: 99)
+        assert (call(block), call(other)) == (77, 99)
+
+    def test_alignment(self, memory: CodeMemory) -> None:
+        assert {memory.publish(returning(1, size), nothing).address % 32 for size in range(6, 200, 7)} == {0}
+
+    def test_a_resolver_that_fails(self, memory: CodeMemory) -> None:
+        used = memory.used_bytes()
+
+        def resolve(symbol: str) -> int:
+            raise LookupError(symbol)
+
+        for _ in range(3):
+            with pytest.raises(LookupError, match="wanted"):
+                memory.publish(loading("wanted"), resolve)
+        assert memory.used_bytes() == used
+        assert call(memory.publish(returning(5), nothing)) == 5
+
+    def test_threads(self, memory: CodeMemory) -> None:
+        problems: list[object] = []
+
+        def work(first: int) -> None:
+            kept: list[tuple[int, Block]] = []
+            for number in range(first, first + 400):
+                kept.append((number, memory.publish(returning(number, 6 + number % 500), nothing)))
+                if number % 7 == 0:
+                    del kept[::2]
+            problems.extend((number, call(block)) for number, block in kept if call(block) != number)
+
+        threads = [threading.Thread(target=work, args=(10_000 * number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not problems
+
+    def test_from_a_finalizer_during_a_publication(self, memory: CodeMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the collector runs in the middle of a publication may publish."""
+        nested: list[tuple[int, Block]] = []
+        write, allocate = Arena.write, Arena.allocate
+
+        depth = 0
+
+        def publish(value: int) -> None:
+            nonlocal depth
+            if depth < 3 and len(nested) < 100:
+                depth += 1
+                nested.append((value, memory.publish(returning(value, 40), nothing)))
+                depth -= 1
+
+        def interrupted_write(self: Arena, *given: object) -> None:
+            publish(10_000 + len(nested))
+            write(self, *given)  # type: ignore[arg-type]
+            publish(20_000 + len(nested))
+
+        def interrupted_allocate(self: Arena, size_bytes: int) -> int | None:
+            publish(30_000 + len(nested))
+            offset = allocate(self, size_bytes)
+            publish(40_000 + len(nested))
+            return offset
+
+        monkeypatch.setattr(Arena, "write", interrupted_write)
+        monkeypatch.setattr(Arena, "allocate", interrupted_allocate)
+        blocks = [memory.publish(returning(number), nothing) for number in range(50)]
+        assert [call(block) for block in blocks] == list(range(50))
+        assert [call(block) for _, block in nested] == [value for value, _ in nested]
+        assert len(nested) >= 100
+
+    def test_from_a_fork_hook(self, memory: CodeMemory) -> None:
+        memory.prepare_fork()
+        block = memory.publish(returning(3), nothing)
+        memory.end_fork()
+        assert call(block) == 3
+
+
+class TestProtection:
+    @pytest.fixture
+    def watched(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Mapping]]:
+        """What is mapped before and after each write to an arena, and after each change of protection."""
+        seen: list[Mapping] = []
+        write, seal = Arena.write, code_memory.seal_pages
+
+        def watched_write(self: Arena, *given: object) -> None:
+            seen.append(mapping_at(self.address))
+            write(self, *given)  # type: ignore[arg-type]
+            seen.append(mapping_at(self.address))
+
+        def watched_seal(arena: Arena) -> None:
+            seen.append(mapping_at(arena.address))
+            seal(arena)
+            seen.append(mapping_at(arena.address))
+
+        monkeypatch.setattr(Arena, "write", watched_write)
+        monkeypatch.setattr(code_memory, "seal_pages", watched_seal)
+        yield seen
+
+    def test_never_writable_and_executable(self, memory: CodeMemory, watched: list[Mapping]) -> None:
+        blocks = [memory.publish(loading(str(number)), int) for number in range(300)]
+        seen = {mapping.permissions for mapping in watched}
+        assert seen == ({"rw-p", "r-xp"} if memory.rung == "anonymous pages" else {"r-xs"})
+        assert {mapping_at(block.address).permissions[:3] for block in blocks} == {"r-x"}
+        assert not [mapping for mapping in mappings() if "w" in mapping.permissions and "x" in mapping.permissions]
+
+    def test_no_other_mapping_of_the_file(self, memory: CodeMemory) -> None:
+        """Not only the address of the code: no address shows the file's pages writable."""
+        block = memory.publish(returning(1), nothing)
+        mapping = mapping_at(block.address)
+        if memory.rung != "anonymous pages":
+            same = [other for other in mappings() if other.path == mapping.path and "w" in other.permissions]
+            assert not same
+
+    def test_descriptors_are_closed_on_exec(self, memory: CodeMemory) -> None:
+        memory.publish(returning(1), nothing)
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                target = os.readlink(f"/proc/self/fd/{name}")
+            except OSError:
+                continue  # that of the listing
+            if "callgate" in target:
+                found.append(int(name))
+        assert found
+        assert all(fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC for descriptor in found)
+        assert not any(os.get_inheritable(descriptor) for descriptor in found)
+
+    def test_files_have_no_name(self, monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]) -> None:
+        monkeypatch.setattr(code_memory, "memfd_arena", refuse)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        memory = CodeMemory()
+        block = memory.publish(returning(4), nothing)
+        assert call(block) == 4
+        mapping = mapping_at(block.address)
+        assert mapping.path.startswith(f"{tmp_path}/callgate-")
+        assert mapping.path.endswith("(deleted)")
+        assert os.listdir(tmp_path) == []
+
+
+class TestDescriptors:
+    """A program may close descriptors that are not its own."""
+
+    def descriptor_of(self, block: Block) -> int:
+        inode = mapping_at(block.address).inode
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                status = os.fstat(int(name))
+            except OSError:
+                continue
+            if status.st_ino == inode and "callgate" in os.readlink(f"/proc/self/fd/{name}"):
+                return int(name)
+        raise AssertionError("no descriptor")
+
+    @pytest.fixture
+    def files(self, memory: CodeMemory) -> CodeMemory:
+        if memory.rung == "anonymous pages":
+            pytest.skip("anonymous pages have no descriptor")
+        return memory
+
+    def test_closed(self, files: CodeMemory) -> None:
+        block = files.publish(returning(1), nothing)
+        os.close(self.descriptor_of(block))
+        other = files.publish(returning(2), nothing)
+        assert (call(block), call(other)) == (1, 2)
+        assert block.arena is not other.arena
+        del block, other
+        gc.collect()
+        assert call(files.publish(returning(3), nothing)) == 3
+
+    def test_used_again(self, files: CodeMemory, tmp_path: os.PathLike[str]) -> None:
+        """Code goes to no file that the program opened under the number."""
+        block = files.publish(returning(1), nothing)
+        number = self.descriptor_of(block)
+        path = os.path.join(tmp_path, "precious")
+        with open(path, "wb") as file:
+            file.write(b"precious" * 10_000)
+        precious = os.open(path, os.O_RDWR)
+        os.dup2(precious, number)
+        os.close(precious)
+        blocks = [files.publish(returning(value), nothing) for value in range(2, 30)]
+        assert [call(one) for one in [block, *blocks]] == list(range(1, 30))
+        del block, blocks
+        files.publish(returning(1), nothing)
+        gc.collect()
+        assert os.path.samestat(os.fstat(number), os.stat(path))  # still open
+        os.close(number)
+        with open(path, "rb") as file:
+            assert file.read() == b"precious" * 10_000
+
+
+class TestLadder:
+    def test_refused_everywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(code_memory, "memfd_arena", refuse)
+        monkeypatch.setattr(code_memory, "file_arena", refuse)
+        monkeypatch.setattr(code_memory, "seal_pages", refuse)
+        memory = CodeMemory()
+        for _ in range(2):
+            with pytest.raises(EngineError) as caught:
+                memory.publish(returning(1), nothing)
+            assert str(caught.value) == (
+                "executable memory is refused here (memfd: refused by the test; file: refused by the test; "
+                "anonymous pages: refused by the test)"
+            )
+        assert memory.used_bytes() == 0
+        monkeypatch.undo()
+        assert call(memory.publish(returning(8), nothing)) == 8
+        assert memory.rung == "memfd"
+
+    def test_what_is_refused_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Code still goes into the arena that there is, then down the ladder, and up again when that is allowed."""
+        memory = CodeMemory()
+        first = memory.publish(returning(1), nothing)
+        monkeypatch.setattr(code_memory, "memfd_arena", refuse)
+        monkeypatch.setattr(code_memory, "file_arena", refuse)
+        second = memory.publish(returning(2), nothing)
+        assert second.arena is first.arena
+        third = memory.publish(returning(3, ARENA_BYTES - TABLE_BYTES), nothing)
+        assert mapping_at(third.address).path == ""
+        monkeypatch.setattr(code_memory, "seal_pages", refuse)
+        with pytest.raises(EngineError, match="anonymous pages: refused by the test"):
+            memory.publish(returning(4, ARENA_BYTES - TABLE_BYTES), nothing)
+        monkeypatch.undo()
+        fourth = memory.publish(returning(4, ARENA_BYTES - TABLE_BYTES), nothing)
+        assert "memfd:callgate" in mapping_at(fourth.address).path
+        assert [call(block) for block in (first, second, third, fourth)] == [1, 2, 3, 4]
+
+    def test_no_folder_for_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import tempfile
+
+        def refuse_file(*given: object, **named: object) -> object:
+            raise OSError("no folder here")
+
+        monkeypatch.setattr(tempfile, "mkstemp", refuse_file)
+        with pytest.raises(OSError, match="no folder here"):
+            code_memory.file_arena()
+
+    def test_a_system_without_memfd(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(os, "memfd_create")
+        memory = CodeMemory()
+        assert call(memory.publish(returning(6), nothing)) == 6
+        assert memory.rung == "file"
+
+    def test_a_failed_mapping_closes_its_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def descriptors() -> int:
+            return len(os.listdir("/proc/self/fd"))
+
+        def refuse_mmap(self: object, *given: object) -> int:
+            raise OSError("mmap: refused by the test")
+
+        monkeypatch.setattr(code_memory._Libc, "mmap", refuse_mmap)
+        before = descriptors()
+        for make in (code_memory.memfd_arena, code_memory.file_arena):
+            with pytest.raises(OSError, match="mmap: refused by the test"):
+                make()
+        assert descriptors() == before
+
+
+@given(st.lists(st.integers(6, 3000), min_size=1, max_size=60))
+def test_blocks_do_not_overlap(sizes: list[int]) -> None:
+    memory = CodeMemory()
+    blocks = [memory.publish(returning(size, size), nothing) for size in sizes]
+    ranges = sorted((block.address, block.address + size) for block, size in zip(blocks, sizes, strict=True))
+    assert all(end <= start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False))
+    assert [call(block) for block in blocks] == sizes
+    assert memory.used_bytes() == sum(-(-size // 32) * 32 for size in sizes)
+    del blocks
+    assert memory.used_bytes() == 0
+
+
+def test_the_process_has_one_memory() -> None:
+    assert MEMORY.rung in RUNGS
+    assert MEMORY.used_bytes() > 0  # the routines
