@@ -33,7 +33,9 @@ def bound(engine: str, targets: str) -> Callable[..., Any]:
 def typed_as(bound: Callable[..., Any]) -> Callable[..., Any]:
     """A function of the targets from annotations: `typed_as("id_i32", i32, i32, **options)`, the result last."""
 
-    def declare(symbol: str, *annotations: Any, name: str | None = None, positional: bool = True, **options: Any) -> Any:
+    def declare(
+        symbol: str, *annotations: Any, name: str | None = None, positional: bool = True, **options: Any
+    ) -> Any:
         names = [f"x{number}" for number in range(1, len(annotations))]
         scope: dict[str, Any] = {}
         parameters = ", ".join(names) + (", /" if names and positional else "")

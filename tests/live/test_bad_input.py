@@ -204,7 +204,10 @@ def test_conversions_run_once_and_in_order(bound: Any) -> None:
     assert lib.weigh9(*map(index, range(9))) == 45
     assert seen == [*range(9)]
     seen.clear()
-    assert told(lib.weigh9, index(0), 1, "2", index(3), 1, 1, 1, 1, 1) == "TypeError: weigh9() argument 3 must be int, not str"
+    assert (
+        told(lib.weigh9, index(0), 1, "2", index(3), 1, 1, 1, 1, 1)
+        == "TypeError: weigh9() argument 3 must be int, not str"
+    )
     assert seen == [0]  # the first argument that is wrong ends it
     seen.clear()
     lib.weigh9(i=index(8), h=index(7), a=index(0), b=1, c=1, d=1, e=1, f=1, g=1)
@@ -215,16 +218,24 @@ def test_exceptions_that_are_none(bound: Any) -> None:
     """SystemExit, KeyboardInterrupt and GeneratorExit leave a gate as they leave any builtin."""
     lib = bound("int id_int(int x); double id_f64(double x); unsigned long byte_sum(const void *data, size_t count);")
     for kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
+
         def leave(kind: type[BaseException] = kind) -> None:
             raise kind("mine")
 
-        for call in (lambda: lib.id_int(Index(1, leave)), lambda: lib.id_f64(Float(1.0, leave)), lambda: lib.byte_sum(bytearray(1), Index(1, leave))):  # noqa: B023
+        for call in (
+            lambda: lib.id_int(Index(1, leave)),
+            lambda: lib.id_f64(Float(1.0, leave)),
+            lambda: lib.byte_sum(bytearray(1), Index(1, leave)),
+        ):
             with pytest.raises(kind, match="mine"):
                 call()
 
 
 def test_threads_share_a_gate(bound: Any) -> None:
-    lib = bound("size_t length_and(long before, const char *s, long after); unsigned long byte_sum(const void *data, size_t count);", blocking=True)
+    lib = bound(
+        "size_t length_and(long before, const char *s, long after); unsigned long byte_sum(const void *data, size_t count);",
+        blocking=True,
+    )
     wrong: list[object] = []
 
     def work(seed: int) -> None:
@@ -236,8 +247,10 @@ def test_threads_share_a_gate(bound: Any) -> None:
                 wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not wrong
 
 
@@ -248,9 +261,7 @@ MISSING: dict[str, Callable[[Layout], Layout]] = {
     "floats": lambda layout: layout._replace(float_value_offset=None),
     "small ints": lambda layout: layout._replace(small_ints=None),
     "bytes": lambda layout: layout._replace(has_inline_bytes=False),
-    "all": lambda layout: layout._replace(
-        ints=None, float_value_offset=None, small_ints=None, has_inline_bytes=False
-    ),
+    "all": lambda layout: layout._replace(ints=None, float_value_offset=None, small_ints=None, has_inline_bytes=False),
 }
 
 
@@ -276,7 +287,10 @@ def test_every_fact_can_be_missing(poorer: Callable[..., Any]) -> None:
         char id_char(char x); struct counter; struct counter *counter_static(void); int counter_or(struct counter *c, int otherwise);
         const char *echo(const char *s); void set_flag(void); long at_long(const long *items, long index);"""
     )
-    assert lib.weigh9(-1, -(2**40), -3, -4, 2**32 - 1, 255, -7, -8, 65535) == -1 - 2 * 2**40 - 9 - 16 + 5 * (2**32 - 1) + 1530 - 49 - 64 + 9 * 65535
+    assert (
+        lib.weigh9(-1, -(2**40), -3, -4, 2**32 - 1, 255, -7, -8, 65535)
+        == -1 - 2 * 2**40 - 9 - 16 + 5 * (2**32 - 1) + 1530 - 49 - 64 + 9 * 65535
+    )
     values = [-1, 2.0, 3.5, -4, 5.25, 6.0, -7.5, 8, 9.0, 10.0, 11.0, -12.0, 13.0, 14, -15, 16, 17.0, 18.5, -19]
     assert lib.weigh_mixed(*values) == sum(weight * value for weight, value in enumerate(values, 1))
     for value in (0, 1, -1, -5, -6, 127, -128, 0 * 2**100):
@@ -294,8 +308,19 @@ def test_every_fact_can_be_missing(poorer: Callable[..., Any]) -> None:
     for size in (0, 1, 15, 16, 17, 1000):
         assert lib.length(b"x" * size) == lib.length("x" * size) == size
         assert lib.both_lengths(b"x" * size, "é") == 1000 * size + 2
-        assert lib.byte_sum(b"\1" * size, size) == lib.u8_sum(b"\1" * size, size) == lib.u8_sum(bytearray(b"\1" * size), size) == size
-    assert (lib.length(None), lib.echo(None), lib.echo(b"text"), lib.id_char(b"c"), lib.set_flag()) == (2**64 - 1, None, b"text", b"c", None)
+        assert (
+            lib.byte_sum(b"\1" * size, size)
+            == lib.u8_sum(b"\1" * size, size)
+            == lib.u8_sum(bytearray(b"\1" * size), size)
+            == size
+        )
+    assert (lib.length(None), lib.echo(None), lib.echo(b"text"), lib.id_char(b"c"), lib.set_flag()) == (
+        2**64 - 1,
+        None,
+        b"text",
+        b"c",
+        None,
+    )
     assert told(lib.length, b"a\0b") == "ValueError: length() argument 1 must not contain a NUL: embedded null byte"
     assert lib.length_and(after=2, before=1, s="ab") == 20102
     assert told(lib.length_and, 1) == "TypeError: length_and() takes exactly 3 arguments (1 given)"

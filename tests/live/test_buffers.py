@@ -125,9 +125,7 @@ def test_what_has_no_such_items_is_refused(typed_as: Any, element: tuple[Any, ..
     ]  # fmt: skip
     for thing, message in rows:
         assert told(read, thing, 0) == message
-    assert told(read, np.array(["2020"], dtype="M8[s]"), 0) == (
-        f"{head}: cannot include dtype 'M' in a buffer"
-    )
+    assert told(read, np.array(["2020"], dtype="M8[s]"), 0) == (f"{head}: cannot include dtype 'M' in a buffer")
 
 
 def test_longs_of_both_names_are_one(typed_as: Any) -> None:
@@ -148,7 +146,13 @@ def test_bytes_of_any_kind(typed_as: Any, row: tuple[Any, ...]) -> None:
     ):  # fmt: skip
         assert [call(thing, index) for index in range(3)] == values
     write = fill(typed_as, suffix, cls)
-    for thing in (bytearray(3), array("b", [0] * 3), np.zeros(3, "i1"), np.zeros(3, bool), ctypes.create_string_buffer(3)):
+    for thing in (
+        bytearray(3),
+        array("b", [0] * 3),
+        np.zeros(3, "i1"),
+        np.zeros(3, bool),
+        ctypes.create_string_buffer(3),
+    ):
         write(thing, 2, values[2])
         assert bytes(thing) == bytes([values[2]] * 2) + b"\0"
 
@@ -175,7 +179,12 @@ def test_booleans_characters_and_long_doubles(typed_as: Any) -> None:
         assert (read(thing, 0), read(thing, 1)) == (b"a", b"b")
 
     read = at(typed_as, "longdouble", cg.longdouble)
-    for thing in (np.array([0.5, 1.5], np.longdouble), (ctypes.c_longdouble * 2)(0.5, 1.5), [0.5, 1.5], [Index(0), 1.5]):
+    for thing in (
+        np.array([0.5, 1.5], np.longdouble),
+        (ctypes.c_longdouble * 2)(0.5, 1.5),
+        [0.5, 1.5],
+        [Index(0), 1.5],
+    ):
         assert read(thing, 1) == 1.5
     assert told(read, np.array([0.5j]), 0) == (
         "TypeError: at_longdouble() argument 1 must be a readable buffer of longdouble, not ndarray of format 'Zd'"
@@ -230,18 +239,33 @@ def test_void_takes_pointers_for_where_they_point(typed_as: Any) -> None:
 
 
 class Ten(int):
-    def __le__(self, other: object) -> bool: return True
-    def __ge__(self, other: object) -> bool: return True
-    def __lt__(self, other: object) -> bool: return False
+    def __le__(self, other: object) -> bool:
+        return True
+
+    def __ge__(self, other: object) -> bool:
+        return True
+
+    def __lt__(self, other: object) -> bool:
+        return False
 
 
 # -- shape, access, length ------------------------------------------------------------------------------------------
 def test_only_contiguous_memory_is_passed(typed_as: Any) -> None:
     read, write = at(typed_as, "i32", cg.i32), fill(typed_as, "i32", cg.i32)
     base = np.arange(12, dtype="i4").reshape(3, 4)
-    for thing in (base[:, 1], base[::2], base.T, np.asfortranarray(base), base.ravel()[::-1], memoryview(base.ravel())[::2]):
+    for thing in (
+        base[:, 1],
+        base[::2],
+        base.T,
+        np.asfortranarray(base),
+        base.ravel()[::-1],
+        memoryview(base.ravel())[::2],
+    ):
         assert told(read, thing, 0) == "BufferError: at_i32() argument 1 must be C-contiguous; pass a contiguous copy"
-        assert told(write, thing, 0, 0) == "BufferError: fill_i32() argument 1 must be C-contiguous; pass a contiguous copy"
+        assert (
+            told(write, thing, 0, 0)
+            == "BufferError: fill_i32() argument 1 must be C-contiguous; pass a contiguous copy"
+        )
     for thing in (base[1], base[1:3], base[1:2, 1:3], memoryview(base.ravel())[4:6], np.asfortranarray(base[0])):
         assert read(thing, 0) == np.ravel(thing)[0]
     raw = memoryview(bytearray(b"abcdef"))
@@ -264,7 +288,12 @@ def test_read_only_memory_is_not_written(typed_as: Any) -> None:
         assert told(write, thing, 0, 0) == f"{head} {word}"
     reverse = typed_as("reverse_bytes", Writable[None], cg.usize, None)
     head = "TypeError: reverse_bytes() argument 1 must be a writable buffer, not"
-    for thing, word in ((b"ab", "read-only bytes"), (memoryview(b"ab"), "read-only memoryview"), ("ab", "str"), ([1], "list")):
+    for thing, word in (
+        (b"ab", "read-only bytes"),
+        (memoryview(b"ab"), "read-only memoryview"),
+        ("ab", "str"),
+        ([1], "list"),
+    ):
         assert told(reverse, thing, 2) == f"{head} {word}"
     data = bytearray(b"abc")
     reverse(data, 3)
@@ -275,7 +304,15 @@ def test_empty_memory(typed_as: Any) -> None:
     total = typed_as("u8_sum", Readable[cg.u8], cg.usize, cg.ulong)
     void = typed_as("byte_sum", Readable[None], cg.usize, cg.ulong)
     write = fill(typed_as, "i32", cg.i32)
-    for thing in (b"", bytearray(), memoryview(b""), np.zeros(0, "u1"), array("B"), (ctypes.c_ubyte * 0)(), np.zeros((0, 3), "u1")):
+    for thing in (
+        b"",
+        bytearray(),
+        memoryview(b""),
+        np.zeros(0, "u1"),
+        array("B"),
+        (ctypes.c_ubyte * 0)(),
+        np.zeros((0, 3), "u1"),
+    ):
         assert total(thing, 0) == void(thing, 0) == 0
     assert total([], 0) == 0
     for thing in (array("i"), np.zeros(0, "i4"), (ctypes.c_int * 0)()):
@@ -298,7 +335,10 @@ def test_memory_must_hold_what_an_array_parameter_says(bound: Any, typed_as: Any
         (array("i", [0]), 1), (array("i"), 0), (np.zeros(1, "i4"), 1), (one, 1), (ctypes.c_int(), 1), (ctypes.byref(one), 1),
         (ctypes.byref((ctypes.c_int * 2)(), 4), 1),
     ):  # fmt: skip
-        assert told(lib.fill_two, thing) == f"ValueError: fill_two() argument 1 must hold at least 2 items of i32, not {size}"
+        assert (
+            told(lib.fill_two, thing)
+            == f"ValueError: fill_two() argument 1 must hold at least 2 items of i32, not {size}"
+        )
         assert told(pair, thing) == told(lib.fill_two, thing)
     for call in (lib.sum_of_two, reader):
         assert told(call, [1]) == "ValueError: sum_of_two() argument 1 must hold at least 2 items of i32, not 1"
@@ -335,7 +375,9 @@ def test_an_item_that_does_not_convert_is_named(typed_as: Any, element: tuple[An
         assert told(call, [1, 2, 3, high + 1], 0).startswith(
             f"OverflowError: at_{suffix}() argument 1 item 3 must be in {low}..{high} ("
         )
-        assert told(call, [low - 1], 0).startswith(f"OverflowError: at_{suffix}() argument 1 item 0 must be in {low}..{high} (")
+        assert told(call, [low - 1], 0).startswith(
+            f"OverflowError: at_{suffix}() argument 1 item 0 must be in {low}..{high} ("
+        )
     if suffix == "f32":
         assert told(call, [0.0, 1e39], 0) == (
             "OverflowError: at_f32() argument 1 item 1 must be in the range of a C float, not 1e+39"
@@ -392,7 +434,13 @@ def test_structures_and_their_arrays(typed_as: Any) -> None:
         _fields_ = (("a", ctypes.c_int), ("b", ctypes.c_int))
 
     call = typed_as("sum_of_two", Readable[Pair], cg.i32)
-    for thing in (Pair(1, 2), (Pair * 2)(Pair(1, 2)), ctypes.byref(Pair(1, 2)), ctypes.pointer(Pair(1, 2)), type("Sub", (Pair,), {})(1, 2)):
+    for thing in (
+        Pair(1, 2),
+        (Pair * 2)(Pair(1, 2)),
+        ctypes.byref(Pair(1, 2)),
+        ctypes.pointer(Pair(1, 2)),
+        type("Sub", (Pair,), {})(1, 2),
+    ):
         assert call(thing) == 3
     head = "TypeError: sum_of_two() argument 1 must be a readable buffer of Pair, not "
     for thing, word in (
@@ -414,7 +462,12 @@ def test_structures_and_their_arrays(typed_as: Any) -> None:
 
 def test_rows_lie_one_after_the_other(typed_as: Any) -> None:
     call = typed_as("sum_of_two", Readable[ctypes.c_int * 2 * 3], cg.i32)
-    for thing in (np.arange(6, dtype="i4").reshape(3, 2), (ctypes.c_int * 2 * 3)((0, 1)), array("i", range(6)), [0, 1, 2, 3, 4, 5]):
+    for thing in (
+        np.arange(6, dtype="i4").reshape(3, 2),
+        (ctypes.c_int * 2 * 3)((0, 1)),
+        array("i", range(6)),
+        [0, 1, 2, 3, 4, 5],
+    ):
         assert call(thing) == 1
     for thing in (np.arange(5, dtype="i4"), (ctypes.c_int * 5)(), [0] * 5):
         assert told(call, thing) == "ValueError: sum_of_two() argument 1 must hold at least 6 items of i32, not 5"
@@ -442,7 +495,9 @@ def test_memory_is_held_during_the_call(bound: Any) -> None:
     assert attempts == [held, held, "None"] and len(data) == 100_003
 
 
-@pytest.mark.parametrize("last", ["text", Index(3, raising(Problem("mine"))), 2**64, None], ids=["str", "raises", "range", "None"])
+@pytest.mark.parametrize(
+    "last", ["text", Index(3, raising(Problem("mine"))), 2**64, None], ids=["str", "raises", "range", "None"]
+)
 def test_nothing_is_held_after_a_refusal(bound: Any, typed_as: Any, last: Any) -> None:
     calls = [bound("unsigned long u8_sum(const unsigned char *data, size_t count);").u8_sum,
              typed_as("byte_sum", Writable[None], cg.usize, cg.ulong)]  # fmt: skip
@@ -528,8 +583,11 @@ def test_exporters_written_in_python(typed_as: Any) -> None:
         assert info.value is problem
 
     class Sly(bytes):
-        def __buffer__(self, flags: int) -> memoryview: raise Problem("__buffer__ of bytes")
-        def __release_buffer__(self, view: memoryview) -> None: raise Problem("__release_buffer__ of bytes")
+        def __buffer__(self, flags: int) -> memoryview:
+            raise Problem("__buffer__ of bytes")
+
+        def __release_buffer__(self, view: memoryview) -> None:
+            raise Problem("__release_buffer__ of bytes")
 
     assert total(Sly(b"\1\2"), 2) == 3
     assert typed_as("length", cg.cstr, cg.usize)(Sly(b"ab")) == 2
@@ -537,7 +595,8 @@ def test_exporters_written_in_python(typed_as: Any) -> None:
     class Slyer(ctypes.Structure):
         _fields_ = (("a", ctypes.c_int), ("b", ctypes.c_int))
 
-        def __release_buffer__(self, view: memoryview) -> None: released.append(-2)
+        def __release_buffer__(self, view: memoryview) -> None:
+            released.append(-2)
 
     assert typed_as("sum_of_two", Readable[Slyer], cg.i32)(Slyer(1, 2)) == 3
     assert -2 not in released

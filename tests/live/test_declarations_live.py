@@ -21,7 +21,9 @@ class Color(enum.IntEnum):
 
 
 class Targets(Protocol):
-    def id_i32(self, x: i32, /) -> i32: "An identity."
+    def id_i32(self, x: i32, /) -> i32:
+        "An identity."
+
     def length(self, s: cstr, /) -> cg.usize: ...
     @cg.function
     def divide(self, a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> Status: ...
@@ -48,7 +50,13 @@ class Plain(More):
 # -- Protocols ------------------------------------------------------------------------------------------------------
 def test_protocol(bound: Any) -> None:
     lib = bound(Targets)
-    assert (lib.id_i32(-5), lib.length("abc"), lib.divide(b=5, a=17), lib.same(x=0.5), lib.fail_i32(3, 0)) == (-5, 3, (3, 2), 0.5, 3)
+    assert (lib.id_i32(-5), lib.length("abc"), lib.divide(b=5, a=17), lib.same(x=0.5), lib.fail_i32(3, 0)) == (
+        -5,
+        3,
+        (3, 2),
+        0.5,
+        3,
+    )
     assert told(lib.fail_i32, -3, 0) == "Problem: -3"
     assert lib.missing is None and lib["missing"] is None
     assert told(lambda: lib.missing_too).startswith("SymbolNotFoundError: lib0.so has no symbol 'missing_too'")
@@ -61,12 +69,17 @@ def test_protocol(bound: Any) -> None:
 def test_inherited_protocols(bound: Any) -> None:
     for protocol in (More, Plain):
         lib = bound(protocol)
-        assert (lib.id_i32(1), lib.id_u32(2**32 - 1), lib.divide(9, 2), lib.length(None)) == (1, 2**32 - 1, (4, 1), 2**64 - 1)
+        assert (lib.id_i32(1), lib.id_u32(2**32 - 1), lib.divide(9, 2), lib.length(None)) == (
+            1,
+            2**32 - 1,
+            (4, 1),
+            2**64 - 1,
+        )
     assert bound(Plain).id_bool(True) is True
 
 
 def test_local_protocols_and_types(targets: str, engine: str) -> None:
-    class counter(Opaque): ...  # noqa: N801
+    class counter(Opaque): ...
 
     width = ctypes.c_int16
 
@@ -105,6 +118,7 @@ def test_names_that_are_nowhere(bound: Any) -> None:
     lib = bound()
 
     def id_i32(x: nowhere, /) -> i32: ...  # noqa: F821
+
     assert told(lib.function, id_i32) == (
         "DeclarationError: id_i32() parameter 'x': cannot evaluate the annotation 'nowhere': name 'nowhere' is not defined"
     )
@@ -117,13 +131,21 @@ def test_annotations_of_every_kind(bound: Any) -> None:
         def id_bool(self, x: bool, /) -> bool: ...
         def length(self, s: str | bytes | None, /) -> ctypes.c_size_t: ...
         def word(self, which: i32, /) -> Optional[str]: ...  # noqa: UP045
-        def void_pointer(self, p: Annotated[int, ctypes.c_void_p] | None, /) -> Annotated[int, ctypes.c_void_p] | None: ...
+        def void_pointer(
+            self, p: Annotated[int, ctypes.c_void_p] | None, /
+        ) -> Annotated[int, ctypes.c_void_p] | None: ...
         def next_color(self, color: Color, /) -> Color: ...
         def at_f64(self, items: Readable[float], index: cg.long, /) -> float: ...
         def fill_i32(self, items: Writable[ctypes.c_int], count: cg.usize, value: i32, /) -> None: ...
 
     lib = bound(Kinds)
-    assert (lib.id_i32(1), lib.id_f64(2), lib.id_bool(True), lib.length(None), lib.word(4)) == (1, 2.0, True, 2**64 - 1, None)
+    assert (lib.id_i32(1), lib.id_f64(2), lib.id_bool(True), lib.length(None), lib.word(4)) == (
+        1,
+        2.0,
+        True,
+        2**64 - 1,
+        None,
+    )
     assert (lib.void_pointer(None), lib.void_pointer(8).value, lib.next_color(5)) == (None, 8, Color.BLUE)
     assert lib.at_f64(array("d", [1.5]), 0) == 1.5
     numbers = array("i", [0, 0])
@@ -176,7 +198,16 @@ def test_c_text(bound: Any) -> None:
         struct counter *counter_static(void); size_t length(const char *s); void nothing(struct counter by_value);"""
     )
     assert (lib.LIMIT, lib.GREEN, lib.id_int(-1), lib.length(b"ab")) == (40, 5, -1, 2)
-    assert sorted(set(dir(lib)) - {"function"}) == ["BLUE", "GREEN", "LIMIT", "RED", "counter_static", "id_int", "length", "nothing"]
+    assert sorted(set(dir(lib)) - {"function"}) == [
+        "BLUE",
+        "GREEN",
+        "LIMIT",
+        "RED",
+        "counter_static",
+        "id_int",
+        "length",
+        "nothing",
+    ]
     with pytest.raises(DeclarationError) as info:
         lib.nothing
     assert (info.value.line, "structs by value" in str(info.value)) == (4, True)
@@ -275,6 +306,7 @@ def test_functions_at_an_address(targets: str, engine: str) -> None:
     assert told(anything, "") == "TypeError: anything() argument 1 must be int, not str"
 
     def declared(x: i32) -> i32: ...
+
     for at, message in (
         (0, "ValueError: at= must be an address, not 0x0"), (-1, "ValueError: at= must be positive"),
         (1 << 64, "ValueError: at= must be an address, not 0x10000000000000000"), ("8", "TypeError: at= must be an int, not str"),
@@ -311,7 +343,9 @@ def test_gates_from_ctypes_functions(targets: str, engine: str) -> None:
     prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
     assert gate("call_it", ctypes.c_int, prototype, ctypes.c_int)(prototype(lambda x: x + 1), 1) == 2
     assert cg.gate_from(prototype(lambda x: x * 3), engine=engine)(5) == 15
-    assert told(gate("id_i32", ctypes.c_int, ctypes.c_int), 1.0) == "TypeError: id_i32() argument 1 must be int, not float"
+    assert (
+        told(gate("id_i32", ctypes.c_int, ctypes.c_int), 1.0) == "TypeError: id_i32() argument 1 must be int, not float"
+    )
     assert told(gate("id_i32", ctypes.c_int, ctypes.c_int), x=1) == "TypeError: id_i32() takes no keyword arguments"
 
 
@@ -326,6 +360,9 @@ def test_ctypes_functions_that_have_no_gate(targets: str, engine: str) -> None:
     function.argtypes, function.restype = [ctypes.c_int], lambda result: result
     assert told(cg.gate_from, function).startswith("DeclarationError: id_i32(): restype <function ")
     function.restype, function.errcheck = ctypes.c_int, lambda *arguments: 0
-    assert told(cg.gate_from, function) == "DeclarationError: id_i32(): errcheck has no place in a gate; use fails_if= and error="
+    assert (
+        told(cg.gate_from, function)
+        == "DeclarationError: id_i32(): errcheck has no place in a gate; use fails_if= and error="
+    )
     null = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)()
     assert told(cg.gate_from, null) == "ValueError: function() is NULL"

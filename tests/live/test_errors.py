@@ -44,10 +44,14 @@ def silent(name: str, code: object) -> str:
         ("bool", bool, "nonzero", [False], [True]),
     ],
 )  # fmt: skip
-def test_results_that_fail(typed_as: Any, suffix: str, annotation: Any, fails_if: str, good: list[Any], bad: list[Any]) -> None:
+def test_results_that_fail(
+    typed_as: Any, suffix: str, annotation: Any, fails_if: str, good: list[Any], bad: list[Any]
+) -> None:
     name = f"fail_{suffix}"
     call = typed_as(name, annotation, i32, annotation, fails_if=fails_if)
-    judged = typed_as(name, annotation, i32, annotation, fails_if=fails_if, error=lambda code: Problem(code, type(code)))
+    judged = typed_as(
+        name, annotation, i32, annotation, fails_if=fails_if, error=lambda code: Problem(code, type(code))
+    )
     for value in good:
         assert repr(call(value, errno.ENOENT)) == repr(value)
         assert repr(judged(value, 0)) == repr(value)
@@ -87,7 +91,14 @@ def test_predicates(typed_as: Any) -> None:
     judged = typed_as("fail_f64", cg.f64, i32, cg.f64, fails_if=over_ten, error=Problem)
     assert judged(0.5, 0) == 0.5
     assert told(judged, 11.5, 0) == "Problem: 0"  # no int to give
-    text = typed_as("fail_string", cstr | None, i32, str | None, fails_if=lambda result: result is None or result == "bad", error=Problem)
+    text = typed_as(
+        "fail_string",
+        cstr | None,
+        i32,
+        str | None,
+        fails_if=lambda result: result is None or result == "bad",
+        error=Problem,
+    )
     assert text("good", 0) == "good"
     assert told(text, "bad", 0) == told(text, None, 0) == "Problem: 0"
     strict = typed_as("fail_string", cstr | None, i32, str, fails_if=lambda result: True, error=Problem)
@@ -97,7 +108,9 @@ def test_predicates(typed_as: Any) -> None:
     outs = typed_as("divide", i32, i32, Out[i32], Out[i32], i32, fails_if=lambda result: result == 33, error=Problem)
     assert outs(7, 2) == (0, 3, 1)
     assert told(outs, 7, 0) == "Problem: 33"
-    status = typed_as("divide", i32, i32, Out[i32], Out[i32], Status, fails_if=lambda result: result == 33, error=Problem)
+    status = typed_as(
+        "divide", i32, i32, Out[i32], Out[i32], Status, fails_if=lambda result: result == 33, error=Problem
+    )
     assert status(7, 2) == (3, 1)
     assert told(status, 7, 0) == "Problem: 33"
 
@@ -108,7 +121,9 @@ class Color(enum.IntEnum):
 
 
 def test_enum_results_are_judged(typed_as: Any) -> None:
-    call = typed_as("fail_i32", i32, i32, Color, fails_if=lambda color: color is Color.GREEN, error=lambda code: Problem(code))
+    call = typed_as(
+        "fail_i32", i32, i32, Color, fails_if=lambda color: color is Color.GREEN, error=lambda code: Problem(code)
+    )
     assert call(0, 0) is Color.RED
     assert told(call, 5, 0) == "Problem: 5"
     call = typed_as("fail_i32", i32, i32, Color, fails_if="negative", error=Problem)
@@ -192,7 +207,10 @@ def test_options_that_do_not_fit_the_result(typed_as: Any, result: Any, options:
 
 # -- errno ----------------------------------------------------------------------------------------------------------
 def test_errno_is_cleared_before_and_read_after(bound: Any, typed_as: Any) -> None:
-    set_errno, judged = bound("void set_errno(int number);").set_errno, typed_as("get_errno_judged", i32, fails_if="negative")
+    set_errno, judged = (
+        bound("void set_errno(int number);").set_errno,
+        typed_as("get_errno_judged", i32, fails_if="negative"),
+    )
     set_errno(errno.EDOM)
     assert judged() == 0
     call = typed_as("fail_i32", i32, i32, i32, fails_if="negative")
@@ -233,8 +251,10 @@ def test_errno_belongs_to_the_thread(typed_as: Any) -> None:
                     wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3, 4)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not wrong
 
 
@@ -244,22 +264,27 @@ def test_an_error_for_the_whole_library(bound: Any) -> None:
 
     @lib.function
     def fail_i32(result: i32, number: i32) -> i32: ...
+
     assert fail_i32(5, 0) == 5  # a plain result is no status
 
     @lib.function(symbol="fail_i32")
     def status(result: i32, number: i32) -> Status: ...
+
     assert told(status, 5, 0) == "Problem: 5"
 
     @lib.function(symbol="fail_i32", fails_if="negative")
     def negative(result: i32, number: i32) -> i32: ...
+
     assert (negative(5, 0), told(negative, -5, 0)) == (5, "Problem: -5")
 
     @lib.function(symbol="fail_i32", error=KeyError)
     def own(result: i32, number: i32) -> Status: ...
+
     assert told(own, 5, 0) == "KeyError: 5"
 
     @lib.function
     def fail_f64(result: cg.f64, number: i32) -> cg.f64: ...
+
     assert fail_f64(1.5, 0) == 1.5
 
 
@@ -270,6 +295,7 @@ def test_blocking_for_the_whole_library(bound: Any) -> None:
 
     @one.function(blocking=False)
     def id_int(x: i32) -> i32: ...
+
     assert not cg.gate(id_int).conversion.is_blocking
     assert not cg.gate(bound("int id_int(int x);").id_int).conversion.is_blocking
 
@@ -316,7 +342,9 @@ def test_memory_stays_held_while_others_run(typed_as: Any) -> None:
     callback = ctypes.CFUNCTYPE(None)(meddle)
     memory = bytearray(b"\1\2\3")
     numbers = array("B", memory)
-    for data, owner in ((memory, memory), (memoryview(memory)[1:], memory), (numbers, numbers)):
+    for data, owner in (  # noqa: B007  # meddle reads it
+        (memory, memory), (memoryview(memory)[1:], memory), (numbers, numbers),
+    ):  # fmt: skip
         total = ctypes.c_ulong()
         call(data, len(data), callback, total)
         assert total.value == sum(data)

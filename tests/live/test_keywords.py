@@ -147,7 +147,10 @@ def test_the_record_of_a_gate(lib: Any, engine: str) -> None:
     assert (record.name, record.engine, bool(record.listing), bool(record.code_bytes)) == (
         "length_and", engine, engine == "native", engine == "native",
     )  # fmt: skip
-    assert repr(record) == f"<gate size_t length_and(long before, const char *s, long after) of {record.library}, {engine}>"
+    assert (
+        repr(record)
+        == f"<gate size_t length_and(long before, const char *s, long after) of {record.library}, {engine}>"
+    )
     assert "argument 2" in str(record.plan)
     for thing in (len, lambda: 0, None, [].append):
         assert told(cg.gate, thing) == f"TypeError: {thing!r} is not a gate"

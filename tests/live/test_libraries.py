@@ -64,6 +64,7 @@ def test_names_that_cannot_be() -> None:
 
 def test_what_load_takes(targets: str) -> None:
     class Empty(Protocol): ...
+
     class Typed(Protocol):
         def id_int(self, x: i32) -> i32: ...
 
@@ -86,8 +87,16 @@ def test_attributes_items_and_membership(bound: Any) -> None:
         True, True, False, False, False, False,
     )  # fmt: skip
     assert "printf" in lib  # through what the library itself needs
-    assert [name for name in dir(lib) if not name.startswith("_")] == ["function", "id_f64", "id_int", "nowhere_to_be_found"]
-    assert repr(bound(TEXT)) == f"<library {os.path.basename(cg.gate(lib.id_int).library.path)}: id_f64, id_int, nowhere_to_be_found>"
+    assert [name for name in dir(lib) if not name.startswith("_")] == [
+        "function",
+        "id_f64",
+        "id_int",
+        "nowhere_to_be_found",
+    ]
+    assert (
+        repr(bound(TEXT))
+        == f"<library {os.path.basename(cg.gate(lib.id_int).library.path)}: id_f64, id_int, nowhere_to_be_found>"
+    )
     assert repr(bound()).endswith(": nothing declared yet>")
 
 
@@ -96,8 +105,12 @@ def test_symbols_that_are_not_there(bound: Any) -> None:
     name = os.path.basename(cg.gate(lib.id_int).library.path)
     missing = f"SymbolNotFoundError: {name} has no symbol 'nowhere_to_be_found'"
     assert told(lambda: lib.nowhere_to_be_found) == told(lambda: lib["nowhere_to_be_found"]) == missing
-    assert told(lambda: bound()["id_u3"]).startswith(f"SymbolNotFoundError: {name} has no symbol 'id_u3'; the nearest are id_u")
-    assert told(lambda: bound()["weihg9"]) == f"SymbolNotFoundError: {name} has no symbol 'weihg9'; the nearest are weigh9"
+    assert told(lambda: bound()["id_u3"]).startswith(
+        f"SymbolNotFoundError: {name} has no symbol 'id_u3'; the nearest are id_u"
+    )
+    assert (
+        told(lambda: bound()["weihg9"]) == f"SymbolNotFoundError: {name} has no symbol 'weihg9'; the nearest are weigh9"
+    )
     with pytest.raises(AttributeError):
         lib.nowhere_to_be_found
     assert not hasattr(lib, "nowhere_to_be_found") and hasattr(lib, "id_int")
@@ -106,9 +119,7 @@ def test_symbols_that_are_not_there(bound: Any) -> None:
 def test_names_that_are_not_declared(bound: Any) -> None:
     lib = bound(TEXT)
     name = os.path.basename(cg.gate(lib.id_int).library.path)
-    undeclared = (
-        f"AttributeError: {name} has 'id_i8', but it is not declared; declare it with @library.function, a Protocol or C text"
-    )
+    undeclared = f"AttributeError: {name} has 'id_i8', but it is not declared; declare it with @library.function, a Protocol or C text"
     assert told(lambda: lib.id_i8) == told(lambda: lib["id_i8"]) == undeclared
     assert told(lambda: lib.id_imt) == "AttributeError: 'id_imt' is not declared; the nearest declared names are id_int"
     assert told(lambda: lib.__wrapped__) == "AttributeError: __wrapped__"
@@ -120,19 +131,27 @@ def test_functions_by_decorator(bound: Any) -> None:
 
     @lib.function
     def id_int(x: i32) -> i32: ...
+
     assert lib.id_int is id_int is lib["id_int"]
 
     @lib.function(symbol="id_f64")
     def same(x: f64) -> f64: ...
+
     assert (lib.same is same, same(0.5)) == (True, 0.5)
 
     def id_imt(x: i32) -> i32: ...
-    assert told(lib.function, id_imt).startswith(f"SymbolNotFoundError: {name} has no symbol 'id_imt'; the nearest are id_int")
+
+    assert told(lib.function, id_imt).startswith(
+        f"SymbolNotFoundError: {name} has no symbol 'id_imt'; the nearest are id_int"
+    )
     assert lib.function(required=False)(id_imt) is None and lib.id_imt is None
     assert told(lib.function, wrong=1) == (
         "TypeError: function() has no option 'wrong'; the options are at, blocking, engine, error, fails_if, required, symbol"
     )
-    assert told(lib.function, 5) == "DeclarationError: 5 is not a function written in Python; a declaration is a def with `...`"
+    assert (
+        told(lib.function, 5)
+        == "DeclarationError: 5 is not a function written in Python; a declaration is a def with `...`"
+    )
     assert told(lib.function, len) == (
         "DeclarationError: <built-in function len> is not a function written in Python; a declaration is a def with `...`"
     )
@@ -144,6 +163,7 @@ def test_a_declaration_may_be_replaced(bound: Any) -> None:
 
     @lib.function
     def id_int(x: i32, /) -> cg.u32: ...
+
     assert lib.id_int is id_int
     assert lib.id_int(-1) == 2**32 - 1
 
@@ -153,6 +173,7 @@ def test_at_beside_a_library(bound: Any, targets: str) -> None:
 
     @bound().function(at=address)
     def elsewhere(x: i32) -> i32: ...
+
     assert (elsewhere(4), cg.gate(elsewhere).address, cg.gate(elsewhere).library) == (4, address, None)
 
 
@@ -162,10 +183,12 @@ def test_one_function_on_another_engine(bound: Any, engine: str) -> None:
 
     @lib.function(engine=other)
     def id_int(x: i32) -> i32: ...
+
     assert (cg.gate(id_int).engine, id_int(3)) == (other, 3)
 
     @lib.function
     def id_f64(x: f64) -> f64: ...
+
     assert cg.gate(id_f64).engine == engine
 
 

@@ -96,7 +96,9 @@ def test_what_a_typed_handle_may_not_be(typed_as: Any, thing: Any, word: str) ->
     if word in ("None", "NULL"):
         assert nullable(thing, 3) == 3
     else:
-        assert told(nullable, thing, 3) == f"TypeError: counter_or() argument 1 must be Ptr[Counter] or None, not {word}"
+        assert (
+            told(nullable, thing, 3) == f"TypeError: counter_or() argument 1 must be Ptr[Counter] or None, not {word}"
+        )
 
 
 def test_an_int_is_no_typed_handle(typed_as: Any) -> None:
@@ -129,7 +131,13 @@ def test_void_handles(lib: Any, typed_as: Any) -> None:
         word = "None" if null is None else "NULL"
         assert nullable(null) == 0
         assert told(call, null) == f"TypeError: address() argument 1 must be Ptr[None], not {word}"
-    for thing, word in ((b"data", "bytes"), ("text", "str"), (bytearray(1), "bytearray"), (1.0, "float"), (Index(8), "Index")):
+    for thing, word in (
+        (b"data", "bytes"),
+        ("text", "str"),
+        (bytearray(1), "bytearray"),
+        (1.0, "float"),
+        (Index(8), "Index"),
+    ):
         assert told(call, thing) == f"TypeError: address() argument 1 must be Ptr[None], not {word}"
     for number_out in (-1, 1 << 64, -(1 << 100)):
         assert told(call, number_out) == (
@@ -186,7 +194,13 @@ def test_function_pointers(lib: Any, typed_as: Any) -> None:
     assert call(address, 4) == 8
     absolute = ctypes.CDLL(None).abs
     assert lib.call_it(absolute, -5) == call(absolute, -5) == 5
-    for thing, word in ((None, "None"), (prototype(), "NULL"), (lambda x: x, "function"), (abs, "builtin_function_or_method"), ("f", "str")):
+    for thing, word in (
+        (None, "None"),
+        (prototype(), "NULL"),
+        (lambda x: x, "function"),
+        (abs, "builtin_function_or_method"),
+        ("f", "str"),
+    ):
         assert told(call, thing, 1) == f"TypeError: call_it() argument 1 must be a function pointer, not {word}"
         if thing is not None and word != "NULL":
             assert told(lib.call_it, thing, 1) == (

@@ -97,9 +97,13 @@ def test_outs_that_are_null(typed_as: Any) -> None:
     strict = typed_as("result_with_strings", cstr | None, Out[str], Out[Ptr[None]], i32)
     text, pointer = strict("word")[1:]
     assert text == "word" and type(pointer) is ctypes.c_void_p and pointer.value
-    assert told(strict, None) == "ValueError: result_with_strings() left x2 NULL; declare it `Out[X | None]` to get None"
+    assert (
+        told(strict, None) == "ValueError: result_with_strings() left x2 NULL; declare it `Out[X | None]` to get None"
+    )
     second = typed_as("result_with_strings", cstr | None, Out[str | None], Out[Ptr[None]], i32)
-    assert told(second, None) == "ValueError: result_with_strings() left x3 NULL; declare it `Out[X | None]` to get None"
+    assert (
+        told(second, None) == "ValueError: result_with_strings() left x3 NULL; declare it `Out[X | None]` to get None"
+    )
     loose = typed_as("result_with_strings", cstr | None, Out[bytes | None], Out[Ptr[None] | None], i32)
     assert loose(None) == (-1, None, None)
 
@@ -169,7 +173,22 @@ def test_arguments_keep_their_references(bound: Any, typed_as: Any) -> None:
         (lib.weigh9, (1, big, big)), (lib.id_f64, (10**400,)), (lib.sum_all, (ints, problem, doubles, 1, byte, 1)),
         (lib.sum_all, (doubles, 1, ints, 1, byte, 1)), (lib.wide_length, (wide + "\0",)),
     ]  # fmt: skip
-    everything = [big, text, data, wide, ints, doubles, byte, listed, index, number, handle, problem, listed[2], *(row[0] for row in rows)]
+    everything = [
+        big,
+        text,
+        data,
+        wide,
+        ints,
+        doubles,
+        byte,
+        listed,
+        index,
+        number,
+        handle,
+        problem,
+        listed[2],
+        *(row[0] for row in rows),
+    ]
     for call, arguments in rows:
         told(call, *arguments)
         before = references(*everything)
@@ -182,7 +201,14 @@ def test_arguments_keep_their_references(bound: Any, typed_as: Any) -> None:
 def test_results_are_owned_by_the_caller(bound: Any, typed_as: Any) -> None:
     lib = bound("const char *echo(const char *s); double id_f64(double x); long id_long(long x);")
     opened = typed_as("result_with_strings", cstr | None, Out[str], Out[Ptr[None]], cg.i32)
-    for call in (lambda: lib.echo(b"text"), lambda: lib.id_f64(1.5), lambda: lib.id_long(2**40), lambda: opened("word")[1], lambda: opened("word")[2], lambda: opened("word")):
+    for call in (
+        lambda: lib.echo(b"text"),
+        lambda: lib.id_f64(1.5),
+        lambda: lib.id_long(2**40),
+        lambda: opened("word")[1],
+        lambda: opened("word")[2],
+        lambda: opened("word"),
+    ):
         assert sys.getrefcount(call()) == 1 + (sys.version_info < (3, 14))
 
 

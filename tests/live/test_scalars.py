@@ -98,14 +98,29 @@ def test_annotations_mean_the_same(typed_as: Any, integer: tuple[Any, ...]) -> N
 class Ten(int):
     """An int that lies about itself in every way that Python code could."""
 
-    def __index__(self) -> int: raise Problem("__index__ of an int")
-    def __int__(self) -> int: raise Problem("__int__ of an int")
-    def __le__(self, other: object) -> bool: return True
-    def __ge__(self, other: object) -> bool: return True
-    def __eq__(self, other: object) -> bool: return True
-    def __hash__(self) -> int: return 0
-    def __abs__(self) -> int: return 0
-    def __lt__(self, other: object) -> bool: return True
+    def __index__(self) -> int:
+        raise Problem("__index__ of an int")
+
+    def __int__(self) -> int:
+        raise Problem("__int__ of an int")
+
+    def __le__(self, other: object) -> bool:
+        return True
+
+    def __ge__(self, other: object) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __abs__(self) -> int:
+        return 0
+
+    def __lt__(self, other: object) -> bool:
+        return True
 
 
 class Level(enum.IntEnum):
@@ -253,16 +268,22 @@ def test_a_float_does_not_become_infinite(bound: Any, value: float) -> None:
     lib = bound(
         "float id_f32(float x); float seventh_f32(long a, long b, long c, long d, long e, long f, double g, float x);"
     )
-    assert told(lib.id_f32, value) == f"OverflowError: id_f32() argument 1 must be in the range of a C float, not {value!r}"
+    assert (
+        told(lib.id_f32, value)
+        == f"OverflowError: id_f32() argument 1 must be in the range of a C float, not {value!r}"
+    )
     for thing in (np.float64(value), Float(value), int(value)):
-        assert told(lib.id_f32, thing).startswith("OverflowError: id_f32() argument 1 must be in the range of a C float")
+        assert told(lib.id_f32, thing).startswith(
+            "OverflowError: id_f32() argument 1 must be in the range of a C float"
+        )
     assert told(lib.seventh_f32, 1, 2, 3, 4, 5, 6, 7.0, value) == (
         f"OverflowError: seventh_f32() argument 8 must be in the range of a C float, not {value!r}"
     )
 
 
 class Half(float):
-    def __float__(self) -> float: raise Problem("__float__ of a float")
+    def __float__(self) -> float:
+        raise Problem("__float__ of a float")
 
 
 @pytest.mark.parametrize("suffix", ["f64", "f32", "longdouble"])
@@ -303,7 +324,19 @@ def test_what_a_float_may_be(bound: Any, suffix: str, thing: Any, value: float) 
         (Float("1"), "TypeError: Float.__float__ returned non-float (type str)"),
         (Index("1"), "TypeError: __index__ returned non-int (type str)"),
     ],
-    ids=["str", "bytes", "None", "complex", "list", "c_double", "huge", "-huge", "huge-index", "__float__", "__index__"],
+    ids=[
+        "str",
+        "bytes",
+        "None",
+        "complex",
+        "list",
+        "c_double",
+        "huge",
+        "-huge",
+        "huge-index",
+        "__float__",
+        "__index__",
+    ],
 )
 def test_what_a_float_may_not_be(bound: Any, suffix: str, thing: Any, message: str) -> None:
     spelling = {"f64": "double", "f32": "float", "longdouble": "long double"}[suffix]
@@ -343,12 +376,16 @@ def test_bool(bound: Any, typed_as: Any, thing: Any, expected: str) -> None:
 
 
 class Letters(bytes):
-    def __len__(self) -> int: return 1
-    def __getitem__(self, index: Any) -> Any: raise Problem("__getitem__ of bytes")
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        raise Problem("__getitem__ of bytes")
 
 
 class Words(str):
-    def __len__(self) -> int: return 1
+    def __len__(self) -> int:
+        return 1
 
 
 @pytest.mark.parametrize(
@@ -429,7 +466,9 @@ def test_flags_by_value(typed_as: Any) -> None:
     assert either(Flags.TOP, 0) is Flags.TOP
     assert int(either(Flags.TOP, 1)) == 2**31 + 1
     assert int(either(8, 1)) == 9  # an unknown bit is kept
-    assert told(either, -1, 0) == f"OverflowError: or_flags() argument 1 must be in 0..{2**32 - 1} (unsigned int), not -1"
+    assert (
+        told(either, -1, 0) == f"OverflowError: or_flags() argument 1 must be in 0..{2**32 - 1} (unsigned int), not -1"
+    )
 
 
 def test_enums_of_c_text_are_ints(bound: Any) -> None:
@@ -460,7 +499,9 @@ def test_arguments_in_registers_and_on_the_stack(bound: Any) -> None:
     for number, value in enumerate(values):
         spoiled = [*values[:number], "?", *values[number + 1 :]]
         kind = "float" if isinstance(value, float) else "int"
-        assert told(lib.weigh_mixed, *spoiled) == f"TypeError: weigh_mixed() argument {number + 1} must be {kind}, not str"
+        assert (
+            told(lib.weigh_mixed, *spoiled) == f"TypeError: weigh_mixed() argument {number + 1} must be {kind}, not str"
+        )
 
 
 @pytest.mark.parametrize("count", [*range(13), 15, 16, 17, 24, 31, 40, 127, 300])
@@ -472,7 +513,10 @@ def test_any_number_of_arguments(build_library: Any, engine: str, count: int, ki
     total = " + ".join(f"{number + 1} * (double)a{number}" for number in range(count)) or "0"
     lib = cg.load(str(build_library(f"double weigh({parameters}) {{ return {total}; }}", ("-O1",))),
                   f"double weigh({parameters});", engine=engine)  # fmt: skip
-    values = [(number % 7 - 3) * (0.5 if ctype in ("double", "float", "long double") else 1) for number, ctype in enumerate(types)]
+    values = [
+        (number % 7 - 3) * (0.5 if ctype in ("double", "float", "long double") else 1)
+        for number, ctype in enumerate(types)
+    ]
     weighed = sum((number + 1) * value for number, value in enumerate(values))
     assert lib.weigh(*values) == weighed
     assert lib.weigh(**{f"a{number}": value for number, value in reversed([*enumerate(values)])}) == weighed

@@ -17,16 +17,28 @@ LENGTHS = [0, 1, 2, 7, 14, 15, 16, 17, 30, 31, 32, 33, 47, 48, 63, 64, 65, 4095,
 class Text(str):
     """A str that lies wherever Python code could."""
 
-    def encode(self, *arguments: Any) -> bytes: raise Problem("encode of a str")
-    def __contains__(self, item: Any) -> bool: return False
-    def __len__(self) -> int: return 3
-    def __str__(self) -> str: return "other"
+    def encode(self, *arguments: Any) -> bytes:
+        raise Problem("encode of a str")
+
+    def __contains__(self, item: Any) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return 3
+
+    def __str__(self) -> str:
+        return "other"
 
 
 class Data(bytes):
-    def __contains__(self, item: Any) -> bool: return False
-    def __len__(self) -> int: return 3
-    def __bytes__(self) -> bytes: return b"other"
+    def __contains__(self, item: Any) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return 3
+
+    def __bytes__(self) -> bytes:
+        return b"other"
 
 
 @pytest.fixture
@@ -64,7 +76,10 @@ def test_a_nul_is_found_wherever_it_is(lib: Any, length: int) -> None:
         assert told(lib.length, Text(data.decode())) == refused + "byte"
         assert told(lib.wide_length, data.decode()) == wide
         assert told(lib.wide_length, Text(data.decode())) == wide
-        assert told(lib.both_lengths, "a", data) == refused.replace("length() argument 1", "both_lengths() argument 2") + "byte"
+        assert (
+            told(lib.both_lengths, "a", data)
+            == refused.replace("length() argument 1", "both_lengths() argument 2") + "byte"
+        )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +151,10 @@ def test_ctypes_strings(lib: Any, typed_as: Any) -> None:
 def test_a_char_array_without_a_nul_is_no_string(lib: Any) -> None:
     array = (ctypes.c_char * 3)(b"a", b"b", b"c")
     for thing in (array, ctypes.byref(array)):
-        assert told(lib.length, thing) == "ValueError: length() argument 1 must end with a NUL, and c_char_Array_3 has none"
+        assert (
+            told(lib.length, thing)
+            == "ValueError: length() argument 1 must end with a NUL, and c_char_Array_3 has none"
+        )
     assert lib.length((ctypes.c_char * 3)(b"a", b"b")) == 2
 
 
@@ -176,7 +194,11 @@ def test_strings_as_outs(typed_as: Any) -> None:
     assert typed_as("out_string", cstr | None, Out[bytes], None)("été") == "été".encode()
     assert typed_as("out_wide_string", wstr | None, Out[wstr], None)("é\U0001f600") == "é\U0001f600"
     assert typed_as("out_string", cstr | None, Out[str | None], None)(None) is None
-    for symbol, argument, out in (("out_string", cstr, str), ("out_string", cstr, bytes), ("out_wide_string", wstr, wstr)):
+    for symbol, argument, out in (
+        ("out_string", cstr, str),
+        ("out_string", cstr, bytes),
+        ("out_wide_string", wstr, wstr),
+    ):
         call = typed_as(symbol, argument | None, Out[out], None)
         assert told(call, None) == f"ValueError: {symbol}() left x2 NULL; declare it `Out[X | None]` to get None"
 
