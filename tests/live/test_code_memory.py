@@ -266,15 +266,15 @@ class TestPublication:
             return [mapping for mapping in mappings() if "x" in mapping.permissions and "callgate" in mapping.path]
 
         others, used = len(owned()), memory.used_bytes()
-        blocks = [memory.publish(returning(number, 4000), nothing) for number in range(100)]
+        blocks = [memory.publish(returning(number, 4096), nothing) for number in range(100)]
         if memory.rung == "anonymous pages":
             addresses = [block.address for block in blocks]
             del blocks
             mapped = [range(mapping.start, mapping.end) for mapping in mappings() if "x" in mapping.permissions]
             assert not [address for address in addresses if any(address in pages for pages in mapped)]
             return
-        assert memory.used_bytes() - used == 100 * 4000
-        assert len(owned()) - others >= 100 * 4000 // ARENA_BYTES
+        assert memory.used_bytes() - used == 100 * 4096
+        assert len(owned()) - others >= 100 * 4096 // ARENA_BYTES
         del blocks
         assert memory.used_bytes() == used
         memory.publish(returning(1), nothing)
@@ -288,7 +288,7 @@ class TestPublication:
         assert (call(block), call(other)) == (77, 99)
 
     def test_alignment(self, memory: CodeMemory) -> None:
-        assert {memory.publish(returning(1, size), nothing).address % 32 for size in range(6, 200, 7)} == {0}
+        assert {memory.publish(returning(1, size), nothing).address % code_memory._ALIGNMENT for size in range(6, 200, 7)} == {0}
 
     def test_a_resolver_that_fails(self, memory: CodeMemory) -> None:
         used = memory.used_bytes()
@@ -547,7 +547,7 @@ def test_blocks_do_not_overlap(sizes: list[int]) -> None:
     ranges = sorted((block.address, block.address + size) for block, size in zip(blocks, sizes, strict=True))
     assert all(end <= start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False))
     assert [call(block) for block in blocks] == sizes
-    assert memory.used_bytes() == sum(-(-size // 32) * 32 for size in sizes)
+    assert memory.used_bytes() == sum(-(-size // code_memory._ALIGNMENT) * code_memory._ALIGNMENT for size in sizes)
     del blocks
     assert memory.used_bytes() == 0
 
