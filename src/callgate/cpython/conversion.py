@@ -78,12 +78,18 @@ class UnboxStep(NamedTuple):
     is_signed_byte: bool = False
 
     @property
+    def is_pointer(self) -> bool:
+        """Whether None may stand for NULL."""
+        return self.kind in _POINTERS
+
+    @property
     def may_own(self) -> bool:
         """Whether the conversion may hold an object or a buffer until the call is over."""
         return self.kind in _OWNING
 
 
-_OWNING = frozenset((Unbox.BUFFER, Unbox.HANDLE, Unbox.STRING, Unbox.WIDE_STRING))
+_OWNING = frozenset((Unbox.BUFFER, Unbox.HANDLE, Unbox.WIDE_STRING))
+_POINTERS = _OWNING | {Unbox.STRING}  # the bytes of a string are the argument's own
 
 
 class Box(IntEnum):

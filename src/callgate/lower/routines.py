@@ -345,30 +345,29 @@ def _no_view(a: Assembler) -> None:
     a.mov_mi(R14, VIEW_OBJECT, 0)
 
 
-def _emit_none_is_null(a: Assembler) -> None:
+def _emit_none_is_null(a: Assembler, store: str = "store_owner", ask: str = "python_owner") -> None:
     """None is 0 where NULL is allowed; where it is not, Python raises."""
     label = f"not_none_{len(a.code)}"
     a.cmp_rl(R15, "Py_None")
     a.jcc("ne", label)
     a.test8_mi(RBP, _FIELD_FLAGS, FLAG_NULLABLE)
-    a.jcc("e", "python_owner")
+    a.jcc("e", ask)
     a.xor32_rr(RAX, RAX)
-    a.jmp("store_owner")
+    a.jmp(store)
     a.label(label)
 
 
 def _emit_convert_string(a: Assembler, machine: Machine) -> None:
-    """bytes as they are, str as UTF-8 (kept by the str itself), both without an embedded NUL."""
+    """bytes as they are, str as UTF-8 (kept by the str itself), both without an embedded NUL; nothing is owned."""
     a.label("string")
-    _no_view(a)
-    _emit_none_is_null(a)
+    _emit_none_is_null(a, "store", "python")
     a.call("callgate_type_flags")
     a.mov_mr(RSP, 0, RAX)
     a.and32_ri(RAX, _BYTES_SUBCLASS)
     a.jcc("ne", "string_bytes")
     a.mov_rm(RAX, RSP, 0)
     a.and32_ri(RAX, _STR_SUBCLASS)
-    a.jcc("e", "python_owner")
+    a.jcc("e", "python")
     a.mov_rr(RDI, R15)
     a.lea(RSI, RSP, 0)
     a.call_l("PyUnicode_AsUTF8AndSize")
@@ -387,9 +386,9 @@ def _emit_convert_string(a: Assembler, machine: Machine) -> None:
     a.call_l("strlen")
     a.note("as long as C sees it?")
     a.cmp_rm(RAX, RSP, 0)
-    a.jcc("ne", "python_owner")
+    a.jcc("ne", "python")
     a.mov_rm(RAX, RSP, 8)
-    a.jmp("store_owner")
+    a.jmp("store")
 
 
 def _emit_convert_wide_string(a: Assembler, machine: Machine) -> None:

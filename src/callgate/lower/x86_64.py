@@ -194,8 +194,6 @@ class _Gate:
             ways = sorted(ways, key=lambda way: _RANK.get(way.argument.register, 0))
             if len(ways) > 1 and ways[-1].argument.register == "rsi" and ways[-2].argument.register == "rdi":
                 self._store_self()  # a check follows the loss of rdi
-            if any(way.step.kind is Unbox.STRING for way in ways):
-                self._store_self()  # its scan needs r11, the data is found again through the slot
         for way in ways:
             self._emit_unbox(way)
             if way.argument.register == "rdi" and not self.is_spilled:

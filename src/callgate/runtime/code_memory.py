@@ -31,7 +31,7 @@ from callgate.runtime.lifetime import untrack
 
 ARENA_BYTES = 1 << 16
 TABLE_BYTES = 1 << 11  # 256 literals; gates and routines together use some 60
-_ALIGNMENT = 32
+_ALIGNMENT = 64  # a line of the instruction cache
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_SHARED, _MAP_PRIVATE, _MAP_ANONYMOUS = 1, 2, 0x20
 _MAP_FAILED = ctypes.c_void_p(-1).value

@@ -425,7 +425,7 @@ def to_value(formal: Formal, thing: object) -> tuple[int | float, object]:
     range; ValueError for an embedded NUL and a buffer that is too short; BufferError for one not contiguous.
     """
     step = formal.step
-    if thing is None and step.may_own:
+    if thing is None and step.is_pointer:
         if step.is_nullable:
             return 0, None
         raise _mismatch(formal, thing)
