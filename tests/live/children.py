@@ -8,7 +8,9 @@ import sys
 from textwrap import dedent
 
 
-def run_child(program: str, *arguments: str, status: int = 0, timeout_s: float = 120, **environment: str) -> tuple[str, str]:
+def run_child(
+    program: str, *arguments: str, status: int = 0, timeout_s: float = 120, **environment: str
+) -> tuple[str, str]:
     """Run a program; its stdout and stderr.  It must end with `status`.
 
     The variables of callgate's own are removed from its environment before `environment` is added.

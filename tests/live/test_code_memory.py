@@ -8,7 +8,8 @@ import gc
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -283,12 +284,18 @@ class TestPublication:
     @pytest.mark.parametrize("size_bytes", [ARENA_BYTES - TABLE_BYTES, ARENA_BYTES - TABLE_BYTES + 1, 1 << 20])
     def test_large(self, memory: CodeMemory, size_bytes: int) -> None:
         block = memory.publish(returning(77, size_bytes), nothing)
-        last = Code(b"\x90" * (size_bytes - 8) + loading("x").data, (Relocation(size_bytes - 5, "R_X86_64_GOTPCREL", "x", -4),), {})
+        last = Code(
+            b"\x90" * (size_bytes - 8) + loading("x").data,
+            (Relocation(size_bytes - 5, "R_X86_64_GOTPCREL", "x", -4),),
+            {},
+        )
         other = memory.publish(last, lambda symbol: 99)
         assert (call(block), call(other)) == (77, 99)
 
     def test_alignment(self, memory: CodeMemory) -> None:
-        assert {memory.publish(returning(1, size), nothing).address % code_memory._ALIGNMENT for size in range(6, 200, 7)} == {0}
+        assert {
+            memory.publish(returning(1, size), nothing).address % code_memory._ALIGNMENT for size in range(6, 200, 7)
+        } == {0}
 
     def test_a_resolver_that_fails(self, memory: CodeMemory) -> None:
         used = memory.used_bytes()
@@ -545,7 +552,7 @@ def test_blocks_do_not_overlap(sizes: list[int]) -> None:
     memory = CodeMemory()
     blocks = [memory.publish(returning(size, size), nothing) for size in sizes]
     ranges = sorted((block.address, block.address + size) for block, size in zip(blocks, sizes, strict=True))
-    assert all(end <= start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
     assert [call(block) for block in blocks] == sizes
     assert memory.used_bytes() == sum(-(-size // code_memory._ALIGNMENT) * code_memory._ALIGNMENT for size in sizes)
     del blocks

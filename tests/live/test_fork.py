@@ -21,7 +21,7 @@ pytestmark = [
     ),
 ]
 
-PREAMBLE = '''
+PREAMBLE = """
     import ctypes, gc, os, sys, threading, time, traceback, faulthandler
     import callgate as cg
     from callgate import i32, f64
@@ -98,7 +98,7 @@ PREAMBLE = '''
         if engine == "native":
             assert MEMORY.rung == rung, MEMORY.rung
         print("done")
-'''
+"""
 
 
 @pytest.fixture

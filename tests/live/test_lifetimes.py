@@ -451,10 +451,17 @@ class TestDroppedWhileItRuns:
 
     @pytest.mark.parametrize(
         ("kind", "method", "value"),
-        [("i32", "__index__", "77"), ("f64", "__float__", "0.5"), ("f64", "__index__", "8"), ("cg.bool_", "__index__", "1")],
+        [
+            ("i32", "__index__", "77"),
+            ("f64", "__float__", "0.5"),
+            ("f64", "__index__", "8"),
+            ("cg.bool_", "__index__", "1"),
+        ],
     )
     @pytest.mark.parametrize("fails", [False, True])
-    def test_by_its_own_argument(self, engine: str, copied: str, kind: str, method: str, value: str, fails: bool) -> None:
+    def test_by_its_own_argument(
+        self, engine: str, copied: str, kind: str, method: str, value: str, fails: bool
+    ) -> None:
         symbol = {"i32": "id_i32", "f64": "id_f64", "cg.bool_": "id_bool"}[kind]
         program = f"""
             class Wicked:
@@ -480,7 +487,9 @@ class TestDroppedWhileItRuns:
         """
         self.run(engine, copied, program)
 
-    @pytest.mark.parametrize("call", ["weigh(*given)", "weigh(**dict(zip('abc', given)))", "weigh(given[0], c=given[2], b=given[1])"])
+    @pytest.mark.parametrize(
+        "call", ["weigh(*given)", "weigh(**dict(zip('abc', given)))", "weigh(given[0], c=given[2], b=given[1])"]
+    )
     def test_by_one_of_several_arguments(self, engine: str, copied: str, call: str) -> None:
         program = f"""
             class Wicked:

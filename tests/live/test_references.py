@@ -1,5 +1,7 @@
 """Reference counts are exact on every path: each call here is made some 20,000 times, and nothing may be left of it."""
 
+# ruff: noqa: F401, SIM105  (the declarations below are text; suppress() would allocate)
+
 from __future__ import annotations
 
 import array
@@ -16,7 +18,25 @@ import numpy as np
 import pytest
 
 import callgate as cg
-from callgate import Opaque, Out, Ptr, Readable, Status, Writable, cstr, f32, f64, i8, i32, i64, isize, u8, u16, u64, usize
+from callgate import (
+    Opaque,
+    Out,
+    Ptr,
+    Readable,
+    Status,
+    Writable,
+    cstr,
+    f32,
+    f64,
+    i8,
+    i32,
+    i64,
+    isize,
+    u8,
+    u16,
+    u64,
+    usize,
+)
 
 SOURCE = r"""
 #include <errno.h>
@@ -201,7 +221,7 @@ SCALARS = [
     Case("__float__ raises", "half(x: f64) -> f64", (Float(Problem("no")),), Problem),
     Case("__float__ gives no float", "half(x: f64) -> f64", (Float("x"),), TypeError),
     Case("__index__ as float", "half(x: f64) -> f64", (Index(3),), 1.5),
-    Case("numpy float", "half(x: f64) -> f64", (np.float64(3), ), 1.5),
+    Case("numpy float", "half(x: f64) -> f64", (np.float64(3),), 1.5),
     Case("str as float", "half(x: f64) -> f64", ("3",), TypeError),
     Case("f32", "half_f32(x: f32) -> f32", (5.0,), 2.5),
     Case("f32 infinite", "half_f32(x: f32) -> f32", (float("inf"),), float("inf")),
@@ -271,15 +291,50 @@ BUFFERS = [
     Case("str as buffer", "sum_u8(data: Readable[u8], count: usize) -> i64", ("abc", 3), TypeError),
     Case("None as buffer", "sum_u8(data: Readable[u8], count: usize) -> i64", (None, 0), TypeError),
     Case("None as no buffer", "sum_u8(data: Readable[u8] | None, count: usize) -> i64", (None, 0), 0),
-    Case("array", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", (array.array("d", [1, 2]), array.array("d", [3, 4]), 2), 11.0),
+    Case(
+        "array",
+        "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64",
+        (array.array("d", [1, 2]), array.array("d", [3, 4]), 2),
+        11.0,
+    ),
     Case("numpy", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", (ITEMS, ITEMS[:2], 2), 1.0),
     Case("float lists", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", ([1.5, 2.5], [2.0, 2.0], 2), 8.0),
-    Case("lists with ints", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", ([1, 2], [2.0, Float(2.0)], 2), 6.0),
-    Case("list with None", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", ([1.5, 2.5], [2.0, None], 2), TypeError),
-    Case("wrong items", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", (array.array("d", [1]), array.array("f", [1]), 1), TypeError),
-    Case("wrong numpy items", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", (ITEMS, np.arange(3), 1), TypeError),
-    Case("not contiguous", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", (ITEMS, ITEMS[::2], 1), BufferError),
-    Case("read-only numpy", "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64", (np.frombuffer(b"\0" * 16), ITEMS, 2), 0.0),
+    Case(
+        "lists with ints",
+        "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64",
+        ([1, 2], [2.0, Float(2.0)], 2),
+        6.0,
+    ),
+    Case(
+        "list with None",
+        "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64",
+        ([1.5, 2.5], [2.0, None], 2),
+        TypeError,
+    ),
+    Case(
+        "wrong items",
+        "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64",
+        (array.array("d", [1]), array.array("f", [1]), 1),
+        TypeError,
+    ),
+    Case(
+        "wrong numpy items",
+        "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64",
+        (ITEMS, np.arange(3), 1),
+        TypeError,
+    ),
+    Case(
+        "not contiguous",
+        "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64",
+        (ITEMS, ITEMS[::2], 1),
+        BufferError,
+    ),
+    Case(
+        "read-only numpy",
+        "dot(a: Readable[f64], b: Readable[f64], n: usize) -> f64",
+        (np.frombuffer(b"\0" * 16), ITEMS, 2),
+        0.0,
+    ),
     Case("f32 list", "first_f32(a: Readable[f32]) -> f64", ([0.5],), 0.5),
     Case("f32 list too large", "first_f32(a: Readable[f32]) -> f64", ([1e300],), OverflowError),
     Case("writable array", "touch(a: Writable[f64], count: usize) -> None", (array.array("d", [0, 0]), 2), None),
@@ -292,8 +347,22 @@ BUFFERS = [
     Case("void, array", "is_null(p: Readable[None]) -> i32", (array.array("h", [1]),), 0),
     Case("void, None", "is_null(p: Readable[None] | None) -> i32", (None,), 1),
     Case("void, numpy", "is_null(p: Writable[None]) -> i32", (np.zeros(4, np.int16),), 0),
-    Case("released, buffer", "sum_u8(data: Readable[u8], count: usize) -> i64", (bytearray(b"abc"), 3), 294, {}, {"blocking": True}),
-    Case("released, list", "sum_u8(data: Readable[u8], count: usize) -> i64", ([97, 98, 99], 3), 294, {}, {"blocking": True}),
+    Case(
+        "released, buffer",
+        "sum_u8(data: Readable[u8], count: usize) -> i64",
+        (bytearray(b"abc"), 3),
+        294,
+        {},
+        {"blocking": True},
+    ),
+    Case(
+        "released, list",
+        "sum_u8(data: Readable[u8], count: usize) -> i64",
+        ([97, 98, 99], 3),
+        294,
+        {},
+        {"blocking": True},
+    ),
 ]
 
 POINTERS = [
@@ -304,8 +373,15 @@ POINTERS = [
     Case("handle result", "find(which: i32) -> Ptr[Thing]", (1,), thing_pointer),
     Case("handle result, NULL", "find(which: i32) -> Ptr[Thing]", (-1,), ValueError),
     Case("handle result, None", "find(which: i32) -> Ptr[Thing] | None", (-1,), None),
-    Case("pointer through", "int_pointer(p: Ptr[cg.int_]) -> Ptr[cg.int_]", (ctypes.pointer(ctypes.c_int(4)),), int_pointer),
-    Case("byref as handle", "int_pointer(p: Ptr[cg.int_]) -> Ptr[cg.int_]", (ctypes.byref(ctypes.c_int(4)),), int_pointer),
+    Case(
+        "pointer through",
+        "int_pointer(p: Ptr[cg.int_]) -> Ptr[cg.int_]",
+        (ctypes.pointer(ctypes.c_int(4)),),
+        int_pointer,
+    ),
+    Case(
+        "byref as handle", "int_pointer(p: Ptr[cg.int_]) -> Ptr[cg.int_]", (ctypes.byref(ctypes.c_int(4)),), int_pointer
+    ),
     Case("array as handle", "int_pointer(p: Ptr[cg.int_]) -> Ptr[cg.int_]", ((ctypes.c_int * 3)(),), int_pointer),
     Case("address", "void_pointer(p: Ptr[None]) -> Ptr[None]", (1 << 40,), ctypes.c_void_p),
     Case("address too large", "void_pointer(p: Ptr[None]) -> Ptr[None]", (1 << 64,), OverflowError),
@@ -318,8 +394,15 @@ POINTERS = [
 
 RESULTS = [
     Case("outs", "divide(a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> Status", (17_000, 5), (3400, 0)),
-    Case("outs, status failing", "divide(a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> Status", (17, 0), cg.CallError),
-    Case("outs and result", "divide(a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> i32", (17, 5), (0, 3, 2)),
+    Case(
+        "outs, status failing",
+        "divide(a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> Status",
+        (17, 0),
+        cg.CallError,
+    ),
+    Case(
+        "outs and result", "divide(a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> i32", (17, 5), (0, 3, 2)
+    ),
     Case("out handle", "open_thing(which: i32, out: Out[Ptr[Thing]]) -> Status", (1,), thing_pointer),
     Case("out handle, status", "open_thing(which: i32, out: Out[Ptr[Thing]]) -> Status", (-1,), cg.CallError),
     Case("out handle, NULL", "open_thing(which: i32, out: Out[Ptr[Thing]]) -> None", (-1,), ValueError),
@@ -347,34 +430,129 @@ RESULTS = [
 
 FAILURES = [
     Case("negative", "fail(result: i32, number: i32) -> i32", (5000, 2), 5000, {}, {"fails_if": "negative"}),
-    Case("negative failing", "fail(result: i32, number: i32) -> i32", (-1, 2), FileNotFoundError, {}, {"fails_if": "negative"}),
+    Case(
+        "negative failing",
+        "fail(result: i32, number: i32) -> i32",
+        (-1, 2),
+        FileNotFoundError,
+        {},
+        {"fails_if": "negative"},
+    ),
     Case("no errno", "fail(result: i32, number: i32) -> i32", (-1, 0), OSError, {}, {"fails_if": "negative"}),
-    Case("minus_one failing", "fail(result: i32, number: i32) -> i32", (-1, 11), BlockingIOError, {}, {"fails_if": "minus_one"}),
-    Case("nonzero failing", "fail(result: i32, number: i32) -> Status", (1, 1), PermissionError, {}, {"fails_if": "nonzero"}),
-    Case("null failing", "fail_pointer(result: Ptr[None] | None, number: i32) -> Ptr[None]", (None, 2), OSError, {}, {"fails_if": "null"}),
-    Case("null not failing", "fail_pointer(result: Ptr[None] | None, number: i32) -> Ptr[None]", (9, 2), ctypes.c_void_p, {}, {"fails_if": "null"}),
+    Case(
+        "minus_one failing",
+        "fail(result: i32, number: i32) -> i32",
+        (-1, 11),
+        BlockingIOError,
+        {},
+        {"fails_if": "minus_one"},
+    ),
+    Case(
+        "nonzero failing",
+        "fail(result: i32, number: i32) -> Status",
+        (1, 1),
+        PermissionError,
+        {},
+        {"fails_if": "nonzero"},
+    ),
+    Case(
+        "null failing",
+        "fail_pointer(result: Ptr[None] | None, number: i32) -> Ptr[None]",
+        (None, 2),
+        OSError,
+        {},
+        {"fails_if": "null"},
+    ),
+    Case(
+        "null not failing",
+        "fail_pointer(result: Ptr[None] | None, number: i32) -> Ptr[None]",
+        (9, 2),
+        ctypes.c_void_p,
+        {},
+        {"fails_if": "null"},
+    ),
     Case("error", "fail(result: i32, number: i32) -> i32", (7, 2), Problem, {}, {"error": Problem}),
     Case("error not called", "fail(result: i32, number: i32) -> i32", (0, 2), 0, {}, {"error": Problem}),
-    Case("error raising", "fail(result: i32, number: i32) -> i32", (7, 2), Problem, {}, {"error": always(Problem("x"))}),
+    Case(
+        "error raising", "fail(result: i32, number: i32) -> i32", (7, 2), Problem, {}, {"error": always(Problem("x"))}
+    ),
     Case("error giving none", "fail(result: i32, number: i32) -> i32", (7, 2), TypeError, {}, {"error": always("x")}),
-    Case("error, released", "fail(result: i32, number: i32) -> i32", (7, 2), Problem, {}, {"error": Problem, "blocking": True}),
+    Case(
+        "error, released",
+        "fail(result: i32, number: i32) -> i32",
+        (7, 2),
+        Problem,
+        {},
+        {"error": Problem, "blocking": True},
+    ),
     Case("predicate", "fail(result: i32, number: i32) -> i32", (70_000, 2), 70_000, {}, {"fails_if": always(False)}),
-    Case("predicate true", "fail(result: i32, number: i32) -> i32", (70_000, 2), FileNotFoundError, {}, {"fails_if": always(True)}),
-    Case("predicate raising", "fail(result: i32, number: i32) -> i32", (70_000, 2), Problem, {}, {"fails_if": always(Problem("x"))}),
-    Case("predicate with error", "fail(result: i32, number: i32) -> i32", (7, 2), Problem, {}, {"fails_if": always(True), "error": Problem}),
+    Case(
+        "predicate true",
+        "fail(result: i32, number: i32) -> i32",
+        (70_000, 2),
+        FileNotFoundError,
+        {},
+        {"fails_if": always(True)},
+    ),
+    Case(
+        "predicate raising",
+        "fail(result: i32, number: i32) -> i32",
+        (70_000, 2),
+        Problem,
+        {},
+        {"fails_if": always(Problem("x"))},
+    ),
+    Case(
+        "predicate with error",
+        "fail(result: i32, number: i32) -> i32",
+        (7, 2),
+        Problem,
+        {},
+        {"fails_if": always(True), "error": Problem},
+    ),
     Case("predicate on a string", "echo(s: cstr) -> str", (b"abc" * 9,), "abc" * 9, {}, {"fails_if": always(False)}),
     Case("predicate on a string, true", "echo(s: cstr) -> str", (b"abc" * 9,), OSError, {}, {"fails_if": always(True)}),
-    Case("predicate on a handle", "find(which: i32) -> Ptr[Thing]", (1,), thing_pointer, {}, {"fails_if": always(False)}),
+    Case(
+        "predicate on a handle", "find(which: i32) -> Ptr[Thing]", (1,), thing_pointer, {}, {"fails_if": always(False)}
+    ),
     Case("predicate on NULL", "find(which: i32) -> Ptr[Thing]", (-1,), ValueError, {}, {"fails_if": always(False)}),
     Case("predicate on None", "find(which: i32) -> Ptr[Thing] | None", (-1,), None, {}, {"fails_if": always(False)}),
     Case("predicate on a float", "fail_f64(result: f64) -> f64", (0.5,), 0.5, {}, {"fails_if": always(False)}),
-    Case("predicate on a status", "fail(result: i32, number: i32) -> Status", (70_000, 2), None, {}, {"fails_if": always(False)}),
+    Case(
+        "predicate on a status",
+        "fail(result: i32, number: i32) -> Status",
+        (70_000, 2),
+        None,
+        {},
+        {"fails_if": always(False)},
+    ),
     *(
-        Case(f"predicate and outs, {answer}", "divide(a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> i32", (17_000, 5), outcome, {}, {"fails_if": always(answer)})
+        Case(
+            f"predicate and outs, {answer}",
+            "divide(a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> i32",
+            (17_000, 5),
+            outcome,
+            {},
+            {"fails_if": always(answer)},
+        )
         for answer, outcome in ((False, (0, 3400, 0)), (True, OSError))
     ),
-    Case("predicate, released, buffer", "sum_u8(data: Readable[u8], count: usize) -> i64", (bytearray(b"abc" * 9), 27), 2646, {}, {"fails_if": always(False), "blocking": True}),
-    Case("predicate failing, buffer", "sum_u8(data: Readable[u8], count: usize) -> i64", (bytearray(b"abc" * 9), 27), OSError, {}, {"fails_if": always(True)}),
+    Case(
+        "predicate, released, buffer",
+        "sum_u8(data: Readable[u8], count: usize) -> i64",
+        (bytearray(b"abc" * 9), 27),
+        2646,
+        {},
+        {"fails_if": always(False), "blocking": True},
+    ),
+    Case(
+        "predicate failing, buffer",
+        "sum_u8(data: Readable[u8], count: usize) -> i64",
+        (bytearray(b"abc" * 9), 27),
+        OSError,
+        {},
+        {"fails_if": always(True)},
+    ),
 ]
 
 MANY = "many(a: cstr, b: Readable[u8], c: Writable[f64], d: Readable[cg.int_], e: cg.wstr, f: Ptr[None], g: i32) -> i32"
@@ -447,7 +625,9 @@ def leaves_nothing(call: Callable[[int], object], watched: Sequence[Any], rounds
     difference = blocks() - memory
     after = counts(watched)
     gained = [
-        (thing, now - then) for thing, then, now in zip(watched, before, after, strict=True) if abs(now - then) > TOLERANCE
+        (thing, now - then)
+        for thing, then, now in zip(watched, before, after, strict=True)
+        if abs(now - then) > TOLERANCE
     ]
     assert not gained
     assert abs(difference) <= TOLERANCE
