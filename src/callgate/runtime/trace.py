@@ -6,6 +6,7 @@ Tracing puts a Python function before the gate, so traced programs are slower; t
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 from time import perf_counter_ns
@@ -31,7 +32,13 @@ class Count:
 
 
 _counts: list[Count] = []
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer or signal handler may call a gate while this thread counts
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread may have held the lock."""
+    global _lock  # noqa: PLW0603  # one per process
+    _lock = threading.RLock()
 
 
 def traced(function: object, gate: Gate) -> object:
@@ -42,6 +49,8 @@ def traced(function: object, gate: Gate) -> object:
     with _lock:
         if not _counts:
             atexit.register(report)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_renew_lock)
         _counts.append(count)
 
     def call(gate: Gate, /, *given: object, **keywords: object) -> object:
@@ -50,18 +59,22 @@ def traced(function: object, gate: Gate) -> object:
             return function(*given, **keywords)  # type: ignore[operator]
         finally:
             spent = perf_counter_ns() - start
-            with _lock:
+            with _lock:  # no calls inside: where the interpreter makes none, it runs no finalizers either
                 count.calls += 1
                 count.total_ns += spent
-                count.longest_ns = max(count.longest_ns, spent)
-                count.long_holds += spent > LONG_HOLD_NS and not count.is_blocking
+                if spent > count.longest_ns:  # noqa: PLR1730
+                    count.longest_ns = spent
+                if spent > LONG_HOLD_NS and not count.is_blocking:
+                    count.long_holds += 1
 
     call.__name__ = gate.name
     call.__qualname__ = gate.name
     call.__doc__ = getattr(function, "__doc__", None)
     text = getattr(function, "__text_signature__", None)
+    if text and not text.startswith("($self"):
+        text = text.replace("(", "($self, " if text != "()" else "($self", 1)
     if text:
-        call.__text_signature__ = text.replace("(", "($self, " if text != "()" else "($self", 1)  # type: ignore[attr-defined]
+        call.__text_signature__ = text  # type: ignore[attr-defined]
     return MethodType(call, gate)
 
 
