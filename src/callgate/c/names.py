@@ -121,3 +121,5 @@ class Out:
 
 class Status(int):
     """An int result that says whether the call failed; judged by `fails_if` and `error`, then dropped."""
+
+    __slots__ = ()
