@@ -145,7 +145,9 @@ class TestEveryWay:
 
 
 @needs_native
-@pytest.mark.parametrize(("library", "function", "served"), [("ctypes", "native", "native"), ("native", "ctypes", "ctypes")])
+@pytest.mark.parametrize(
+    ("library", "function", "served"), [("ctypes", "native", "native"), ("native", "ctypes", "ctypes")]
+)
 def test_a_function_goes_before_its_library(library: str, function: str, served: str) -> None:
     loaded = cg.load("m", engine=library)
     assert engine_of(loaded, engine=function) == served

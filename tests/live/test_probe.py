@@ -145,7 +145,7 @@ def test_bytes_whose_data_lie_elsewhere(disguise: Disguise) -> None:
 @pytest.mark.parametrize("cls", [int, float, bytes, type(None), bool, tuple, ctypes.c_int])
 def test_types_that_lie_elsewhere(disguise: Disguise, cls: type) -> None:
     disguise.patch(cls, 8, lambda word: word + 16)
-    with pytest.raises(EngineError, match="the type of .* is not found at offset 8 of the object"):
+    with pytest.raises(EngineError, match=r"the type of .* is not found at offset 8 of the object"):
         probe()
 
 
@@ -259,7 +259,8 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
         conversion = convert(signature, DATA_MODEL, judgement=Judgement.NEVER, saves_errno=False, is_blocking=False)
         address = ctypes.cast(getattr(libc, signature.name), ctypes.c_void_p).value
         assert address is not None
-        return engine.install(Gate(signature, conversion, address, None, Options(), "native", engine.machine))
+        gate = Gate(signature, conversion, address, None, Options(), "native", engine.machine)  # noqa: F821
+        return engine.install(gate)  # noqa: F821  # the engine goes before the gates do
 
     labs, ldexp, strlen, memcmp = (
         made(text)
@@ -271,7 +272,24 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
         )
     )
     del engine
-    for value in (0, 1, -1, 5, -5, 256, 257, -300, 1 << 29, 1 << 30, -(1 << 30), 1 << 45, 1 << 62, -(1 << 62), 2**63 - 1, True):
+    for value in (
+        0,
+        1,
+        -1,
+        5,
+        -5,
+        256,
+        257,
+        -300,
+        1 << 29,
+        1 << 30,
+        -(1 << 30),
+        1 << 45,
+        1 << 62,
+        -(1 << 62),
+        2**63 - 1,
+        True,
+    ):
         assert labs(value) == abs(value)
         assert type(labs(value)) is int
     assert [ldexp(0.75, 3), ldexp(3, -1), ldexp(-1e308, 0)] == [6.0, 1.5, -1e308]
@@ -279,7 +297,11 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
     assert [memcmp(b"ab", bytearray(b"ab"), 2), memcmp(b"a", b"b", 1) < 0] == [0, True]
     for call, arguments, message in [
         (labs, (1.0,), "labs() argument 1 must be int, not float"),
-        (labs, (1 << 63,), "labs() argument 1 must be in -9223372036854775808..9223372036854775807 (long), not 9223372036854775808"),
+        (
+            labs,
+            (1 << 63,),
+            "labs() argument 1 must be in -9223372036854775808..9223372036854775807 (long), not 9223372036854775808",
+        ),
         (ldexp, ("x", 1), "ldexp() argument 1 must be float, not str"),
         (ldexp, (1.0, 1 << 31), "ldexp() argument 2 must be in -2147483648..2147483647 (int), not 2147483648"),
         (strlen, (b"a\0b",), "strlen() argument 1 must not contain a NUL: embedded null byte"),

@@ -39,7 +39,9 @@ def declared(name: str, kinds: tuple[str, ...]) -> Callable[..., Any]:
     scope: dict[str, Any] = {}
     exec(f"def {name}({', '.join(names)}): ...", scope)
     function: Callable[..., Any] = scope[name]
-    function.__annotations__ = dict(zip([*names, "return"], [i32, i32, *(KINDS[kind][0] for kind in kinds), i32], strict=True))
+    function.__annotations__ = dict(
+        zip([*names, "return"], [i32, i32, *(KINDS[kind][0] for kind in kinds), i32], strict=True)
+    )
     return function
 
 
@@ -68,7 +70,9 @@ def at_once(work: Callable[[int], None], count: int = THREADS) -> None:
 def check(function: Callable[..., int], kinds: tuple[str, ...], number: int) -> None:
     rest = [KINDS[kind][1] for kind in kinds]
     assert function(number, 10**6, *rest) == number + 10**6
-    assert function(x0=-number, x1=10**6, **{f"x{2 + index}": value for index, value in enumerate(rest)}) == 10**6 - number
+    assert (
+        function(x0=-number, x1=10**6, **{f"x{2 + index}": value for index, value in enumerate(rest)}) == 10**6 - number
+    )
     with pytest.raises(TypeError, match=r"^add\(\) argument 1 must be int, not str$"):
         function("1", 10**6, *rest)
     with pytest.raises(OverflowError):
