@@ -187,7 +187,7 @@ def test_a_failed_probe_is_reported_and_remembered(monkeypatch: pytest.MonkeyPat
     assert choose(None) is None
     assert choose("ctypes") is None
     for _ in range(3):
-        with pytest.raises(cg.EngineError, match="^ints have moved to the moon$"):
+        with pytest.raises(cg.EngineError, match=r"^ints have moved to the moon$"):
             choose("native")
     assert len(tries) == 1
 
