@@ -254,16 +254,15 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
     engine = NativeEngine(layout)
     libc = ctypes.CDLL(None)
 
-    def made(text: str) -> Any:
+    def made(engine: NativeEngine, text: str) -> Any:
         signature = parse_function(text, DATA_MODEL)
         conversion = convert(signature, DATA_MODEL, judgement=Judgement.NEVER, saves_errno=False, is_blocking=False)
         address = ctypes.cast(getattr(libc, signature.name), ctypes.c_void_p).value
         assert address is not None
-        gate = Gate(signature, conversion, address, None, Options(), "native", engine.machine)  # noqa: F821
-        return engine.install(gate)  # noqa: F821  # the engine goes before the gates do
+        return engine.install(Gate(signature, conversion, address, None, Options(), "native", engine.machine))
 
     labs, ldexp, strlen, memcmp = (
-        made(text)
+        made(engine, text)
         for text in (
             "long labs(long x)",
             "double ldexp(double x, int exponent)",
@@ -271,8 +270,8 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
             "int memcmp(const void *a, const void *b, unsigned long count)",
         )
     )
-    del engine
-    for value in (
+    del engine  # before its gates
+    values = [
         0,
         1,
         -1,
@@ -289,7 +288,8 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
         -(1 << 62),
         2**63 - 1,
         True,
-    ):
+    ]
+    for value in values:
         assert labs(value) == abs(value)
         assert type(labs(value)) is int
     assert [ldexp(0.75, 3), ldexp(3, -1), ldexp(-1e308, 0)] == [6.0, 1.5, -1e308]
