@@ -1,4 +1,7 @@
-"""Libraries as users see them: `load`, Library, `function`, and what they declare."""
+"""Libraries as users see them: `load`, Library, `function`, and what they declare.
+
+Long because all four ways of declaring meet here, each with the docstring that users read.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The reference conversion: what an argument may be, and the words of every refusal.
 
 The ctypes engine converts with these functions; machine code asks them whenever its own quick paths do not take an
-object.  So both engines accept the same and refuse it in the same words.
+object.  So both engines accept the same and refuse it in the same words.  Long because each kind of parameter has
+rules and words of its own.
 """
 
 from __future__ import annotations
