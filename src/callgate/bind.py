@@ -21,9 +21,9 @@ from callgate.c.types import (
     Scalar,
 )
 from callgate.cpython.conversion import Judgement, convert
-from callgate.errors import DeclarationError
+from callgate.errors import DeclarationError, EngineError
 from callgate.runtime import ctypes_engine, trace
-from callgate.runtime.engine import choose
+from callgate.runtime.engine import choose, is_native_asked_for
 from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
 from callgate.target import DATA_MODEL
 
@@ -47,7 +47,13 @@ def bind(signature: FunctionType, address: int, library: object, options: Option
     native = choose(options.engine)
     machine = native.machine if native is not None else None
     gate = Gate(signature, conversion, address, library, options, "native" if native is not None else "ctypes", machine)
-    function = native.install(gate) if native is not None else ctypes_engine.install(gate)
+    try:
+        function = native.install(gate) if native is not None else ctypes_engine.install(gate)
+    except EngineError:  # executable memory may be refused later than at first
+        if is_native_asked_for(options.engine):
+            raise
+        gate.engine = "ctypes"
+        function = ctypes_engine.install(gate)
     if _IS_TRACED:
         function = trace.traced(function, gate)
     return function  # type: ignore[return-value]

@@ -244,3 +244,22 @@ def test_a_program_with_an_unknown_engine() -> None:
     assert error.splitlines()[-1] == (
         "callgate.errors.EngineError: CALLGATE_ENGINE=fast: no such engine; choose native or ctypes"
     )
+
+
+def test_memory_refused_later_than_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After gates were made natively, the next one falls back, unless the native engine is asked for."""
+    monkeypatch.delenv("CALLGATE_ENGINE", raising=False)
+    first = cg.load("c", "int abs(int n);")
+    if cg.gate(first.abs).engine != "native":
+        pytest.skip("no native engine here")
+
+    def refuse(*_: object) -> None:
+        raise cg.EngineError("refused by the test")
+
+    text = "int toupper(int a);"
+    monkeypatch.setattr(native_module.NativeEngine, "install", refuse)
+    second = cg.load("c", text)
+    assert (second.toupper(97), cg.gate(second.toupper).engine) == (65, "ctypes")
+    with pytest.raises(cg.EngineError, match=r"^refused by the test$"):
+        cg.load("c", text, engine="native").toupper(97)
+    assert first.abs(-3) == 3

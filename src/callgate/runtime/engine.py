@@ -45,3 +45,8 @@ def choose(wanted: str | None) -> NativeEngine | None:
         if wanted is not None:
             raise
         return None
+
+
+def is_native_asked_for(wanted: str | None) -> bool:
+    """Whether `engine=` or CALLGATE_ENGINE names the native engine, so that no other may take its place."""
+    return (wanted or os.environ.get("CALLGATE_ENGINE")) == "native"

@@ -48,7 +48,6 @@ class Gate(GateBase):
 
     __slots__ = (
         "__weakref__",
-        "_definition",
         "_formals",
         "_kept",
         "_machine",
@@ -81,7 +80,6 @@ class Gate(GateBase):
         self._formals: tuple[reference.Formal, ...] | None = None
         self._kept: object = None
         self._shape: object = None
-        self._definition: object = None
 
     # -- for people -------------------------------------------------------------------------------------------------
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from operator import index
 from typing import NamedTuple
 
 from callgate.c import names
@@ -130,8 +131,6 @@ def _int(formal: Formal, thing: object) -> int:
 
 # Objects of subclasses are read as what they are, by the methods of int, bytes and str: their own cannot change that.
 def _index(thing: object) -> int:
-    from operator import index
-
     return int.__index__(index(thing))  # type: ignore[arg-type]
 
 
@@ -157,13 +156,13 @@ def _float(formal: Formal, thing: object) -> float:
 def _bool(formal: Formal, thing: object) -> int:
     if thing is True or thing is False:
         return int(thing)
+    if type(thing).__module__ == "numpy" and type(thing).__name__ in ("bool", "bool_"):
+        return int(bool(thing))  # before __index__, which NumPy once gave it and deprecated
     if hasattr(type(thing), "__index__"):
         value = _index(thing)
         if value not in (0, 1):
             raise OverflowError(f"{formal.where} must be True or False (_Bool), not {value}")
         return value
-    if type(thing).__module__ == "numpy" and type(thing).__name__ in ("bool", "bool_"):
-        return int(bool(thing))
     raise _mismatch(formal, thing)
 
 
