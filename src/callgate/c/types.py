@@ -20,6 +20,7 @@ class Kind(Enum):
     BOOLEAN = "boolean"
     CHARACTER = "character"  # plain char as a character: bytes of length 1
     WIDE_CHARACTER = "wide character"  # wchar_t: str of length 1
+    COMPLEX = "complex"
 
 
 class Scalar(NamedTuple):
@@ -35,11 +36,34 @@ class Void(NamedTuple):
     name: str = "void"
 
 
+class Member(NamedTuple):
+    """A member of a struct or union.
+
+    `bits` is the width of a bit-field (0: the next one starts a new unit), `align_bytes` the least alignment that
+    the declaration asks for (0: its type's).  An anonymous struct or union has `is_anonymous`; unnamed bit-fields
+    have the name "".
+    """
+
+    name: str
+    type: CType
+    bits: int | None = None
+    align_bytes: int = 0
+    is_anonymous: bool = False
+
+
 class Record(NamedTuple):
-    """A struct or union known by name only (`tag` is "struct" or "union"; "" where a typedef hides it)."""
+    """A struct or union.
+
+    `tag` is "struct" or "union", "" where a typedef hides it and the members do not matter.  `members` is None where
+    only the name is known.  `pack_bytes` is the most that a member is aligned to (`#pragma pack`, 0: no limit),
+    `align_bytes` the least alignment of the whole.
+    """
 
     name: str
     tag: str = "struct"
+    members: tuple[Member, ...] | None = None
+    pack_bytes: int = 0
+    align_bytes: int = 0
 
 
 class Enumeration(NamedTuple):
@@ -58,7 +82,7 @@ class Pointer(NamedTuple):
 
 
 class Array(NamedTuple):
-    """A parameter declared `T name[length]`: a pointer whose buffer must hold at least `length` elements."""
+    """`T name[length]`.  As a parameter it is a pointer whose buffer must hold at least `length` elements."""
 
     element: CType
     length: int
@@ -66,9 +90,13 @@ class Array(NamedTuple):
 
 
 class FunctionPrototype(NamedTuple):
-    """The pointed-to type of a function pointer, kept as its C spelling with `(*)` for the name."""
+    """The pointed-to type of a function pointer: its C spelling with `(*)` for the name, and what that declares.
+
+    `function` is None where the pointer can be passed but not called.
+    """
 
     spelling: str
+    function: FunctionType | None = None
 
 
 CType: TypeAlias = "Scalar | Void | Record | Enumeration | Pointer | Array | FunctionPrototype"
@@ -97,6 +125,10 @@ SSIZE = Scalar("ssize_t", Kind.SIGNED)
 FLOAT = Scalar("float", Kind.FLOATING)
 DOUBLE = Scalar("double", Kind.FLOATING)
 LONG_DOUBLE = Scalar("long double", Kind.FLOATING)
+INT128 = Scalar("__int128", Kind.SIGNED)
+UNSIGNED_INT128 = Scalar("unsigned __int128", Kind.UNSIGNED)
+FLOAT_COMPLEX = Scalar("float _Complex", Kind.COMPLEX)
+DOUBLE_COMPLEX = Scalar("double _Complex", Kind.COMPLEX)
 BOOL = Scalar("_Bool", Kind.BOOLEAN)
 WCHAR = Scalar("wchar_t", Kind.WIDE_CHARACTER)
 VOID = Void()
@@ -113,6 +145,8 @@ class Passing(Enum):
     WRITABLE = "writable"  # T *: memory of the caller that C writes
     HANDLE = "handle"  # T *: a pointer value (Ptr[T]); also function pointers
     OUT = "out"  # T *: storage the gate provides; the value is returned
+    CALLABLE = "callable"  # function pointer, used during the call only
+    CALLBACK = "callback"  # function pointer that C keeps
 
 
 class Returning(Enum):
@@ -125,6 +159,7 @@ class Returning(Enum):
     BYTES = "bytes"  # char * copied
     WIDE_STRING = "wide str"  # wchar_t * copied
     HANDLE = "handle"  # T * as a ctypes pointer
+    FUNCTION = "function"  # function pointer as a gate
 
 
 class Result(NamedTuple):
