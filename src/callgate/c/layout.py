@@ -151,7 +151,9 @@ def record_layout(record: Record, target: Target) -> RecordLayout:
             align = max(align, member_align)
         else:
             _check_bits(record, member, size)
-            position = _bit_field_position(position, member, record.pack_bytes, 8 * member_align, size)
+            position = _bit_field_position(
+                position, member, record.pack_bytes, 8 * align_bytes(member.type, target), size
+            )
             if member.name and member.bits:
                 align = max(align, member_align)
             size = member.bits
@@ -161,20 +163,22 @@ def record_layout(record: Record, target: Target) -> RecordLayout:
     return RecordLayout(_round_up(_round_up(end, 8) // 8, align), align, tuple(places))
 
 
-def _bit_field_position(position: int, member: Member, pack_bytes: int, align_bits: int, size_bits: int) -> int:
+def _bit_field_position(position: int, member: Member, pack_bytes: int, type_align_bits: int, size_bits: int) -> int:
     """Where a bit-field begins, in bits.
 
-    "A bit-field must entirely reside in a storage unit appropriate for its declared type"; a width of 0 ends the unit;
-    packing gives up the units.
+    "A bit-field must entirely reside in a storage unit appropriate for its declared type"; a width of 0 ends the unit,
+    packed or not; packing gives up the units.
     """
     assert member.bits is not None  # the caller's branch
-    if member.bits == 0 or member.align_bytes:
-        return _round_up(position, align_bits)
+    if member.bits == 0:
+        return _round_up(position, type_align_bits)
+    if member.align_bytes:
+        position = _round_up(position, 8 * member.align_bytes)
     if pack_bytes:
         return position
-    unit = position % align_bits
-    if _round_up(unit + member.bits, align_bits) > size_bits:
-        return _round_up(position, align_bits)
+    unit = position % type_align_bits
+    if _round_up(unit + member.bits, type_align_bits) > size_bits:
+        return _round_up(position, type_align_bits)
     return position
 
 
@@ -189,7 +193,7 @@ def _check_member(record: Record, member: Member, *, is_last: bool) -> None:
 def _check_bits(record: Record, member: Member, size_bits: int) -> None:
     where = f"bit-field {member.name or '(unnamed)'!r} of {spell(record)}"
     ctype = member.type.base if isinstance(member.type, Enumeration) else member.type
-    if not isinstance(ctype, Scalar) or ctype.kind not in (Kind.SIGNED, Kind.UNSIGNED, Kind.BOOLEAN):
+    if not isinstance(ctype, Scalar) or ctype.kind in (Kind.FLOATING, Kind.COMPLEX):
         raise DeclarationError(f"{where} must be of an integer type, not {spell(member.type)}")
     assert member.bits is not None  # the caller's branch
     if ctype.kind is Kind.BOOLEAN:
