@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import callgate as cg
-from callgate.cli import bench, contenders, main
-from callgate.cli.contenders import ROWS, compiler
-from callgate.cli.timing import nanoseconds_a_call
+from callgate.cli import bench, contenders, main, rows
+from callgate.cli.contenders import Kit, compiler
+from callgate.cli.rows import ROWS
+from callgate.cli.timing import Turn, nanoseconds_a_call
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -139,9 +140,33 @@ class TestBench:
     def test_every_contender_is_measured_or_left_out_with_a_reason(self, report: dict[str, object]) -> None:
         for row in report["rows"]:
             assert {"gate", "ctypes"} <= set(row["ns"])
-            assert set(row["ns"]) | set(report["skipped"]) >= set(contenders.NAMES)
+            absent = set(contenders.NAMES) - set(row["ns"]) - set(report["skipped"])
+            assert absent == ({"extension"} - set(report["skipped"]) if row["row"] == "qsort" else set())
             assert all(isinstance(ns, float) for ns in row["ns"].values())
             assert set(row["ratios"]) <= {"gate/extension", "ctypes/gate", "cffi_api/gate"}
+
+    def test_what_the_rows_call(self, report: dict[str, object]) -> None:
+        expected = {
+            "add": ([12345, 67890], 80235),
+            "accelerate": ([12345, 67890], 80235),
+            "accelerate-held": ([12345, 67890], 80235),
+            "point-sum": ([[1.5, 2.5]], 4.0),
+            "point-make": ([1.5, 2.5], [1.5, 2.5]),
+            "callback": (["lambda a, b: a + b", 1000], sum(range(1000))),
+            "snprintf": (["64 bytes", 64, "%d %f", 5, 2.5], "5 2.500000"),
+            "qsort": (["10000 ints, shuffled", "lambda a, b: a[0] - b[0]"], "sorted"),
+        }
+        if compiler() is None:
+            expected |= dict.fromkeys(("add", "accelerate", "accelerate-held"), ([-12345], 12345))
+        for row in report["rows"]:
+            if row["row"] in expected:
+                assert (row["operands"], row["result"]) == expected[row["row"]]
+
+    def test_calls_rounds_and_callbacks_of_each_row(self, report: dict[str, object]) -> None:
+        assert (report["calls"], report["rounds"]) == (10_000, 25)
+        for row in report["rows"]:
+            counts = (row["calls"], row["rounds"], row["callbacks"])
+            assert counts == {"callback": (10, 25, 1000), "qsort": (1, 3, 1)}.get(row["row"], (10_000, 25, 1))
 
     def test_the_binding_section(self, report: dict[str, object]) -> None:
         binding = report["binding"]
@@ -163,9 +188,11 @@ class TestBench:
         assert main(["bench", "--quick", "add", "blocking-add"]) == 0
         out, err = capsys.readouterr()
         assert err == ""
-        rows = [line for line in out.splitlines() if re.match(r"(noop|add|fma|strlen|add8|blocking-add) ", line)]
-        assert [line.split()[0] for line in rows] == ["add", "blocking-add"]
-        assert all("12345" in line for line in rows)
+        names = "|".join(row.name for row in ROWS)
+        lines = [line for line in out.splitlines() if re.match(f"({names}) ", line)]
+        assert [line.split()[0] for line in lines] == ["add", "blocking-add"]
+        assert all("12345" in line for line in lines)
+        assert "release the GIL in blocking-add only" in out
         assert "declaration through first call" in out
 
     @pytest.mark.usefixtures("no_compiler")
@@ -181,22 +208,39 @@ class TestBench:
     def test_a_contender_that_returns_something_else_is_found(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(contenders, "_ctypes_function", lambda call, path: lambda *arguments: 1)
+        monkeypatch.setattr(rows, "_ctypes_function", lambda *what: lambda *arguments: 1)
         assert main(["bench", "--quick", "add"]) == 2
         assert capsys.readouterr().err == "callgate bench: add: the gate returns 80235, but ctypes 1\n"
 
     @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
     def test_plot(self, tmp_path: Path) -> None:
         path = tmp_path / "chart.png"
-        assert main(["bench", "--quick", "--plot", str(path), "add"]) == 0
+        assert main(["bench", "--quick", "--plot", str(path), "add", "qsort"]) == 0
         assert path.read_bytes().startswith(b"\x89PNG")
 
-    def test_everyone_is_called_with_the_operands(self) -> None:
-        seen: dict[str, set[object]] = {"a": set(), "b": set()}
-        functions = {name: (lambda *given, name=name: seen[name].add(given)) for name in seen}
-        figures = nanoseconds_a_call(functions, (1, "x"), calls=3, rounds=2)
-        assert seen == {"a": {(1, "x")}, "b": {(1, "x")}}
+    def test_everyone_is_called_with_the_operands_of_its_own_after_preparing(self) -> None:
+        seen: list[tuple[object, ...]] = []
+        turns = {name: Turn(lambda *given, name=name: seen.append((name, *given)), (1, name)) for name in "ab"}
+        figures = nanoseconds_a_call(turns, calls=2, rounds=2, prepare=lambda: seen.append(("prepared",)))
+        once = {name: [("prepared",), (name, 1, name), (name, 1, name)] for name in "ab"}
+        assert seen == [*once["b"], *once["a"], *once["a"], *once["b"]]
         assert list(figures) == ["a", "b"]
+
+    def test_figures_of_callbacks_are_for_one_and_those_of_long_calls_in_ms(self) -> None:
+        kit = Kit(None, None, None, None, is_quick=True)
+        contest = rows.Contest("", (), "", {name: Turn(lambda: None, ()) for name in ("gate", "ctypes")})
+        ns = {"gate": 2e6, "ctypes": 5e6}
+
+        def lines(row: rows.Row) -> list[str]:
+            entry = contenders.Entry(row, row.compete(kit), None)
+            report = bench.Report("native", 10_000, [bench.Figures(entry, ns, 1, 3)], {}, None)
+            return bench.table(report)
+
+        sort = lines(rows.Row("sort", lambda kit: contest, is_long=True))
+        assert re.fullmatch("sort +2.0 +– +5.0( +–){3} +2.50 +–", sort[4])
+        assert any(line.startswith("sort: ms, 3 rounds") for line in sort)
+        back = lines(rows.Row("back", lambda kit: contest, callbacks=7))
+        assert "back: ns a callback, 7 in a call, 1 calls a round" in back
 
 
 class TestDemo:

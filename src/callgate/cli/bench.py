@@ -6,7 +6,10 @@ The file that `--json` writes:
     calls, rounds                                           calls in a round; rounds, of which the least counts
     rows                                                    a list, an object for each row
       row, declaration, operands, blocking, result          what was called
-      ns                                                    by contender: ns a call, net of an empty loop
+      calls, rounds                                         the row's own
+      callbacks                                             how often C calls back in a call, for a row of callbacks
+      ns                                                    by contender: ns a call, or a callback where C calls
+                                                            back, net of an empty loop
       ratios                                                "gate/extension", "ctypes/gate", "cffi_api/gate"
     skipped                                                 contender (or "row NAME") to the reason
     binding                                                 fields of BindingCosts; a Spread is {median_us, least_us}
@@ -21,13 +24,16 @@ import importlib.util
 import json
 import platform
 import tempfile
+import textwrap
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callgate import __version__
 from callgate.cli.binding_costs import FUNCTIONS, PROCESSES, BindingCosts, Spread, measure_binding
-from callgate.cli.contenders import NAMES, ROWS, Entry, Row, assemble
+from callgate.cli.contenders import NAMES, Entry, assemble
+from callgate.cli.rows import ROWS, Row
 from callgate.cli.terminal import CommandError, Progress, heading
 from callgate.cli.timing import nanoseconds_a_call
 from callgate.library import gate
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
 
 _RATIOS = (("gate", "extension"), ("ctypes", "gate"), ("cffi_api", "gate"))
 _ROUNDS = 25
+_LONG_ROUNDS = 3
+"""For a row that takes hundreds of milliseconds a call."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -64,10 +72,12 @@ def _row(name: str) -> Row:
 
 
 class Figures(NamedTuple):
-    """One row's figures: ns a call by contender."""
+    """One row's figures: ns a call (or a callback) by contender; calls in a round, rounds."""
 
     entry: Entry
     ns: dict[str, float]
+    calls: int
+    rounds: int
 
     def ratio(self, over: str, under: str) -> float | None:
         """How many times longer `over` takes than `under`; None where one is absent or takes no time."""
@@ -108,18 +118,30 @@ def run(arguments: argparse.Namespace) -> None:
 def measure(rows: list[Row], *, is_quick: bool, has_binding: bool) -> Report:
     """Measure the rows and, if wanted, the costs of binding."""
     progress = Progress()
-    calls = 10_000 if is_quick else 100_000
     with tempfile.TemporaryDirectory(prefix="callgate-bench-") as name:
         folder = Path(name)
-        field = assemble(list(dict.fromkeys(rows)), folder, progress)
+        field = assemble(list(dict.fromkeys(rows)), folder, progress, is_quick=is_quick)
         figures = []
         for entry in field.entries:
             progress.say(f"measuring {entry.row.name}")
-            figures.append(Figures(entry, nanoseconds_a_call(entry.functions, entry.call.arguments, calls, _ROUNDS)))
+            figures.append(_figures(entry, is_quick=is_quick))
         progress.clear()
         binding = measure_binding(folder, progress) if has_binding else None
-    engine = gate(field.entries[0].functions["gate"]).engine if field.entries else "none"
-    return Report(engine, calls, figures, field.skipped, binding)
+    engine = gate(field.entries[0].contest.turns["gate"].function).engine if field.entries else "none"
+    return Report(engine, _calls(is_quick=is_quick), figures, field.skipped, binding)
+
+
+def _calls(*, is_quick: bool) -> int:
+    """Calls in a round, of what takes nanoseconds."""
+    return 10_000 if is_quick else 100_000
+
+
+def _figures(entry: Entry, *, is_quick: bool) -> Figures:
+    row, contest = entry.row, entry.contest
+    calls = 1 if row.is_long else _calls(is_quick=is_quick) // row.callbacks
+    rounds = _LONG_ROUNDS if row.is_long else _ROUNDS
+    ns = nanoseconds_a_call(contest.turns, calls, rounds, contest.prepare)
+    return Figures(entry, {name: spent / row.callbacks for name, spent in ns.items()}, calls, rounds)
 
 
 def _python() -> str:
@@ -151,7 +173,7 @@ _RATIO_HEADS = (("gate", "/ext"), ("ctypes", "/gate"), ("cffi API", "/gate"))
 
 def table(report: Report) -> list[str]:
     """The rows as lines of text."""
-    wide = max(19, *(len(operands(figures.entry)) for figures in report.figures), 0)
+    wide = max(19, *(len(figures.entry.contest.shown) for figures in report.figures), 0)
     lines = [
         f"{report.engine} engine; ns a call, least of {_ROUNDS} rounds of {report.calls:,} calls, less an empty loop",
         "",
@@ -161,32 +183,36 @@ def table(report: Report) -> list[str]:
         ),
     ]
     for figures in report.figures:
-        costs = [_figure(figures.ns.get(name), 1) for name, _, _ in _COLUMNS]
+        row, contest, _ = figures.entry
+        unit = 1e6 if row.is_long else 1
+        costs = [_figure(figures.ns[name] / unit if name in figures.ns else None, 1) for name, _, _ in _COLUMNS]
         ratios = [_figure(figures.ratio(over, under), 2) for over, under in _RATIOS]
-        lines.append(_line(figures.entry.row.name, f"{operands(figures.entry):<{wide}}", costs, ratios))
-    lines += ["", "gates and the C extension release the GIL in blocking-add only; ctypes and cffi release it always"]
+        lines.append(_line(row.name, f"{contest.shown:<{wide}}", costs, ratios))
+    lines += ["", *_remarks(report.figures)]
     lines += [f"{NAMES.get(name, name)}: left out, {reason}" for name, reason in report.skipped.items()]
     return lines
+
+
+def _remarks(figures: list[Figures]) -> Iterator[str]:
+    """What the rows of the table do not tell."""
+    names = " and ".join(one.entry.row.name for one in figures if one.entry.row.is_blocking) or "none of these"
+    yield f"gates and the C extension release the GIL in {names} only; ctypes and cffi release it always"
+    for row, calls, rounds in ((one.entry.row, one.calls, one.rounds) for one in figures):
+        if row.callbacks > 1:
+            yield f"{row.name}: ns a callback, {row.callbacks:,} in a call, {calls:,} calls a round"
+        if row.is_long:
+            yield f"{row.name}: ms, {rounds} rounds of one call, with the comparator lambda a, b: a[0] - b[0]"
 
 
 def _line(name: str, operands: str, costs: list[str], ratios: list[str]) -> str:
     cells = [f"{cell:>7}" for cell in costs] + [
         f"{cell:>{width}}" for cell, width in zip(ratios, (8, 8, 9), strict=True)
     ]
-    return f"{name:<13}{operands}{''.join(cells)}"
+    return f"{name:<16}{operands}{''.join(cells)}"
 
 
 def _figure(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}" if value < 10 else f"{value:.1f}"
-
-
-def operands(entry: Entry) -> str:
-    """What the function is called with, and which function where it is a substitute for the row's own."""
-    shown = [repr(argument) for argument in entry.call.arguments]
-    if len(shown) > 4:
-        shown = [*shown[:2], f"… {shown[-1]}"]
-    text = ", ".join(shown) or "none"
-    return f"{entry.call.symbol}({text})" if entry.call.library else text
 
 
 def binding_table(costs: BindingCosts) -> list[str]:
@@ -226,15 +252,18 @@ def as_json(report: Report) -> dict[str, Any]:
     """The figures as the module's docstring gives them."""
     rows = []
     for figures in report.figures:
-        entry = figures.entry
+        row, contest, result = figures.entry
         ratios = {f"{over}/{under}": figures.ratio(over, under) for over, under in _RATIOS}
         rows.append(
             {
-                "row": entry.row.name,
-                "declaration": entry.call.declaration,
-                "operands": [one.decode() if isinstance(one, bytes) else one for one in entry.call.arguments],
-                "blocking": entry.row.is_blocking,
-                "result": entry.result,
+                "row": row.name,
+                "declaration": contest.declaration,
+                "operands": [one.decode() if isinstance(one, bytes) else one for one in contest.operands],
+                "blocking": row.is_blocking,
+                "result": result.decode() if isinstance(result, bytes) else result,
+                "calls": figures.calls,
+                "rounds": figures.rounds,
+                "callbacks": row.callbacks,
                 "ns": figures.ns,
                 "ratios": {name: ratio for name, ratio in ratios.items() if ratio is not None},
             }
@@ -255,26 +284,37 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def plot(report: Report, path: str) -> None:
-    """Draw the rows as groups of bars, ns a call on a logarithmic scale."""
+    """Draw the rows as groups of bars: ns on a logarithmic scale, and ms in a panel of their own."""
     figure_module: Any = importlib.import_module("matplotlib.figure")
-    figure = figure_module.Figure(figsize=(10, 5), layout="constrained")
-    axes = figure.add_subplot()
+    panels = [
+        ("ns a call, or a callback", 1.0, [one for one in report.figures if not one.entry.row.is_long]),
+        ("ms a call", 1e6, [one for one in report.figures if one.entry.row.is_long]),
+    ]
+    panels = [panel for panel in panels if panel[2]]
     present = [name for name in NAMES if any(name in figures.ns for figures in report.figures)]
-    width = 0.8 / max(1, len(present))
-    for index, name in enumerate(present):
-        places = [group + (index - (len(present) - 1) / 2) * width for group in range(len(report.figures))]
-        bars = axes.bar(places, [figures.ns.get(name, 0) for figures in report.figures], width, label=NAMES[name])
-        axes.bar_label(bars, fmt="%.0f", fontsize=7)
-    axes.set_yscale("log")
-    axes.set_ylabel("ns a call")
-    axes.set_xticks(
-        range(len(report.figures)),
-        [f"{figures.entry.row.name}\n{operands(figures.entry)}" for figures in report.figures],
-        fontsize=8,
-    )
-    axes.set_title(f"{_python()}, {processor()}", fontsize=10)
-    axes.legend()
+    figure = figure_module.Figure(figsize=(3 + 1.5 * len(report.figures), 5), layout="constrained")
+    widths = [len(figures) + 0.5 for _, _, figures in panels]
+    grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0] if panels else []
+    for axes, (label, unit, panel) in zip(grid, panels, strict=True):
+        width = 0.8 / max(1, len(present))
+        for index, name in enumerate(present):
+            shown = [(group, figures.ns[name] / unit) for group, figures in enumerate(panel) if name in figures.ns]
+            places = [group + (index - (len(present) - 1) / 2) * width for group, _ in shown]
+            bars = axes.bar(places, [height for _, height in shown], width, label=NAMES[name])
+            axes.bar_label(bars, fmt="%.0f", fontsize=7)
+        axes.set_yscale("log" if unit == 1.0 else "linear")
+        axes.set_ylabel(label)
+        ticks = [f"{figures.entry.row.name}\n{_broken(figures.entry.contest.shown)}" for figures in panel]
+        axes.set_xticks(range(len(panel)), ticks, fontsize=7)
+    figure.suptitle(f"{_python()}, {processor()}", fontsize=10)
+    if len(grid):
+        grid[0].legend()
     try:
         figure.savefig(path)
     except ValueError as problem:  # an ending that names no picture format
         raise CommandError(f"--plot: {problem}") from None
+
+
+def _broken(text: str) -> str:
+    """The operands in lines that fit under a group of bars."""
+    return "\n".join(textwrap.wrap(text, 18, break_long_words=False))

@@ -11,3 +11,17 @@ int64_t add8(int a, int b, int c, int d, int e, int f, int g, int h)
 {
     return (int64_t)a + b + c + d + e + f + g + h;
 }
+
+typedef struct {
+    double x, y;
+} point;
+double point_sum(point p) { return p.x + p.y; }
+point point_make(double x, double y) { return (point){x, y}; }
+
+int64_t fold(int64_t (*step)(int64_t, int64_t), int64_t count)
+{
+    int64_t total = 0;
+    for (int64_t i = 0; i < count; i++)
+        total = step(total, i);
+    return total;
+}

@@ -1,24 +1,24 @@
-"""Who is compared by `callgate bench`, on which functions, and how the compiled ones are built."""
+"""Who is compared by `callgate bench`, and how the compiled ones are built."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callgate.cli.terminal import CommandError, Progress
-from callgate.library import gate, load
+from callgate.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from callgate.cli.rows import Contest, Row
 
 NAMES = {
     "gate": "gate",
@@ -30,71 +30,56 @@ NAMES = {
 """The contenders by their keys in the JSON figures."""
 
 _TARGETS = "callgate_bench_targets"
-_I64, _F64 = ctypes.c_int64, ctypes.c_double
+
+_DECLARATIONS = """
+    typedef struct { double x, y; } point;
+    void noop(void);
+    int64_t add(int64_t a, int64_t b);
+    double fma3(double a, double b, double c);
+    size_t length(const char *s);
+    int64_t add8(int a, int b, int c, int d, int e, int f, int g, int h);
+    double point_sum(point p);
+    point point_make(double x, double y);
+    int64_t fold(int64_t (*step)(int64_t, int64_t), int64_t count);
+"""
+"""What bench_targets.c defines."""
+
+_CFFI_DECLARATIONS = """
+    int snprintf(char *text, size_t size, const char *format, ...);
+    void qsort_ints(int *base, size_t count, size_t size, int (*compare)(const int *, const int *));
+    extern "Python" int64_t bench_step(int64_t, int64_t);
+    extern "Python" int bench_compare(const int *, const int *);
+"""
+_CFFI_SOURCE = """
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    static void qsort_ints(int *base, size_t count, size_t size, int (*compare)(const int *, const int *))
+    {
+        qsort(base, count, size, (int (*)(const void *, const void *))compare);
+    }
+"""
 
 
-class Call(NamedTuple):
-    """A C function and the operands it is timed with."""
+class Kit(NamedTuple):
+    """What contenders are made from; None for what is absent."""
 
-    declaration: str
-    argtypes: tuple[Any, ...]
-    restype: Any
-    arguments: tuple[object, ...]
-    library: str = ""  # a short name; "" is the library compiled from bench_targets.c
-
-    @property
-    def symbol(self) -> str:
-        """The function's name in its library."""
-        found = re.search(r"(\w+)\(", self.declaration)
-        assert found
-        return found[1]
-
-
-class Row(NamedTuple):
-    """A line of the table; `substitute` is called instead where there is no compiler."""
-
-    name: str
-    call: Call
-    substitute: Call | None = None
-    is_blocking: bool = False
-
-
-_ADD = Call("int64_t add(int64_t a, int64_t b)", (_I64, _I64), _I64, (12345, 67890))
-_LABS = Call("long labs(long n)", (ctypes.c_long,), ctypes.c_long, (-12345,), "c")
-_TEXT = b"hello world 1234"
-
-ROWS = (
-    Row("noop", Call("void noop(void)", (), None, ())),
-    Row("add", _ADD, _LABS),
-    Row(
-        "fma",
-        Call("double fma3(double a, double b, double c)", (_F64,) * 3, _F64, (1.5, 2.5, 3.5)),
-        Call("double fma(double a, double b, double c)", (_F64,) * 3, _F64, (1.5, 2.5, 3.5), "m"),
-    ),
-    Row(
-        "strlen",
-        Call("size_t length(const char *s)", (ctypes.c_char_p,), ctypes.c_size_t, (_TEXT,)),
-        Call("size_t strlen(const char *s)", (ctypes.c_char_p,), ctypes.c_size_t, (_TEXT,), "c"),
-    ),
-    Row(
-        "add8",
-        Call(
-            "int64_t add8(int a, int b, int c, int d, int e, int f, int g, int h)",
-            (ctypes.c_int,) * 8,
-            _I64,
-            (1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000),
-        ),
-    ),
-    Row("blocking-add", _ADD, _LABS, is_blocking=True),
-)
+    targets: Path | None
+    """The library compiled from bench_targets.c."""
+    extension: Any
+    cffi: Any
+    """The package."""
+    cffi_module: Any
+    """The module compiled in its API mode."""
+    is_quick: bool
 
 
 class Entry(NamedTuple):
-    """A row as it can be timed here: the functions of the contenders that are present."""
+    """A row as it can be timed here, and the result that all contenders agree on."""
 
     row: Row
-    call: Call
-    functions: dict[str, Callable[..., object]]
+    contest: Contest
     result: object
 
 
@@ -134,11 +119,29 @@ def compile_shared(sources: list[Path], to: Path, *options: str) -> None:
         raise Unavailable(f"{command[0]} failed: {complaints[0] if complaints else f'exit code {done.returncode}'}")
 
 
-def assemble(rows: list[Row], folder: Path, progress: Progress) -> Field:
+def assemble(rows: list[Row], folder: Path, progress: Progress, *, is_quick: bool) -> Field:
     """Build and load every contender that can be had; compiled ones go to `folder`.
 
     Raises CommandError where contenders disagree about a result.
     """
+    kit, skipped = _kit(folder, progress, is_quick=is_quick)
+    entries = []
+    for row in rows:
+        try:
+            contest = row.compete(kit)
+        except Unavailable as reason:
+            skipped[f"row {row.name}"] = str(reason)
+            continue
+        except DeclarationError:
+            skipped[f"row {row.name}"] = "this version has no gates for its function yet"
+            continue
+        entries.append(Entry(row, contest, _agreed_result(row, contest)))
+    progress.clear()
+    return Field(entries, skipped)
+
+
+def _kit(folder: Path, progress: Progress, *, is_quick: bool) -> tuple[Kit, dict[str, str]]:
+    """Build what can be built here, and for what cannot the reason."""
     skipped: dict[str, str] = {}
     targets: Path | None = None
     progress.say("compiling the C functions")
@@ -153,39 +156,23 @@ def assemble(rows: list[Row], folder: Path, progress: Progress) -> Field:
             extension = _extension(folder)
         except Unavailable as reason:
             skipped["extension"] = str(reason)
-    cffi_abi = cffi_api = None
+    cffi = cffi_module = None
     try:
-        cffi_abi = _cffi()
+        cffi = _cffi()
         if targets is not None:
             progress.say("compiling the cffi module")
-            cffi_api = _cffi_api_module(cffi_abi, folder)
+            cffi_module = _cffi_api_module(cffi, folder)
     except Unavailable as reason:
-        for name in ("cffi_api",) if cffi_abi else ("cffi_abi", "cffi_api"):
+        for name in ("cffi_api",) if cffi else ("cffi_abi", "cffi_api"):
             skipped.setdefault(name, str(reason))
-
-    entries = []
-    for row in rows:
-        call = row.call if targets is not None else row.substitute
-        if call is None:
-            skipped[f"row {row.name}"] = "its function needs a C compiler"
-            continue
-        made = _gate(call, call.library or str(targets), row.is_blocking)
-        path = gate(made).library.path  # type: ignore[attr-defined]  # the file that a short name found
-        functions: dict[str, Callable[..., object]] = {"gate": made}
-        if extension is not None:
-            functions["extension"] = getattr(extension, f"{call.symbol}_blocking" if row.is_blocking else call.symbol)
-        functions["ctypes"] = _ctypes_function(call, path)
-        if cffi_abi is not None:
-            functions["cffi_abi"] = _cffi_abi_function(cffi_abi, call, path)
-        if cffi_api is not None:
-            functions["cffi_api"] = getattr(cffi_api.lib, call.symbol)
-        entries.append(Entry(row, call, functions, _agreed_result(row, call, functions)))
-    progress.clear()
-    return Field(entries, skipped)
+    return Kit(targets, extension, cffi, cffi_module, is_quick), skipped
 
 
-def _agreed_result(row: Row, call: Call, functions: dict[str, Callable[..., object]]) -> object:
-    results = {name: function(*call.arguments) for name, function in functions.items()}
+def _agreed_result(row: Row, contest: Contest) -> object:
+    results = {}
+    for name, (function, arguments) in contest.turns.items():
+        contest.prepare()
+        results[name] = contest.outcome(function(*arguments))
     expected = results["gate"]
     for name, result in results.items():
         if type(result) is not type(expected) or result != expected:
@@ -195,19 +182,6 @@ def _agreed_result(row: Row, call: Call, functions: dict[str, Callable[..., obje
 
 def _source(name: str) -> Path:
     return Path(__file__).with_name(name)
-
-
-def _gate(call: Call, path: str, is_blocking: bool) -> Callable[..., object]:
-    library = load(path, f"#include <stdint.h>\n{call.declaration};", blocking=is_blocking)
-    function: Callable[..., object] = library[call.symbol]
-    return function
-
-
-def _ctypes_function(call: Call, path: str) -> Callable[..., object]:
-    function = ctypes.CDLL(path)[call.symbol]
-    function.argtypes = call.argtypes
-    function.restype = call.restype
-    return function
 
 
 def _python_include() -> str:
@@ -247,19 +221,10 @@ def _cffi() -> Any:
         raise Unavailable("cffi is not installed") from None
 
 
-def _cffi_abi_function(cffi: Any, call: Call, path: str) -> Callable[..., object]:
-    ffi = cffi.FFI()
-    ffi.cdef(f"{call.declaration};")
-    library = ffi.dlopen(path)
-    function: Callable[..., object] = getattr(library, call.symbol)
-    return function
-
-
 def _cffi_api_module(cffi: Any, folder: Path) -> Any:
-    declarations = "".join(f"{declaration};\n" for declaration in dict.fromkeys(row.call.declaration for row in ROWS))
     ffi = cffi.FFI()
-    ffi.cdef(declarations)
-    ffi.set_source("bench_cffi", f"#include <stdint.h>\n#include <stddef.h>\n{declarations}")
+    ffi.cdef(_DECLARATIONS + _CFFI_DECLARATIONS)
+    ffi.set_source("bench_cffi", _CFFI_SOURCE + _DECLARATIONS)
     source = folder / "bench_cffi.c"
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it tells what it writes
         ffi.emit_c_code(str(source))

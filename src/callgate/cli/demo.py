@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callgate import __version__
 from callgate.cli import bench
-from callgate.cli.contenders import ROWS
+from callgate.cli.rows import ROWS
 from callgate.cli.terminal import heading
 from callgate.errors import LibraryNotFoundError
 from callgate.library import gate, load

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import repeat
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @contextmanager
@@ -21,6 +21,13 @@ def without_gc() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+class Turn(NamedTuple):
+    """A call that is timed: `function(*arguments)`."""
+
+    function: Callable[..., object]
+    arguments: tuple[object, ...]
 
 
 def _compiled_loop(body: str, arguments: tuple[object, ...]) -> Callable[..., int]:
@@ -44,21 +51,25 @@ def _compiled_loop(body: str, arguments: tuple[object, ...]) -> Callable[..., in
 
 
 def nanoseconds_a_call(
-    functions: Mapping[str, Callable[..., object]], arguments: tuple[object, ...], calls: int, rounds: int
+    turns: Mapping[str, Turn], calls: int, rounds: int, prepare: Callable[[], object] = lambda: None
 ) -> dict[str, float]:
-    """The cost of `function(*arguments)` in ns for each of `functions`, measured in turns in one process.
+    """The cost in ns of a call of each of `turns`, measured in turns in one process.
 
-    Each of `rounds` rounds times `calls` calls of everyone and as many turns of an empty loop; the least counts.
+    Each of `rounds` rounds times `calls` calls of everyone, after `prepare()`, and as many turns of an empty loop; the
+    least counts.
     """
-    loops = {name: _compiled_loop("call({names})", arguments) for name in functions}
-    empty = _compiled_loop("pass", arguments)
-    least = dict.fromkeys(functions, 1 << 63)
+    loops = {name: _compiled_loop("call({names})", turn.arguments) for name, turn in turns.items()}
+    most = max((turn.arguments for turn in turns.values()), key=len, default=())
+    empty = _compiled_loop("pass", most)
+    least = dict.fromkeys(turns, 1 << 63)
     least_empty = 1 << 63
-    order = list(functions)
+    order = list(turns)
     with without_gc():
         for _ in range(rounds):
             order.append(order.pop(0))  # nobody always runs after the same neighbour
             for name in order:
-                least[name] = min(least[name], loops[name](functions[name], repeat(None, calls), *arguments))
-            least_empty = min(least_empty, empty(None, repeat(None, calls), *arguments))
+                function, arguments = turns[name]
+                prepare()
+                least[name] = min(least[name], loops[name](function, repeat(None, calls), *arguments))
+            least_empty = min(least_empty, empty(None, repeat(None, calls), *most))
     return {name: max(0, spent - least_empty) / calls for name, spent in least.items()}
