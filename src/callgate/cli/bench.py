@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from callgate import __version__
 from callgate.cli.binding_costs import FUNCTIONS, PROCESSES, BindingCosts, Spread, measure_binding
 from callgate.cli.contenders import NAMES, Entry, assemble
-from callgate.cli.rows import ROWS, Row
+from callgate.cli.rows import COMPARE, ROWS, Row
 from callgate.cli.terminal import CommandError, Progress, heading
 from callgate.cli.timing import nanoseconds_a_call
 from callgate.library import gate
@@ -201,7 +201,7 @@ def _remarks(figures: list[Figures]) -> Iterator[str]:
         if row.callbacks > 1:
             yield f"{row.name}: ns a callback, {row.callbacks:,} in a call, {calls:,} calls a round"
         if row.is_long:
-            yield f"{row.name}: ms, {rounds} rounds of one call, with the comparator lambda a, b: a[0] - b[0]"
+            yield f"{row.name}: ms, {rounds} rounds of one call, with the comparator {COMPARE}"
 
 
 def _line(name: str, operands: str, costs: list[str], ratios: list[str]) -> str:

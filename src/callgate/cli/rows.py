@@ -205,6 +205,14 @@ def _cffi_callback(ffi: Any, library: Any, signature: str, extern: str, function
 
 
 _CALLBACKS = 1000
+_STEP = "lambda a, b: a + b"
+COMPARE = "lambda a, b: a[0] - b[0]"
+
+
+def _python_function(source: str) -> Callable[..., int]:
+    """The function, its code compiled anew for each contender: the interpreter specialises code for what it meets."""
+    function: Callable[..., int] = eval(source)
+    return function
 
 
 def _callback(kit: Kit) -> Contest:
@@ -212,18 +220,17 @@ def _callback(kit: Kit) -> Contest:
     path = _targets(kit)
     declaration = "int64_t fold(int64_t (*step)(int64_t, int64_t), int64_t count)"
 
-    def step() -> Callable[[int, int], int]:
-        return lambda a, b: a + b  # one for each contender: the interpreter specialises its code
-
-    turns = {"gate": Turn(load(path, _Targets).fold, (step(), _CALLBACKS))}
+    turns = {"gate": Turn(load(path, _Targets).fold, (_python_function(_STEP), _CALLBACKS))}
     if kit.extension is not None:
-        turns["extension"] = Turn(kit.extension.fold, (step(), _CALLBACKS))
+        turns["extension"] = Turn(kit.extension.fold, (_python_function(_STEP), _CALLBACKS))
     prototype = ctypes.CFUNCTYPE(_I64, _I64, _I64)
-    turns["ctypes"] = Turn(_ctypes_function(path, "fold", (prototype, _I64), _I64), (prototype(step()), _CALLBACKS))
+    turns["ctypes"] = Turn(
+        _ctypes_function(path, "fold", (prototype, _I64), _I64), (prototype(_python_function(_STEP)), _CALLBACKS)
+    )
     for name, ffi, library in _cffi_modes(kit, f"{declaration};", path):
-        pointer = _cffi_callback(ffi, library, "int64_t(int64_t, int64_t)", "bench_step", step())
+        pointer = _cffi_callback(ffi, library, "int64_t(int64_t, int64_t)", "bench_step", _python_function(_STEP))
         turns[name] = Turn(library.fold, (pointer, _CALLBACKS))
-    return Contest(declaration, ("lambda a, b: a + b", _CALLBACKS), "lambda a, b: a + b", turns)
+    return Contest(declaration, (_STEP, _CALLBACKS), _STEP, turns)
 
 
 def _qsort(kit: Kit) -> Contest:
@@ -236,26 +243,27 @@ def _qsort(kit: Kit) -> Contest:
     items = array("i", shuffled)
     ordered = array("i", range(count))
 
-    def compare() -> Callable[[Any, Any], int]:
-        return lambda a, b: a[0] - b[0]
-
     def shuffle() -> None:
         items[:] = shuffled
 
-    turns = {"gate": Turn(load("c", _LibC).qsort, (items, count, 4, compare()))}
+    turns = {"gate": Turn(load("c", _LibC).qsort, (items, count, 4, _python_function(COMPARE)))}
     path = gate(turns["gate"].function).library.path  # type: ignore[attr-defined]
     pointer = ctypes.POINTER(ctypes.c_int)
     prototype = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer)
     function = _ctypes_function(path, "qsort", (pointer, ctypes.c_size_t, ctypes.c_size_t, prototype), None)
-    turns["ctypes"] = Turn(function, ((ctypes.c_int * count).from_buffer(items), count, 4, prototype(compare())))
+    turns["ctypes"] = Turn(
+        function, ((ctypes.c_int * count).from_buffer(items), count, 4, prototype(_python_function(COMPARE)))
+    )
     declaration = "void qsort(int *base, size_t count, size_t size, int (*compare)(const int *, const int *))"
     for name, ffi, library in _cffi_modes(kit, f"{declaration};", path):
-        comparator = _cffi_callback(ffi, library, "int(const int *, const int *)", "bench_compare", compare())
+        comparator = _cffi_callback(
+            ffi, library, "int(const int *, const int *)", "bench_compare", _python_function(COMPARE)
+        )
         sort = library.qsort if name == "cffi_abi" else library.qsort_ints
         turns[name] = Turn(sort, (ffi.from_buffer("int[]", items), count, 4, comparator))
     return Contest(
         declaration,
-        (f"{count} ints, shuffled", "lambda a, b: a[0] - b[0]"),
+        (f"{count} ints, shuffled", COMPARE),
         f"{count:,} ints, in ms",
         turns,
         outcome=lambda result: "sorted" if items == ordered else "not sorted",
