@@ -1,0 +1,68 @@
+"""The text of documentation comments without their decoration: what a docstring or a remark shows."""
+
+from __future__ import annotations
+
+import re
+
+# Doxygen's commands, with \ or @: those that become words, those that go, those whose whole line goes.
+_WORDS = (
+    (re.compile(r"[\\@]param(?:\[[^\]]*\])?\s+(\S+)"), r"\1:"),
+    (re.compile(r"[\\@](?:returns?|result)\b\s*"), "Returns: "),
+    (re.compile(r"[\\@]retval\s+(\S+)"), r"Returns \1:"),
+    (re.compile(r"[\\@](?:sa|see)\b\s*"), "See "),
+    (re.compile(r"[\\@]since\b\s*"), "Since: "),
+    (re.compile(r"[\\@](note|warning|deprecated|remarks?|threadsafety|todo)\b\s*"), lambda m: m[1].capitalize() + ": "),
+    (re.compile(r"[\\@](?:brief|short|details)\b\s*"), ""),
+    (re.compile(r"[\\@](?:c|p|a|e|b|em|ref|link|endlink)\s+"), ""),
+)
+_DROPPED_LINE = re.compile(
+    r"\s*[\\@](?:(?:end)?(?:code|verbatim)\b|(?:name|ingroup|addtogroup|category|macro)\b|[{}]).*"
+)
+_ABOUT_SOMETHING_ELSE = re.compile(r"[\\@](?:file|defgroup|name|addtogroup|mainpage|page)\b|[\\@]\{")
+
+
+def _undecorated(raw: str) -> list[str]:
+    """The lines of a comment without /**, *, */, ///."""
+    lines = []
+    for line in raw.replace("\r\n", "\n").split("\n"):
+        text = line.strip()
+        if text.startswith(("///", "//!")):
+            lines.append(text[3:].removeprefix("<"))
+            continue
+        if text.startswith("//"):
+            lines.append(text[2:])
+            continue
+        text = re.sub(r"^/\*[*!]*<?", "", text)
+        text = re.sub(r"\**\*/$", "", text)
+        lines.append(re.sub(r"^\*+(?=\s|$)", "", text) if not line.strip().startswith("/*") else text)
+    return lines
+
+
+def cleaned(raw: str | None) -> str:
+    """The text of a comment: no decoration, no markup commands, no blank lines at the ends or in pairs.
+
+    >>> cleaned("/** @brief The length.\\n *  @param s a string\\n */")
+    'The length.\\ns: a string'
+    """
+    if not raw or _ABOUT_SOMETHING_ELSE.search(raw):
+        return ""
+    kept: list[str] = []
+    for line in _undecorated(raw):
+        if _DROPPED_LINE.fullmatch(line):
+            continue
+        text = line
+        for pattern, words in _WORDS:
+            text = pattern.sub(words, text)
+        text = "".join(character if character.isprintable() else " " for character in text.expandtabs(4)).rstrip()
+        if text or (kept and kept[-1]):
+            kept.append(text)
+    while kept and not kept[-1]:
+        kept.pop()
+    filled = [line for line in kept[1:] if line]
+    margin = min((len(line) - len(line.lstrip()) for line in filled), default=0)
+    return "\n".join([line.strip() for line in kept[:1]] + [line[margin:] for line in kept[1:]])
+
+
+def first_sentence(doc: str) -> str:
+    """The first paragraph on one line: what fits behind a member."""
+    return " ".join(doc.split("\n\n")[0].split())

@@ -1,0 +1,218 @@
+"""The values of a header's macros: libclang evaluates them.
+
+Each object-like macro initializes a variable in a second translation unit; what clang finds constant there is a
+constant, and its errors tell which macros are something else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from callgate.c.doc_comments import cleaned, first_sentence
+from callgate.c.header_model import ConstantOf, Location, NotBound
+
+Clang: TypeAlias = Any
+Cursor: TypeAlias = Any
+
+_PREFIX = "callgate_value_of_"
+_INTEGER, _FLOATING = 1, 2  # CXEval_Int, CXEval_Float
+_ERROR = 3  # CXDiagnostic_Error
+_DISTURBING = frozenset(
+    (
+        *("{", "}", ";", "extern", "static", "typedef", "inline", "__inline", "__inline__", "return", "if", "else"),
+        *("for", "while", "do", "switch", "case", "goto", "asm", "__asm__"),
+    )
+)
+"""Tokens that no constant has, and that could spoil the lines after it."""
+_ESCAPES = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "e": 27}
+
+
+class Macro(NamedTuple):
+    """An object-like macro: the tokens it stands for and its place."""
+
+    name: str
+    tokens: tuple[str, ...]
+    location: Location
+    doc: str
+
+
+def _evaluation(clang: Clang) -> Any:
+    """libclang's functions that its Python package does not declare."""
+    lib = clang.conf.lib
+    lib.clang_Cursor_Evaluate.argtypes = [clang.Cursor]
+    lib.clang_Cursor_Evaluate.restype = ctypes.c_void_p
+    for name, restype in (
+        ("getKind", ctypes.c_int),
+        ("getAsLongLong", ctypes.c_longlong),
+        ("isUnsignedInt", ctypes.c_uint),
+        ("getAsUnsigned", ctypes.c_ulonglong),
+        ("getAsDouble", ctypes.c_double),
+        ("dispose", None),
+    ):
+        function = getattr(lib, f"clang_EvalResult_{name}")
+        function.argtypes = [ctypes.c_void_p]
+        function.restype = restype
+    return lib
+
+
+class MacroReader:
+    """Sorts out macros, writes the probes, and reads their values."""
+
+    def __init__(self, clang: Clang, unit: Clang, location: Callable[[Cursor], Location]) -> None:
+        self.clang = clang
+        self.location = location
+        self.lib = _evaluation(clang)
+        self.refused: list[NotBound] = []
+        self._definitions = {
+            cursor.spelling: cursor
+            for cursor in unit.cursor.get_children()
+            if cursor.kind == clang.CursorKind.MACRO_DEFINITION
+        }
+        self._disturbing: dict[str, bool] = {}
+        self._lines: dict[str, list[str]] = {}
+
+    def candidates(self, cursors: Sequence[Cursor]) -> list[Macro]:
+        """The macros that may be constants; function-like ones and those that cannot be go to `refused`."""
+        last = {cursor.spelling: cursor for cursor in cursors}
+        made = []
+        for name, cursor in last.items():
+            if self.lib.clang_Cursor_isMacroFunctionLike(cursor):
+                self.refused.append(NotBound(name, "a function-like macro", self.location(cursor)))
+                continue
+            tokens = _body(cursor)
+            if not tokens:
+                continue  # an include guard, a decoration
+            if self._is_disturbing(name):
+                self.refused.append(NotBound(name, "a macro that is no constant", self.location(cursor)))
+                continue
+            made.append(Macro(name, tokens, self.location(cursor), self._remark(cursor)))
+        return made
+
+    def _is_disturbing(self, name: str) -> bool:
+        """Whether a macro expands to something that spoils the lines after it."""
+        known = self._disturbing.get(name)
+        if known is not None:
+            return known
+        self._disturbing[name] = False  # a macro does not expand in itself
+        cursor = self._definitions.get(name)
+        if cursor is None:
+            return False
+        tokens = _body(cursor)
+        is_unbalanced = any(tokens.count(left) != tokens.count(right) for left, right in (("(", ")"), ("[", "]")))
+        found = (
+            is_unbalanced
+            or not _DISTURBING.isdisjoint(tokens)
+            or any(self._is_disturbing(token) for token in tokens if token in self._definitions)
+        )
+        self._disturbing[name] = found
+        return found
+
+    def _remark(self, cursor: Cursor) -> str:
+        """The comment behind a macro on its last line, which clang does not keep."""
+        end = cursor.extent.end
+        file = end.file.name
+        if file not in self._lines:
+            self._lines[file] = Path(file).read_text(encoding="utf-8", errors="replace").split("\n")
+        rest = self._lines[file][end.line - 1].encode()[end.column - 1 :].decode("utf-8", "replace").strip()
+        if rest.startswith("//") or (rest.startswith("/*") and rest.endswith("*/")):
+            return first_sentence(cleaned(rest))
+        return ""
+
+    def probes(self, macros: Sequence[Macro]) -> str:
+        """C text that gives each macro's value to a variable, one a line."""
+        return "".join(f"__auto_type {_PREFIX}{macro.name} = {macro.name};\n" for macro in macros)
+
+    def constants(self, macros: Sequence[Macro], unit: Clang, main: str) -> tuple[list[ConstantOf], list[NotBound]]:
+        """The values, and the macros that have none."""
+        failed = {
+            diagnostic.location.line
+            for diagnostic in unit.diagnostics
+            if diagnostic.severity >= _ERROR and diagnostic.location.file and diagnostic.location.file.name == main
+        }
+        variables = {
+            cursor.spelling.removeprefix(_PREFIX): cursor
+            for cursor in unit.cursor.get_children()
+            if cursor.kind == self.clang.CursorKind.VAR_DECL and cursor.spelling.startswith(_PREFIX)
+        }
+        constants, refused = [], []
+        for line, macro in enumerate(macros, 2):  # the first line includes the header
+            variable = variables.get(macro.name)
+            value = None
+            if variable is not None and line not in failed:
+                value = self._value(variable)
+            if value is None:
+                reason = _no_constant(macro, variable if line not in failed else None)
+                refused.append(NotBound(macro.name, reason, macro.location))
+                continue
+            is_hexadecimal = any(token[:2] in ("0x", "0X") for token in macro.tokens) or "<<" in macro.tokens
+            constants.append(ConstantOf(macro.name, value, is_hexadecimal, macro.doc, macro.location))
+        return constants, refused
+
+    def _value(self, variable: Cursor) -> int | float | str | bytes | None:
+        if variable.type.get_canonical().kind == self.clang.TypeKind.POINTER:
+            return self._string(variable)
+        result = self.lib.clang_Cursor_Evaluate(variable)
+        if not result:
+            return None
+        try:
+            kind = self.lib.clang_EvalResult_getKind(result)
+            if kind == _FLOATING:
+                number = float(self.lib.clang_EvalResult_getAsDouble(result))
+                return number if number - number == 0 else None  # an infinity has no literal
+            if kind != _INTEGER:
+                return None
+            if self.lib.clang_EvalResult_isUnsignedInt(result):
+                return int(self.lib.clang_EvalResult_getAsUnsigned(result))
+            return int(self.lib.clang_EvalResult_getAsLongLong(result))
+        finally:
+            self.lib.clang_EvalResult_dispose(result)
+
+    def _string(self, variable: Cursor) -> str | bytes | None:
+        """The value of a string literal, in parentheses or not; wide ones have none."""
+        cursor = variable
+        while cursor.kind != self.clang.CursorKind.STRING_LITERAL:
+            inner = list(cursor.get_children())
+            if len(inner) != 1 or cursor.kind == self.clang.CursorKind.CALL_EXPR:
+                return None
+            cursor = inner[0]
+        spelling = str(cursor.spelling)
+        if not spelling.startswith('"'):
+            return None
+        content = unescaped(spelling[1:-1])
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            return content
+        return content if "\0" in text else text
+
+
+def unescaped(text: str) -> bytes:
+    r"""The bytes that the inside of a C string literal stands for (C11 6.4.4.4).
+
+    >>> unescaped(r'a\n\x41\102\"')
+    b'a\nAB"'
+    """
+
+    def replace(found: re.Match[bytes]) -> bytes:
+        octal, hexadecimal, letter = found.groups()
+        if octal:
+            return bytes([int(octal, 8) & 255])
+        if hexadecimal:
+            return bytes([int(hexadecimal, 16) & 255])
+        return bytes([_ESCAPES.get(letter.decode(), letter[0])])
+
+    return re.sub(rb"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))", replace, text.encode("utf-8"), flags=re.DOTALL)
+
+
+def _body(cursor: Cursor) -> tuple[str, ...]:
+    return tuple(token.spelling for token in cursor.get_tokens())[1:]
+
+
+def _no_constant(macro: Macro, variable: Cursor | None) -> str:
+    if variable is not None and variable.type.kind.name == "POINTER":
+        return "a macro that is a pointer: " + " ".join(macro.tokens)
+    return "a macro that is no constant: " + " ".join(macro.tokens[:12]) + (" …" if len(macro.tokens) > 12 else "")

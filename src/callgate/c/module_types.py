@@ -1,0 +1,205 @@
+"""C types as annotations: what stands for a type as an argument, a result, a member, an element."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from callgate.c.header_model import (
+    AliasOf,
+    ArrayOf,
+    EnumOf,
+    EnumRef,
+    Header,
+    HeaderType,
+    Named,
+    NotCarried,
+    Nothing,
+    PointerTo,
+    Prototype,
+    RecordRef,
+    not_by_value,
+    stripped,
+)
+
+
+class Annotations:
+    """Writes annotations for one module and remembers which of callgate's names they use.
+
+    `names` has the Python names of records and enums by key, of typedefs by name; `scoped` are the names that mean
+    something else within some class of the module.
+    """
+
+    def __init__(self, header: Header, names: Mapping[str, str], scoped: frozenset[str]) -> None:
+        self.header = header
+        self.enums = header.enums
+        self.names = names
+        self.scoped = scoped
+        self.imported: set[str] = set()
+        self.aliases: set[str] = set()
+        """Typedefs that the module has defined by now; others are spelled out."""
+        self.shadowed: frozenset[str] = frozenset()
+        """Members of the class that is written now: types of these names need another."""
+        self.second_names: dict[str, str] = {}
+        self.records = header.records
+
+    def of_callgate(self, name: str) -> str:
+        """A name of callgate's, imported or with `cg.`."""
+        if name in self.scoped:
+            return f"cg.{name}"
+        self.imported.add(name)
+        return name
+
+    def reference(self, name: str) -> str:
+        """A name of the module's within the class that is written now."""
+        if name not in self.shadowed:
+            return name
+        return self.second_names.setdefault(name, f"_{name}")
+
+    def enum(self, ctype: EnumRef) -> str:
+        """An enum's class; the integer where the class stands for another size, or there is none."""
+        declared = self.enums.get(ctype.key)
+        if declared is None or ctype.key not in self.names or not is_class_exact(declared):
+            return self.of_callgate(ctype.scalar.name)
+        return self.reference(self.names[ctype.key])
+
+    def alias(self, ctype: HeaderType) -> str | None:
+        """The name of a typedef that may stand for the type here."""
+        if isinstance(ctype, AliasOf) and ctype.name in self.aliases:
+            return self.reference(self.names[ctype.name])
+        return None
+
+    def argument(self, ctype: HeaderType) -> str:
+        """An argument of a function: pointers to data are the caller's memory."""
+        pointee, is_const = self._pointee(ctype)
+        if pointee is None:
+            return self.value(ctype)
+        target = stripped(pointee)
+        match target:
+            case Nothing() | NotCarried():
+                inner = "None"
+            case Named(name="char") if is_const:
+                return f"{self.of_callgate('cstr')} | None"
+            case Named(name="wchar") if is_const:
+                return f"{self.of_callgate('wstr')} | None"
+            case RecordRef() | Prototype():
+                return self.result(ctype)
+            case _:
+                inner = self.element(pointee)
+        return f"{self.of_callgate('Readable' if is_const else 'Writable')}[{inner}] | None"
+
+    def result(self, ctype: HeaderType) -> str:
+        """A result, and what a callback is given or gives back."""
+        if isinstance(stripped(ctype), Nothing):
+            return "None"
+        pointee, is_const = self._pointee(ctype)
+        if pointee is None:
+            return self.value(ctype)
+        target = stripped(pointee)
+        if is_const and target == Named("char", 1):
+            return "bytes | None"
+        if is_const and isinstance(target, Named) and target.name == "wchar":
+            return f"{self.of_callgate('wstr')} | None"
+        if self._is_handle_alias(ctype) and (alias := self.alias(ctype)):
+            return f"{alias} | None"
+        if isinstance(target, Prototype):
+            return f"{self.alias(pointee) or self.callback(target)} | None"
+        return f"{self.pointer(pointee)} | None"
+
+    def member(self, ctype: HeaderType) -> str:
+        """A member of a struct."""
+        pointee, is_const = self._pointee(ctype) if not isinstance(stripped(ctype), ArrayOf) else (None, False)
+        if pointee is None:
+            return self.value(ctype)
+        target = stripped(pointee)
+        if is_const and target == Named("char", 1):
+            return "bytes | None"
+        if isinstance(target, Prototype):
+            alias = self.alias(ctype) or self.alias(pointee)
+            return f"{alias or self.callback(target)} | None"
+        return self.alias(ctype) if self._is_handle_alias(ctype) and self.alias(ctype) else self.pointer(pointee)  # type: ignore[return-value]
+
+    def value(self, ctype: HeaderType) -> str:
+        """A scalar, an enum or a struct by value."""
+        alias = self.alias(ctype)
+        if alias is not None:
+            return alias
+        match stripped(ctype):
+            case Named(name=name):
+                return self.of_callgate(name)
+            case EnumRef() as enum:
+                return self.enum(enum)
+            case RecordRef(key=key):
+                return self.reference(self.names[key])
+        raise AssertionError(f"{ctype} is no value")  # refused before
+
+    def element(self, ctype: HeaderType) -> str:
+        """What a pointer points to, inside the brackets."""
+        alias = self.alias(ctype)
+        target = stripped(ctype)
+        match target:
+            case Nothing() | NotCarried():
+                return "None"
+            case ArrayOf(element=element):
+                return self.element(element)  # its elements lie one after the other
+            case PointerTo(to=to, is_const=is_const):
+                pointee = stripped(to)
+                if is_const and pointee == Named("char", 1):
+                    return self.of_callgate("cstr")
+                if isinstance(pointee, Prototype):
+                    return f"{self.of_callgate('Ptr')}[None]"
+                return alias if alias and self._is_handle_alias(ctype) else self.pointer(to)
+            case Prototype():
+                return "None"
+        return alias or self.value(target)
+
+    def pointer(self, to: HeaderType) -> str:
+        """A pointer as a handle."""
+        return f"{self.of_callgate('Ptr')}[{self.element(to)}]"
+
+    def callback(self, prototype: Prototype) -> str:
+        """A pointer to a function; untyped where Python cannot be such a function."""
+        if not self.is_callable(prototype):
+            return f"{self.of_callgate('Ptr')}[None]"
+        arguments = ", ".join(self.result(parameter) for parameter in prototype.parameters)
+        return f"{self.of_callgate('Callback')}[[{arguments}], {self.result(prototype.result)}]"
+
+    def is_callable(self, prototype: Prototype) -> bool:
+        """Whether a function of this type can be called and be written in Python."""
+        if prototype.is_variadic:
+            return False
+        return not any(not_by_value(t, self.records) for t in (*prototype.parameters, prototype.result))
+
+    def _pointee(self, ctype: HeaderType) -> tuple[HeaderType | None, bool]:
+        """What a pointer, or an array as a parameter (C11 6.7.6.3p7), points to, and whether that is const."""
+        match stripped(ctype):
+            case PointerTo(to=to, is_const=is_const):
+                return to, is_const
+            case ArrayOf(element=element, is_const=is_const):
+                return element, is_const
+            case Prototype() as prototype:
+                return prototype, False
+        return None, False
+
+    def _is_handle_alias(self, ctype: HeaderType) -> bool:
+        return isinstance(ctype, AliasOf) and has_alias(ctype.to)
+
+
+def has_alias(ctype: HeaderType) -> bool:
+    """Whether a typedef of the type means the same everywhere: pointers to data depend on who owns the memory."""
+    match ctype:
+        case Named() | EnumRef() | RecordRef() | Prototype():
+            return True
+        case AliasOf(to=to):
+            return has_alias(to)
+        case PointerTo(to=to):
+            return isinstance(stripped(to), RecordRef | Prototype)
+    return False
+
+
+def is_class_exact(enum: EnumOf) -> bool:
+    """Whether callgate gives the enum's class the size that the compiler gives the enum."""
+    values = [member.value for member in enum.members]
+    fits = not values or (
+        min(values) >= -(1 << 31) and max(values) < 1 << 32 and (min(values) >= 0 or max(values) < 1 << 31)
+    )
+    return enum.size_bytes == (4 if fits else 8)
