@@ -5,7 +5,7 @@ Needs libsqlite3.  Run it: python examples/sqlite.py
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import callgate as cg
 from callgate import Callback, Opaque, Out, Ptr, Readable, Status, VarArg, char, cstr, f64, i32, i64, u8
@@ -23,48 +23,50 @@ class sqlite3_context(Opaque): ...
 class sqlite3_value(Opaque): ...
 
 
-# What sqlite3_exec calls for each row, during the call: any Python callable will do.
-Row = Callable[[Ptr[None] | None, i32, Ptr[bytes], Ptr[bytes]], i32]
-# What SQLite keeps and calls whenever a query needs it: an object made by @cg.callback, which is kept alive by us.
-Function = Callback[[Ptr[sqlite3_context], i32, Ptr[Ptr[sqlite3_value]]], None]
+Db: TypeAlias = Ptr[sqlite3]
+Statement: TypeAlias = Ptr[sqlite3_stmt]
+Context: TypeAlias = Ptr[sqlite3_context]
+Value: TypeAlias = Ptr[sqlite3_value]
+# What sqlite3_exec calls for each row while it runs: any Python callable will do.
+OnRow = Callable[[Ptr[None] | None, i32, Ptr[bytes], Ptr[bytes]], i32]
+# What SQLite keeps, and calls whenever a query needs it: an object made by @cg.callback, which we keep alive.
+Function = Callback[[Context, i32, Ptr[Value]], None]
 
 
 class Sqlite(Protocol):
-    def sqlite3_errmsg(self, db: Ptr[sqlite3], /) -> str: ...
+    def sqlite3_errmsg(self, db: Db, /) -> str: ...
     def sqlite3_errstr(self, code: i32, /) -> str: ...
     @cg.function
-    def sqlite3_open(self, path: cstr, db: Out[Ptr[sqlite3]], /) -> Status: ...
-    def sqlite3_close(self, db: Ptr[sqlite3], /) -> Status: ...
+    def sqlite3_open(self, path: cstr, db: Out[Db], /) -> Status: ...
+    def sqlite3_close(self, db: Db, /) -> Status: ...
     def sqlite3_exec(
-        self, db: Ptr[sqlite3], sql: cstr, row: Row | None, user: Ptr[None] | None, message: Ptr[bytes] | None, /
+        self, db: Db, sql: cstr, row: OnRow | None, user: Ptr[None] | None, message: Ptr[bytes] | None, /
     ) -> Status: ...
 
     @cg.function
     def sqlite3_prepare_v2(
-        self, db: Ptr[sqlite3], sql: cstr, size: i32, statement: Out[Ptr[sqlite3_stmt]], rest: Out[Ptr[u8]], /
+        self, db: Db, sql: cstr, size: i32, made: Out[Statement], rest: Out[Ptr[u8]], /
     ) -> Status: ...
     @cg.function(blocking=True)  # a query may take long
-    def sqlite3_step(self, statement: Ptr[sqlite3_stmt], /) -> i32: ...
-    def sqlite3_finalize(self, statement: Ptr[sqlite3_stmt], /) -> i32: ...
-
-    def sqlite3_bind_null(self, statement: Ptr[sqlite3_stmt], at: i32, /) -> Status: ...
-    def sqlite3_bind_int64(self, statement: Ptr[sqlite3_stmt], at: i32, value: i64, /) -> Status: ...
-    def sqlite3_bind_double(self, statement: Ptr[sqlite3_stmt], at: i32, value: f64, /) -> Status: ...
+    def sqlite3_step(self, statement: Statement, /) -> i32: ...
+    def sqlite3_finalize(self, statement: Statement, /) -> i32: ...
+    def sqlite3_bind_int64(self, statement: Statement, at: i32, value: i64, /) -> Status: ...
+    def sqlite3_bind_double(self, statement: Statement, at: i32, value: f64, /) -> Status: ...
     def sqlite3_bind_text(
-        self, statement: Ptr[sqlite3_stmt], at: i32, text: Readable[u8], size: i32, owner: Ptr[None], /
+        self, s: Statement, at: i32, text: Readable[u8], size: i32, owner: Ptr[None], /
     ) -> Status: ...
-    def sqlite3_column_count(self, statement: Ptr[sqlite3_stmt], /) -> i32: ...
-    def sqlite3_column_value(self, statement: Ptr[sqlite3_stmt], at: i32, /) -> Ptr[sqlite3_value]: ...
+    def sqlite3_column_count(self, statement: Statement, /) -> i32: ...
+    def sqlite3_column_value(self, statement: Statement, at: i32, /) -> Value: ...
 
-    def sqlite3_value_type(self, value: Ptr[sqlite3_value], /) -> i32: ...
-    def sqlite3_value_int64(self, value: Ptr[sqlite3_value], /) -> i64: ...
-    def sqlite3_value_double(self, value: Ptr[sqlite3_value], /) -> f64: ...
-    def sqlite3_value_blob(self, value: Ptr[sqlite3_value], /) -> Ptr[char] | None: ...
-    def sqlite3_value_bytes(self, value: Ptr[sqlite3_value], /) -> i32: ...
+    def sqlite3_value_type(self, value: Value, /) -> i32: ...
+    def sqlite3_value_int64(self, value: Value, /) -> i64: ...
+    def sqlite3_value_double(self, value: Value, /) -> f64: ...
+    def sqlite3_value_text(self, value: Value, /) -> Ptr[char]: ...
+    def sqlite3_value_bytes(self, value: Value, /) -> i32: ...
 
     def sqlite3_create_function(
         self,
-        db: Ptr[sqlite3],
+        db: Db,
         name: cstr,
         arguments: i32,
         encoding: i32,
@@ -74,17 +76,14 @@ class Sqlite(Protocol):
         final: Ptr[None] | None,
         /,
     ) -> Status: ...  # fmt: skip
-    def sqlite3_result_text(
-        self, context: Ptr[sqlite3_context], text: Readable[u8], size: i32, owner: Ptr[None], /
-    ) -> None: ...
-    def sqlite3_result_double(self, context: Ptr[sqlite3_context], value: f64, /) -> None: ...
-    def sqlite3_result_error(self, context: Ptr[sqlite3_context], message: cstr, size: i32, /) -> None: ...
+    def sqlite3_result_double(self, context: Context, value: f64, /) -> None: ...
+    def sqlite3_result_error(self, context: Context, message: cstr, size: i32, /) -> None: ...
 
     # These return memory that is ours: the text is copied, then given back with sqlite3_free.
     @cg.function(free="sqlite3_free")
     def sqlite3_mprintf(self, form: cstr, /, *values: VarArg) -> str: ...
     @cg.function(free="sqlite3_free")
-    def sqlite3_expanded_sql(self, statement: Ptr[sqlite3_stmt], /) -> str: ...
+    def sqlite3_expanded_sql(self, statement: Statement, /) -> str: ...
 
 
 class SqliteError(Exception): ...
@@ -92,22 +91,18 @@ class SqliteError(Exception): ...
 
 s = cg.load("sqlite3", Sqlite, error=lambda code: SqliteError(s.sqlite3_errstr(code)))
 
-UTF8, ROW, DONE = 1, 100, 101
+UTF8, INTEGER, FLOAT, TEXT, ROW, DONE = 1, 1, 2, 3, 100, 101
 COPY = 2**64 - 1  # SQLITE_TRANSIENT, (void *)-1: SQLite makes a copy of its own
 
 
-def _python(value: Ptr[sqlite3_value]) -> Any:
+def as_python(value: Value) -> Any:
     """What a value of SQLite is in Python."""
-    match s.sqlite3_value_type(value):
-        case 1:
-            return s.sqlite3_value_int64(value)
-        case 2:
-            return s.sqlite3_value_double(value)
-        case 3 | 4 as kind:
-            start, size = s.sqlite3_value_blob(value), s.sqlite3_value_bytes(value)
-            data: bytes = start[:size] if start else b""
-            return data.decode() if kind == 3 else data
-    return None
+    kind = s.sqlite3_value_type(value)
+    if kind == INTEGER:
+        return s.sqlite3_value_int64(value)
+    if kind == FLOAT:
+        return s.sqlite3_value_double(value)
+    return s.sqlite3_value_text(value)[: s.sqlite3_value_bytes(value)].decode() if kind == TEXT else None
 
 
 class Database:
@@ -115,31 +110,28 @@ class Database:
 
     def __init__(self, path: str = ":memory:") -> None:
         self._db = s.sqlite3_open(path)
-        self._functions: list[Function] = []  # SQLite knows only their addresses
-        self._raised: Exception | None = None
+        self._functions: list[object] = []  # SQLite knows only their addresses
+        self._cause: Exception | None = None
 
     def close(self) -> None:
         s.sqlite3_close(self._db)
 
-    def execute(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
+    def execute(self, sql: str, *values: int | float | str) -> Iterator[tuple[Any, ...]]:
         statement, _ = s.sqlite3_prepare_v2(self._db, sql, -1)
         try:
             for at, value in enumerate(values, 1):
-                if value is None:
-                    s.sqlite3_bind_null(statement, at)
-                elif isinstance(value, int):
+                if isinstance(value, int):
                     s.sqlite3_bind_int64(statement, at, value)
                 elif isinstance(value, float):
                     s.sqlite3_bind_double(statement, at, value)
                 else:
-                    text = str(value).encode()
+                    text = value.encode()
                     s.sqlite3_bind_text(statement, at, text, len(text), COPY)
+            columns = range(s.sqlite3_column_count(statement))
             while (status := s.sqlite3_step(statement)) == ROW:
-                yield tuple(
-                    _python(s.sqlite3_column_value(statement, at)) for at in range(s.sqlite3_column_count(statement))
-                )
+                yield tuple(as_python(s.sqlite3_column_value(statement, at)) for at in columns)
             if status != DONE:
-                cause, self._raised = self._raised, None
+                cause, self._cause = self._cause, None
                 raise SqliteError(f"{s.sqlite3_errmsg(self._db)} in: {s.sqlite3_expanded_sql(statement)}") from cause
         finally:
             s.sqlite3_finalize(statement)
@@ -153,20 +145,16 @@ class Database:
 
         s.sqlite3_exec(self._db, sql, on_row, None, None)
 
-    def define(self, name: str, function: Callable[..., float | str]) -> None:
+    def define(self, name: str, function: Callable[..., float]) -> None:
+        """Make a Python function of numbers and texts known to SQL."""
+
         @cg.callback
-        def called(context: Ptr[sqlite3_context], count: i32, values: Ptr[Ptr[sqlite3_value]]) -> None:
+        def called(context: Context, count: i32, values: Ptr[Value]) -> None:
             try:
-                result = function(*(_python(values[i]) for i in range(count)))
+                s.sqlite3_result_double(context, function(*(as_python(values[i]) for i in range(count))))
             except Exception as problem:
-                self._raised = problem  # SQL sees an error, the caller of execute() the exception as its cause
+                self._cause = problem  # SQL sees an error, the caller of execute() the exception behind it
                 s.sqlite3_result_error(context, f"{name}(): {problem}", -1)
-            else:
-                if isinstance(result, str):
-                    text = result.encode()
-                    s.sqlite3_result_text(context, text, len(text), COPY)
-                else:
-                    s.sqlite3_result_double(context, result)
 
         s.sqlite3_create_function(self._db, name, -1, UTF8, None, called, None, None)
         self._functions.append(called)
@@ -175,13 +163,12 @@ class Database:
 def main() -> None:
     db = Database()
     list(db.execute("create table planet (name text, moons int, radius real)"))
-    for planet in (("Mars", 2, 3389.5), ("Jupiter", 95, 69911.0), ("Saturn", 146, 58232.0), ("Vulcan", None, 0.0)):
+    for planet in (("Mars", 2, 3389.5), ("Jupiter", 95, 69911.0), ("Saturn", 146, 58232.0)):
         list(db.execute("insert into planet values (?, ?, ?)", *planet))
 
     # SQL calls Python.
     db.define("volume", lambda radius: 4 / 3 * 3.141592653589793 * radius**3)
-    db.define("backwards", lambda text: text[::-1])
-    for name, moons, volume in db.execute("select backwards(name), moons, volume(radius) from planet where moons > 1"):
+    for name, moons, volume in db.execute("select name, moons, volume(radius) from planet order by 3"):
         print(f"{name:<8} {moons:>3} moons  {volume:.3g} km³")
 
     # An exception in Python becomes an error in SQL, and an exception in Python again.
@@ -194,7 +181,7 @@ def main() -> None:
     # A plain callable for one call, and an exception that passes straight through C.
     db.each("select name, moons from planet where moons > 100", lambda row: print("many moons:", row))
     try:
-        db.each("select name, '' as moons from planet", lambda row: print(int(row["moons"])))
+        db.each("select '?' as moons from planet", lambda row: print(int(row["moons"])))
     except ValueError as problem:
         print("ValueError:", problem)
 
