@@ -222,3 +222,13 @@ def reachable(record: Record) -> Iterator[tuple[tuple[Member, ...], Member]]:
                 yield (member, *around), inner
         elif member.name:
             yield (), member
+
+
+def inside(ctype: CType) -> Iterator[Record]:
+    """All records that lie within a type, itself too."""
+    if isinstance(ctype, Array):
+        yield from inside(ctype.element)
+    if isinstance(ctype, Record):
+        yield ctype
+        for member in ctype.members or ():
+            yield from inside(member.type)

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-import mmap
 import os
-import pickle
 import shutil
 import struct
 import sys
@@ -34,6 +32,7 @@ from hypothesis import strategies as st
 
 import callgate
 from fuzz.generate import signatures, strategy
+from fuzz.isolation import Watch, isolated
 from oracle.abi_targets import (
     BY_SPELLING,
     SEEN_BYTES,
@@ -283,7 +282,7 @@ def problem_of(signature: Signature, function: Callable[..., object], library: c
     return "\n".join(filter(None, problems))
 
 
-def problems_in(bind: Bind, path: Path, batch: Sequence[Signature], watch: Callable[[int], None]) -> dict[int, str]:
+def problems_in(bind: Bind, path: Path, batch: Sequence[Signature], watch: Watch) -> dict[int, str]:
     """The problems of a batch by the signature's place; `watch` hears what is called next."""
     problems = {}
     library = ctypes.CDLL(str(path))
@@ -310,35 +309,11 @@ def as_called(engine: str, batch: Sequence[Signature]) -> list[Signature]:
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 
-def isolated(bind: Bind, path: Path, batch: Sequence[Signature]) -> dict[int, str]:
-    """`problems_in` a child process, whose death is the problem of the signature it called."""
-    current = mmap.mmap(-1, 8)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reading)
-        try:
-            found = problems_in(bind, path, batch, lambda index: current.__setitem__(slice(8), struct.pack("q", index)))
-        except BaseException:
-            found = {0: traceback.format_exc()}
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(pickle.dumps(found))
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        answer = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if answer and not status:
-        found = pickle.loads(answer)
-        assert isinstance(found, dict)
-        return found
-    return {struct.unpack("q", current[:8])[0]: f"the process died, wait status {status}"}
-
-
 def built(batch: Sequence[Signature], directory: Path, bind: Bind, optimization: int) -> dict[int, str]:
     """Build a batch, call all of it, and leave nothing behind."""
     with TemporaryDirectory(dir=directory) as folder:
-        return isolated(bind, build(batch, Path(folder), optimization), batch)
+        path = build(batch, Path(folder), optimization)
+        return isolated(lambda watch: problems_in(bind, path, batch, watch))
 
 
 def smallest(signature: Signature, bind: Bind, directory: Path, optimization: int) -> tuple[Signature, str]:

@@ -341,6 +341,21 @@ def braced(data: bytes) -> str:
     return "{" + ",".join(map(str, data)) + "}"
 
 
+SCRAMBLE = f"""\
+static __attribute__((noinline)) void scramble(void)
+{{
+#ifdef __x86_64__
+    __asm__ volatile(
+        "mov $-0x5a5a5a5b, %%rax\\n mov %%rax, %%rcx\\n mov %%rax, %%rdx\\n mov %%rax, %%rsi\\n mov %%rax, %%rdi\\n"
+        "mov %%rax, %%r8\\n mov %%rax, %%r9\\n mov %%rax, %%r10\\n mov %%rax, %%r11\\n"
+        {" ".join(f'"pcmpeqb %%xmm{n}, %%xmm{n}' + chr(92) + 'n"' for n in range(16))}
+        ::: "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc",
+        {", ".join(f'"xmm{n}"' for n in range(16))});
+#endif
+}}
+"""
+"""C text: `scramble()` overwrites every register that a callee may overwrite."""
+
 _PRELUDE = f"""\
 #include <errno.h>
 #include <stddef.h>
@@ -383,18 +398,7 @@ static void see_wide_string(int index, const wchar_t *text)
     text ? see(index, wcsncpy(copy, text, {WIDE_CHARACTERS}), sizeof copy) : see_null(index);
 }}
 
-static __attribute__((noinline)) void scramble(void)
-{{
-#ifdef __x86_64__
-    __asm__ volatile(
-        "mov $-0x5a5a5a5b, %%rax\\n mov %%rax, %%rcx\\n mov %%rax, %%rdx\\n mov %%rax, %%rsi\\n mov %%rax, %%rdi\\n"
-        "mov %%rax, %%r8\\n mov %%rax, %%r9\\n mov %%rax, %%r10\\n mov %%rax, %%r11\\n"
-        {" ".join(f'"pcmpeqb %%xmm{n}, %%xmm{n}' + chr(92) + 'n"' for n in range(16))}
-        ::: "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc",
-        {", ".join(f'"xmm{n}"' for n in range(16))});
-#endif
-}}
-"""
+{SCRAMBLE}"""
 
 
 def source(signatures: Sequence[Signature]) -> str:
