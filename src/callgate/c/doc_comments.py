@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 # Doxygen's commands, with \ or @: those that become words, those that go, those whose whole line goes.
 _WORDS = (
@@ -66,3 +67,34 @@ def cleaned(raw: str | None) -> str:
 def first_sentence(doc: str) -> str:
     """The first paragraph on one line: what fits behind a member."""
     return " ".join(doc.split("\n\n")[0].split())
+
+
+_LONGEST_REMARK = 4  # lines
+
+
+class Remarks:
+    """The comments behind declarations on their lines, of any style: clang keeps documentation comments only."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[bytes]] = {}
+
+    def behind(self, file: str, line: int, column: int) -> str:
+        """The comment that follows a place (line and column from 1) on its line, perhaps after `,` or `;`; else ""."""
+        if file not in self._lines:
+            try:
+                self._lines[file] = Path(file).read_bytes().split(b"\n")
+            except OSError:
+                self._lines[file] = []
+        lines = self._lines[file][line - 1 : line - 1 + _LONGEST_REMARK]
+        if not lines:
+            return ""
+        rest = lines[0][column - 1 :].decode("utf-8", "replace").strip().lstrip(",;").strip()
+        if rest.startswith("//"):
+            return first_sentence(cleaned(rest))
+        if not rest.startswith("/*"):
+            return ""
+        for following in lines[1:]:
+            if "*/" in rest:
+                break
+            rest += "\n" + following.decode("utf-8", "replace").rstrip()
+        return first_sentence(cleaned(rest)) if rest.find("*/") == len(rest) - 2 else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from callgate.c.doc_comments import cleaned
+from callgate.c.doc_comments import Remarks, cleaned, first_sentence
 from callgate.c.header_macros import MacroReader
 from callgate.c.header_model import (
     Declared,
@@ -60,6 +60,7 @@ class _Reader:
         self.reading = reading
         self.say = say
         self.own = own_files(unit)
+        self.remarks = Remarks()
         self.kinds = clang.CursorKind
         self.not_bound: list[NotBound] = []
         self.types: dict[str, Declared] = {}
@@ -86,7 +87,7 @@ class _Reader:
             self._declaration(cursor)
         self._read_waiting()
         self.say(f"evaluating {len(macros)} macros")
-        reader = MacroReader(self.clang, self.unit, self.location)
+        reader = MacroReader(self.clang, self.unit, self.location, self._remark)
         candidates = reader.candidates(macros)
         probed = parse(self.clang, self.name, self.reading, reader.probes(candidates))
         constants, refused = reader.constants(candidates, probed, MAIN)
@@ -227,8 +228,13 @@ class _Reader:
             max(0, cursor.type.get_size()),
             max(1, cursor.type.get_align()),
             is_anonymous,
-            cleaned(cursor.raw_comment) if self._is_own(cursor) else "",
+            (first_sentence(cleaned(cursor.raw_comment)) or self._remark(cursor)) if self._is_own(cursor) else "",
         )
+
+    def _remark(self, cursor: Cursor) -> str:
+        """The comment behind a cursor on its line."""
+        end = cursor.extent.end
+        return self.remarks.behind(end.file.name, end.line, end.column) if end.file else ""
 
     def _enum(self, cursor: Cursor, suggested: str = "") -> str:
         definition = cursor.get_definition() or cursor
@@ -236,7 +242,11 @@ class _Reader:
         if key in self.types:
             return key
         members = tuple(
-            EnumMember(child.spelling, child.enum_value, cleaned(child.raw_comment))
+            EnumMember(
+                child.spelling,
+                child.enum_value,
+                first_sentence(cleaned(child.raw_comment)) or self._remark(child),
+            )
             for child in definition.get_children()
             if child.kind == self.kinds.ENUM_CONSTANT_DECL
         )

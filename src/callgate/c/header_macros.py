@@ -9,10 +9,8 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from callgate.c.doc_comments import cleaned, first_sentence
 from callgate.c.header_model import ConstantOf, Location, NotBound
 
 Clang: TypeAlias = Any
@@ -62,9 +60,12 @@ def _evaluation(clang: Clang) -> Any:
 class MacroReader:
     """Sorts out macros, writes the probes, and reads their values."""
 
-    def __init__(self, clang: Clang, unit: Clang, location: Callable[[Cursor], Location]) -> None:
+    def __init__(
+        self, clang: Clang, unit: Clang, location: Callable[[Cursor], Location], remark: Callable[[Cursor], str]
+    ) -> None:
         self.clang = clang
         self.location = location
+        self.remark = remark
         self.lib = _evaluation(clang)
         self.refused: list[NotBound] = []
         self._definitions = {
@@ -73,7 +74,6 @@ class MacroReader:
             if cursor.kind == clang.CursorKind.MACRO_DEFINITION
         }
         self._disturbing: dict[str, bool] = {}
-        self._lines: dict[str, list[str]] = {}
 
     def candidates(self, cursors: Sequence[Cursor]) -> list[Macro]:
         """The macros that may be constants; function-like ones and those that cannot be go to `refused`."""
@@ -89,7 +89,7 @@ class MacroReader:
             if self._is_disturbing(name):
                 self.refused.append(NotBound(name, "a macro that is no constant", self.location(cursor)))
                 continue
-            made.append(Macro(name, tokens, self.location(cursor), self._remark(cursor)))
+            made.append(Macro(name, tokens, self.location(cursor), self.remark(cursor)))
         return made
 
     def _is_disturbing(self, name: str) -> bool:
@@ -111,20 +111,11 @@ class MacroReader:
         self._disturbing[name] = found
         return found
 
-    def _remark(self, cursor: Cursor) -> str:
-        """The comment behind a macro on its last line, which clang does not keep."""
-        end = cursor.extent.end
-        file = end.file.name
-        if file not in self._lines:
-            self._lines[file] = Path(file).read_text(encoding="utf-8", errors="replace").split("\n")
-        rest = self._lines[file][end.line - 1].encode()[end.column - 1 :].decode("utf-8", "replace").strip()
-        if rest.startswith("//") or (rest.startswith("/*") and rest.endswith("*/")):
-            return first_sentence(cleaned(rest))
-        return ""
-
     def probes(self, macros: Sequence[Macro]) -> str:
-        """C text that gives each macro's value to a variable, one a line."""
-        return "".join(f"__auto_type {_PREFIX}{macro.name} = {macro.name};\n" for macro in macros)
+        """C text that gives each macro's value to a variable, three lines for one; none where it has been undefined."""
+        return "".join(
+            f"#ifdef {macro.name}\n__auto_type {_PREFIX}{macro.name} = {macro.name};\n#endif\n" for macro in macros
+        )
 
     def constants(self, macros: Sequence[Macro], unit: Clang, main: str) -> tuple[list[ConstantOf], list[NotBound]]:
         """The values, and the macros that have none."""
@@ -139,10 +130,13 @@ class MacroReader:
             if cursor.kind == self.clang.CursorKind.VAR_DECL and cursor.spelling.startswith(_PREFIX)
         }
         constants, refused = [], []
-        for line, macro in enumerate(macros, 2):  # the first line includes the header
+        for number, macro in enumerate(macros):
+            line = 3 + 3 * number  # the first line includes the header
             variable = variables.get(macro.name)
+            if variable is None and line not in failed:
+                continue  # undefined at the end
             value = None
-            if variable is not None and line not in failed:
+            if line not in failed:
                 value = self._value(variable)
             if value is None:
                 reason = _no_constant(macro, variable if line not in failed else None)

@@ -113,9 +113,9 @@ class TypeReader:
             case "CONSTANTARRAY" | "INCOMPLETEARRAY" | "VARIABLEARRAY" | "DEPENDENTSIZEDARRAY":
                 length = ctype.element_count if kind == kinds.CONSTANTARRAY else 0
                 element = ctype.element_type
-                return ArrayOf(
-                    self.type_of(element, suggested=suggested, by_value=by_value), length, element.is_const_qualified()
-                )
+                inner = self.type_of(element, suggested=suggested, by_value=by_value)
+                is_const = element.is_const_qualified() or (isinstance(inner, ArrayOf) and inner.is_const)
+                return ArrayOf(inner, length, is_const)
             case "FUNCTIONPROTO":
                 return Prototype(
                     tuple(self.type_of(parameter) for parameter in ctype.argument_types()),

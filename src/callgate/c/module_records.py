@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from callgate.c import types
-from callgate.c.doc_comments import first_sentence
 from callgate.c.header_model import (
     ArrayOf,
     EnumRef,
@@ -53,26 +52,34 @@ def members(record: RecordOf) -> list[FieldOf]:
 
 
 def fit(record: RecordOf, header: Header) -> Fit | None:
-    """Find a Fit; None where there is none, and the class can only be bytes."""
-    for pack_bytes in (0, 1, 2, 4, 8):
-        aligns: dict[int, int] = {}
-        for _ in range(len(members(record)) + 1):
-            layout = _layout(record, header, pack_bytes, 0, aligns)
-            if layout is None:
-                break
-            wrong = _first_wrong(record, layout)
-            if wrong is None:
-                align_bytes = record.align_bytes if layout.align_bytes < record.align_bytes else 0
-                whole = _layout(record, header, pack_bytes, align_bytes, aligns)
-                if whole and (whole.size_bytes, whole.align_bytes) == (record.size_bytes, record.align_bytes):
-                    return Fit(pack_bytes, align_bytes, aligns)
-                break
-            index, found = wrong
-            wanted = members(record)[index].bit_offset
-            if wanted < found or wanted % 8 or index in aligns or not wanted:
-                break
-            offset = wanted // 8
-            aligns[index] = min(offset & -offset, record.align_bytes)
+    """Find a Fit, the simplest first; None where there is none, and the class can only be bytes."""
+    for may_align in (False, True):
+        for pack_bytes in (0, 1, 2, 4, 8):
+            found = _fit_packed(record, header, pack_bytes, may_align)
+            if found is not None:
+                return found
+    return None
+
+
+def _fit_packed(record: RecordOf, header: Header, pack_bytes: int, may_align: bool) -> Fit | None:
+    aligns: dict[int, int] = {}
+    while True:
+        layout = _layout(record, header, pack_bytes, 0, aligns)
+        if layout is None:
+            return None
+        wrong = _first_wrong(record, layout)
+        if wrong is None:
+            break
+        index, found = wrong
+        wanted = members(record)[index].bit_offset
+        if not may_align or wanted < found or wanted % 8 or index in aligns:
+            return None
+        offset = wanted // 8
+        aligns[index] = min(offset & -offset, record.align_bytes)
+    align_bytes = record.align_bytes if layout.align_bytes < record.align_bytes else 0
+    whole = _layout(record, header, pack_bytes, align_bytes, aligns)
+    if whole and (whole.size_bytes, whole.align_bytes) == (record.size_bytes, record.align_bytes):
+        return Fit(pack_bytes, align_bytes, aligns)
     return None
 
 
@@ -173,7 +180,7 @@ def record_lines(record: RecordOf, name: str, header: Header, annotations: Annot
         for number, (field, python_name) in enumerate(zip(members(record), python_names, strict=True)):
             align = found.field_aligns.get(number, _own_align(field.type))
             line = _field_line(field, python_name, align, annotations)
-            body += with_remark(line, first_sentence(field.doc), 4)
+            body += with_remark(line, field.doc, 4)
         shown = _anonymous_members(record, header, annotations)
     finally:
         annotations.shadowed = frozenset()

@@ -18,6 +18,7 @@ from callgate.c.header_model import (
     FunctionOf,
     Header,
     HeaderType,
+    Named,
     NotBound,
     RecordOf,
     RecordRef,
@@ -143,6 +144,8 @@ class _Writer:
                 for member in declared.members:
                     self.enumerator_names[member.name] = self._taken_name(member.name, taken, prefixes)
                 continue
+            if isinstance(declared, TypedefOf) and _is_callgates(declared):
+                continue
             c_name = declared.name
             if not c_name:
                 number += 1
@@ -223,7 +226,7 @@ class _Writer:
                 continue
             for member in enum.members:
                 value = f"{self.enumerator_names[member.name]} = {member.value}"
-                lines += with_remark(value, first_sentence(member.doc), 0)
+                lines += with_remark(value, member.doc, 0)
         for constant in self.header.constants:
             if constant.name in self.constant_names:
                 value = f"{self.constant_names[constant.name]} = {_literal(constant)}"
@@ -244,7 +247,7 @@ class _Writer:
             name = identifier(without_prefix(member.name, self.wishes.prefixes), taken, ENUM_RESERVED)
             taken.append(name)
             value = _hexadecimal(member.value) if base == "IntFlag" else str(member.value)
-            lines += with_remark(f"{name} = {value}", first_sentence(member.doc), 4)
+            lines += with_remark(f"{name} = {value}", member.doc, 4)
         if not enum.members and not enum.doc:
             lines.append("    pass")
         return lines
@@ -268,7 +271,7 @@ class _Writer:
                 block = ["", "", *self._second_names(), *block]
                 self.written.add(declared.key)
                 was_alias = False
-            elif isinstance(declared, TypedefOf):
+            elif isinstance(declared, TypedefOf) and declared.name in self.names:
                 waiting.append(declared)
             lines += block
             aliases = self._ready(waiting)
@@ -300,7 +303,7 @@ class _Writer:
             target = self.annotations.member(typedef.type).removesuffix(" | None")
             self.annotations.aliases.add(typedef.name)
             self.written.add(f"typedef {typedef.name}")
-            if target not in (name, f"cg.{name}"):
+            if target != name:
                 lines += with_remark(f"{name} = {target}", first_sentence(typedef.doc), 0)
         return lines
 
@@ -364,6 +367,12 @@ def _holds(key: str, unfit: set[str], records: Mapping[str, RecordOf]) -> bool:
     return any(_holds(ctype.key, unfit, records) for ctype in inner if isinstance(ctype, RecordRef))
 
 
+def _is_callgates(typedef: TypedefOf) -> bool:
+    """Whether a typedef has the name and the meaning of one of callgate's names."""
+    target = stripped(typedef.type)
+    return isinstance(target, Named) and target.name == typedef.name
+
+
 def _runtime_keys(ctype: HeaderType) -> Iterable[str]:
     """The types that must be there when an alias is evaluated."""
     match ctype:
@@ -396,6 +405,9 @@ def _literal(constant: ConstantOf) -> str:
         return _hexadecimal(value)
     if isinstance(value, str):
         return _quoted(value)
+    if isinstance(value, bytes):
+        text = repr(value)
+        return f'b"{text[2:-1]}"' if text[1] == "'" and '"' not in text and "\\'" not in text else text
     return repr(value)
 
 

@@ -22,6 +22,10 @@ from callgate.c.header_model import (
 )
 
 
+_CHARACTERS = (Named("char", 1), Named("wchar", 2), Named("wchar", 4))
+"""Text is copied where it arrives; what Python returns to C needs somebody who keeps it, so it is a pointer."""
+
+
 class Annotations:
     """Writes annotations for one module and remembers which of callgate's names they use.
 
@@ -64,8 +68,11 @@ class Annotations:
 
     def alias(self, ctype: HeaderType) -> str | None:
         """The name of a typedef that may stand for the type here."""
-        if isinstance(ctype, AliasOf) and ctype.name in self.aliases:
-            return self.reference(self.names[ctype.name])
+        if isinstance(ctype, AliasOf):
+            if ctype.name in self.aliases:
+                return self.reference(self.names[ctype.name])
+            if isinstance(ctype.to, AliasOf):
+                return self.alias(ctype.to)
         return None
 
     def argument(self, ctype: HeaderType) -> str:
@@ -111,7 +118,7 @@ class Annotations:
         if pointee is None:
             return self.value(ctype)
         target = stripped(pointee)
-        if is_const and target == Named("char", 1):
+        if is_const and target == Named("char", 1) and "bytes" not in self.shadowed:
             return "bytes | None"
         if isinstance(target, Prototype):
             alias = self.alias(ctype) or self.alias(pointee)
@@ -161,7 +168,10 @@ class Annotations:
         if not self.is_callable(prototype):
             return f"{self.of_callgate('Ptr')}[None]"
         arguments = ", ".join(self.result(parameter) for parameter in prototype.parameters)
-        return f"{self.of_callgate('Callback')}[[{arguments}], {self.result(prototype.result)}]"
+        pointee, _ = self._pointee(prototype.result)
+        is_text = pointee is not None and stripped(pointee) in _CHARACTERS
+        result = f"{self.pointer(pointee)} | None" if is_text else self.result(prototype.result)
+        return f"{self.of_callgate('Callback')}[[{arguments}], {result}]"
 
     def is_callable(self, prototype: Prototype) -> bool:
         """Whether a function of this type can be called and be written in Python."""
