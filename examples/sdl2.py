@@ -8,6 +8,7 @@ saved as a picture.  Needs SDL2 (Debian: libsdl2-2.0-0).  Run it: python example
 import os
 import sys
 import tempfile
+from ctypes import cast
 from pathlib import Path
 from typing import Protocol
 
@@ -84,7 +85,7 @@ class SdlError(Exception): ...
 
 sdl = cg.load(("SDL2", "libSDL2-2.0.so.0"), Sdl, error=lambda _: SdlError(sdl.SDL_GetError()))
 
-INIT_VIDEO, SIZE = 0x20, 243
+INIT_VIDEO, SIZE = 0x20, 81
 
 
 def carpet(surface: Ptr[Surface], colors: list[int], area: Rect, depth: int = 0) -> int:
@@ -100,15 +101,13 @@ def carpet(surface: Ptr[Surface], colors: list[int], area: Rect, depth: int = 0)
     return drawn
 
 
-def as_text(surface: Surface, step: int) -> str:
-    """Every `step`-th pixel of every second `step`-th line: the memory that SDL draws in, read directly."""
-    import ctypes
-
-    pixels = ctypes.cast(surface.pixels, Ptr[u32])
-    empty = pixels[0]
-    lines = range(step // 2, surface.h, 2 * step)
-    columns = range(step // 2, surface.w, step)
-    return "\n".join("".join(" #"[pixels[y * surface.pitch // 4 + x] != empty] for x in columns) for y in lines)
+def as_text(surface: Surface, colors: list[int]) -> str:
+    """Every third pixel of every third line, read from the memory that SDL draws in."""
+    pixels = cast(surface.pixels, Ptr[u32])
+    shades = dict(zip(colors, "█▓▒░", strict=True))
+    width = surface.pitch // 4
+    places = range(1, SIZE, 3)
+    return "\n".join("".join(2 * shades[pixels[y * width + x]] for x in places) for y in places)
 
 
 def main(picture: Path) -> None:
@@ -118,10 +117,10 @@ def main(picture: Path) -> None:
     screen = surface.contents
     print(f"{screen.w} x {screen.h}, {screen.pitch} bytes a line")
 
-    colors = [sdl.SDL_MapRGB(screen.format, 255 - 40 * i, 120 + 20 * i, 40 * i) for i in range(6)]
+    colors = [sdl.SDL_MapRGB(screen.format, 255 - 60 * i, 60 * i, 120) for i in range(4)]
     print("rectangles:", carpet(surface, colors, Rect(0, 0, SIZE, SIZE)))
     sdl.SDL_UpdateWindowSurface(window)
-    print(as_text(screen, 9))
+    print(as_text(screen, colors))
     sdl.SDL_SaveBMP_RW(surface, sdl.SDL_RWFromFile(str(picture), "wb"), 1)
     print("picture:", picture.read_bytes()[:2], picture.stat().st_size, "bytes")
 
