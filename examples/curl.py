@@ -42,11 +42,11 @@ class LibCurl(Protocol):
 class CurlError(Exception): ...
 
 
-curl = cg.load(("curl", "libcurl.so.4", "libcurl-gnutls.so.4"), LibCurl, error=lambda code: CurlError(message(code)))
+def failed(code: int) -> CurlError:
+    return CurlError(curl.curl_easy_strerror(code))
 
 
-def message(code: int) -> str:
-    return curl.curl_easy_strerror(code)
+curl = cg.load(("curl", "libcurl.so.4", "libcurl-gnutls.so.4"), LibCurl, error=failed)
 
 
 def fetch(url: str, on_header: Callable[[str], object]) -> tuple[int, bytes]:

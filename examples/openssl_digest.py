@@ -41,11 +41,11 @@ class Crypto(Protocol):
 class CryptoError(Exception): ...
 
 
-crypto = cg.load(
-    ("crypto", "libcrypto.so.3"),
-    Crypto,
-    error=lambda _: CryptoError(crypto.ERR_reason_error_string(crypto.ERR_get_error()) or "unknown"),
-)
+def failed(_: int) -> CryptoError:
+    return CryptoError(crypto.ERR_reason_error_string(crypto.ERR_get_error()) or "unknown")
+
+
+crypto = cg.load(("crypto", "libcrypto.so.3"), Crypto, error=failed)
 
 
 def digest(name: str, pieces: Iterable[bytes | bytearray | memoryview]) -> bytes:
@@ -62,7 +62,11 @@ def digest(name: str, pieces: Iterable[bytes | bytearray | memoryview]) -> bytes
 
 
 def main() -> None:
-    pieces = [b"The quick brown fox ", bytearray(b"jumps over "), memoryview(b"the lazy dog")]
+    pieces: list[bytes | bytearray | memoryview] = [
+        b"The quick brown fox ",
+        bytearray(b"jumps over "),
+        memoryview(b"the lazy dog"),
+    ]
     for name in ("md5", "sha256", "sha3-256", "blake2s256"):
         found = digest(name, pieces)
         assert found == hashlib.new(name, b"".join(pieces)).digest()

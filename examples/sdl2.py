@@ -83,7 +83,11 @@ class Sdl(Protocol):
 class SdlError(Exception): ...
 
 
-sdl = cg.load(("SDL2", "libSDL2-2.0.so.0"), Sdl, error=lambda _: SdlError(sdl.SDL_GetError()))
+def failed(_: int) -> SdlError:
+    return SdlError(sdl.SDL_GetError())
+
+
+sdl = cg.load(("SDL2", "libSDL2-2.0.so.0"), Sdl, error=failed)
 
 INIT_VIDEO, SIZE = 0x20, 81
 

@@ -5,6 +5,7 @@ Needs libsqlite3.  Run it: python examples/sqlite.py
 """
 
 from collections.abc import Callable, Iterator
+from ctypes import cast
 from typing import Any, Protocol, TypeAlias
 
 import callgate as cg
@@ -89,10 +90,14 @@ class Sqlite(Protocol):
 class SqliteError(Exception): ...
 
 
-s = cg.load("sqlite3", Sqlite, error=lambda code: SqliteError(s.sqlite3_errstr(code)))
+def failed(code: int) -> SqliteError:
+    return SqliteError(s.sqlite3_errstr(code))
+
+
+s = cg.load("sqlite3", Sqlite, error=failed)
 
 UTF8, INTEGER, FLOAT, TEXT, ROW, DONE = 1, 1, 2, 3, 100, 101
-COPY = 2**64 - 1  # SQLITE_TRANSIENT, (void *)-1: SQLite makes a copy of its own
+COPY = cast(-1, Ptr[None])  # SQLITE_TRANSIENT, (void *)-1: SQLite makes a copy of its own
 
 
 def as_python(value: Value) -> Any:

@@ -20,13 +20,13 @@ ROOM = 4096
 
 # The struct as zlib.h has it.  `z_stream()` is zeroed, which to zlib means: use malloc and free.
 class z_stream(Struct):
-    next_in: Ptr[u8]  # what to read, and how much of it is left
+    next_in: bytes  # what to read (const unsigned char *), and how much of it is left
     avail_in: uint
     total_in: ulong
     next_out: Ptr[u8]  # where to write, and how much room is left
     avail_out: uint
     total_out: ulong
-    msg: cstr
+    msg: bytes
     state: Ptr[None]  # the rest is zlib's own business
     zalloc: Ptr[None]
     zfree: Ptr[None]
@@ -52,7 +52,11 @@ class Zlib(Protocol):
 class ZlibError(Exception): ...
 
 
-z = cg.load("z", Zlib, error=lambda code: ZlibError(z.zError(code)))
+def failed(code: int) -> ZlibError:
+    return ZlibError(z.zError(code))
+
+
+z = cg.load("z", Zlib, error=failed)
 
 
 def deflated(pieces: Iterable[bytes], level: int = 6) -> Iterator[bytes]:
@@ -62,7 +66,7 @@ def deflated(pieces: Iterable[bytes], level: int = 6) -> Iterator[bytes]:
     z.deflateInit_(stream, level, z.zlibVersion(), ctypes.sizeof(z_stream))
     try:
         for piece, flush in chain(((piece, NO_FLUSH) for piece in pieces), [(b"", FINISH)]):
-            stream.next_in = ctypes.cast(piece, Ptr[u8])  # C reads the bytes where they are: `piece` keeps them alive
+            stream.next_in = piece  # C reads the bytes where they are; the struct keeps them alive
             stream.avail_in = len(piece)
             stream.avail_out = 0
             while stream.avail_out == 0:  # the room was full, so there may be more

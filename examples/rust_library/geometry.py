@@ -48,7 +48,7 @@ def main() -> None:
     end = geometry.point_add(Point(1, 2), b=Point(2, 2))
     print(f"sum: ({end.x}, {end.y})")
 
-    path = (Point * 4)((3, 4), (0, 0), (3, 0), (0, 4))
+    path = (Point * 4)(Point(3, 4), Point(0, 0), Point(3, 0), Point(0, 4))
     print("length:", geometry.path_length(path, len(path)))
     geometry.path_sort(path, len(path), lambda a, b: (a.x > b.x) - (a.x < b.x) or (a.y > b.y) - (a.y < b.y))
     print("sorted:", [(point.x, point.y) for point in path], "length:", geometry.path_length(path, len(path)))
