@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import mmap
 import os
 import pickle
@@ -19,6 +20,7 @@ def isolated(problems: Callable[[Watch], dict[int, str]]) -> dict[int, str]:
     child = os.fork()
     if not child:
         os.close(reading)
+        faulthandler.disable()  # the parent tells what died
         try:
             found = problems(lambda index: current.__setitem__(slice(8), struct.pack("q", index)))
         except BaseException:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from callgate.c import types as c
-from callgate.c.layout import record_layout, size_bytes
+from callgate.c.layout import align_bytes, record_layout, size_bytes
 from callgate.c.types import Array, CType, Kind, Pointer, Record, Scalar, spell
 from callgate.target import X86_64_LINUX
 from fuzz.generate import draw_float
@@ -140,6 +140,12 @@ class Function:
         """The definitions of the records."""
         return "".join(f"{one.text}\n" for one in self.drawn)
 
+    def without_unused_records(self) -> Function:
+        """The same with no records but those of its values."""
+        values = (*self.arguments, *self.outs, *((self.result,) if self.result else ()))
+        used = {record.name for value in values for record in inside(value.ctype)}
+        return replace(self, drawn=tuple(one for one in self.drawn if used & {part.name for part in one.parts}))
+
     @property
     def definition(self) -> str:
         """The callee's C source."""
@@ -147,6 +153,8 @@ class Function:
         offset = 0
         for index, argument in enumerate(self.arguments):
             lines.append(f"memcpy(seen + {offset}, &a{index}, {len(argument.image)});")
+            if align_bytes(argument.ctype, X86_64_LINUX) > 16:
+                lines.append(f"misaligned |= misaligned_by(&a{index}, {align_bytes(argument.ctype, X86_64_LINUX)});")
             offset += len(argument.image)
         for index, value in enumerate(self.outs, len(self.arguments)):
             lines.append(f"memcpy(a{index}, (unsigned char[]){braced(value.image or bytes(1))}, {len(value.image)});")
@@ -246,6 +254,12 @@ PRELUDE = f"""\
 {HEADERS}
 unsigned char seen[{MAXIMUM_SEEN}];
 unsigned char misaligned;
+
+static __attribute__((noinline)) unsigned char misaligned_by(const void *address, uintptr_t alignment)
+{{
+    __asm__("" : "+r"(address)); /* gcc believes what the type says */
+    return (uintptr_t)address % alignment;
+}}
 
 #define START \\
     memset(seen, {FILL}, sizeof seen); \\

@@ -1,0 +1,176 @@
+"""Random structs and unions by value on both engines: as arguments, as results, as Out parameters.
+
+CALLGATE_STRUCTS is how many functions are drawn (2,000 by default, half on each engine), CALLGATE_SEED the seed of the
+first batch.  Callees built by gcc write down the bytes that reach them and return given ones; padding is not compared.
+Each batch runs in a forked child, so that a crash is a failure with a name; a failing function is made smaller by
+leaving arguments out before it is shown.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+import callgate
+from callgate.c.types import Record
+from callgate.target import HOST, X86_64_LINUX
+from fuzz.classes import Classes, can_be_written, ctypes_scalar
+from fuzz.isolation import Watch, isolated
+from fuzz.values import MAXIMUM_SEEN, Function, Value, functions, source
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("gcc") and HOST == X86_64_LINUX and hasattr(os, "fork")),
+    reason="needs gcc and fork on x86-64 Linux",
+)
+
+ENGINES = ("native", "ctypes")
+BATCH = 250
+COUNT = int(os.environ.get("CALLGATE_STRUCTS", "2000"))
+SEED = int(os.environ.get("CALLGATE_SEED", "1"))
+
+
+# -- ways to declare --------------------------------------------------------------------------------------------------
+
+
+class Written:
+    """Functions declared by annotations, and the classes of their records."""
+
+    def __init__(self, path: Path, engine: str) -> None:
+        self.library = callgate.load(str(path), engine=engine)
+        self.classes = Classes()
+
+    def function(self, function: Function) -> Callable[..., Any]:
+        arguments = [self.classes.annotation(value.ctype) for value in function.arguments]
+        outs = [callgate.Out[self.classes.annotation(value.ctype)] for value in function.outs]
+        returned = self.classes.annotation(function.result.ctype) if function.result else None
+        names = [f"a{index}" for index in range(len(arguments) + len(outs))]
+        scope: dict[str, Any] = {}
+        exec(f"def {function.name}({', '.join(names)}): ...", scope)
+        declared = scope[function.name]
+        declared.__annotations__ = dict(zip([*names, "return"], [*arguments, *outs, returned], strict=True))
+        return self.library.function(declared)  # type: ignore[no-any-return]
+
+    def python(self, value: Value) -> Any:
+        """The Python value of what lies in memory."""
+        if isinstance(value.ctype, Record):
+            return self.classes.of(value.ctype).from_buffer_copy(value.image)
+        return ctypes_scalar(value.ctype).from_buffer_copy(value.image).value
+
+
+def image_of(value: Value, returned: object) -> bytes:
+    """The memory of a Python value that came back."""
+    if isinstance(value.ctype, Record):
+        return bytes(returned)  # type: ignore[call-overload, no-any-return]
+    return bytes(ctypes_scalar(value.ctype)(returned))
+
+
+# -- one call ---------------------------------------------------------------------------------------------------------
+
+
+def problems_of(function: Function, bound: Callable[..., Any], written: Written, library: ctypes.CDLL) -> list[str]:
+    seen = (ctypes.c_char * MAXIMUM_SEEN).in_dll(library, "seen")
+    objects = [written.python(value) for value in function.arguments]
+    before = [bytes(item) if isinstance(item, ctypes.Structure | ctypes.Union) else b"" for item in objects]
+    returned = bound(*objects)
+    problems = function.problems(seen.raw)
+    if ctypes.c_ubyte.in_dll(library, "misaligned").value:
+        problems.append("the stack was not aligned to 16 bytes")
+    for index, (item, image) in enumerate(zip(objects, before, strict=True)):
+        if image and bytes(item) != image:
+            problems.append(f"a{index} was changed")
+    expected = [*([function.result] if function.result else []), *function.outs]
+    results = returned if len(expected) > 1 else (returned,)
+    if not expected:
+        return problems if returned is None else [*problems, f"{returned!r} came back"]
+    for value, item in zip(expected, results, strict=True):
+        image = image_of(value, item)
+        if value.differs(image):
+            problems.append(f"{item!r} came back: {value.shown(image)}, expected {value.shown(value.image)}")
+        if isinstance(value.ctype, Record) and type(item) is not written.classes.of(value.ctype):
+            problems.append(f"a {type(item).__name__} came back")
+    return problems
+
+
+def problems_in(path: Path, engine: str, batch: Sequence[Function], watch: Watch) -> dict[int, str]:
+    library = ctypes.CDLL(str(path))
+    written = Written(path, engine)
+    found = {}
+    for index, function in enumerate(batch):
+        watch(index)
+        try:
+            bound = written.function(function)
+            problems = problems_of(function, bound, written, library)
+            if callgate.gate(bound).engine != engine:
+                problems.append(f"the engine is {callgate.gate(bound).engine}")
+        except Exception:
+            problems = [traceback.format_exc(limit=-3)]
+        if problems:
+            found[index] = "\n".join(problems)
+    return found
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def built(batch: Sequence[Function], directory: Path, engine: str, optimization: int) -> dict[int, str]:
+    with TemporaryDirectory(dir=directory) as folder:
+        text, path = Path(folder, "callees.c"), Path(folder, "callees.so")
+        text.write_text(source(batch))
+        command = ["gcc", f"-O{optimization}", "-w", "-Wno-psabi", "-shared", "-fPIC", "-o", str(path), str(text)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr[:4000]
+        return isolated(lambda watch: problems_in(path, engine, batch, watch))
+
+
+def smallest(function: Function, directory: Path, engine: str, optimization: int) -> tuple[Function, str]:
+    """The function without the arguments that it fails without."""
+    problem = built([function], directory, engine, optimization).get(0, "")
+    candidates = [replace(function, result=None), replace(function, outs=())]
+    index = len(function.arguments)
+    while problem and (candidates or index):
+        if not candidates:
+            index -= 1
+            rest = function.arguments[:index] + function.arguments[index + 1 :]
+            candidates = [replace(function, arguments=rest)]
+        candidate = candidates.pop()
+        if still := built([candidate], directory, engine, optimization).get(0):
+            function, problem = candidate, still
+    return function.without_unused_records(), problem
+
+
+def is_for(engine: str, function: Function) -> bool:
+    """Whether an engine can call it, and classes can say its types."""
+    types = [value.ctype for value in (*function.arguments, *function.outs)]
+    types += [function.result.ctype] if function.result else []
+    return all(can_be_written(ctype) for ctype in types if isinstance(ctype, Record))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_random_structs(engine: str, tmp_path: Path) -> None:
+    """The engines see functions of their own."""
+    called = 0
+    for number, done in enumerate(range(0, COUNT // 2, BATCH)):
+        seed = SEED + 2 * number + ENGINES.index(engine)
+        drawn = functions(seed, min(BATCH, COUNT // 2 - done), has_outs=True)
+        batch = [function for function in drawn if is_for(engine, function)]
+        optimization = 2 * (number % 2)
+        found = built(batch, tmp_path, engine, optimization)
+        reports = []
+        for index, problem in sorted(found.items())[:3]:
+            small, words = smallest(batch[index], tmp_path, engine, optimization)
+            reports.append(f"{small.records}{small.prototype}\n{words or problem}")
+        assert not found, f"{engine}: {len(found)} of CALLGATE_SEED={seed} (-O{optimization}):\n" + "\n\n".join(reports)
+        called += len(batch)
+    print(f"{engine}: {called} functions, CALLGATE_SEED={SEED}", file=sys.stderr)
+    assert called >= COUNT // 4
