@@ -7,11 +7,13 @@ costs little more than `import ctypes`.  The types of everything are in `__init_
 from __future__ import annotations
 
 from callgate.c.names import (
+    Array,
     Opaque,
     Out,
     Ptr,
     Readable,
     Status,
+    VarArg,
     Writable,
     bool_,
     char,
@@ -52,6 +54,11 @@ from callgate.errors import (
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Callback": "callgate.runtime.callbacks",
+    "Struct": "callgate.c.structures",
+    "Union": "callgate.c.structures",
+    "callback": "callgate.library",
+    "field": "callgate.c.structures",
     "Gate": "callgate.runtime.gate",
     "Library": "callgate.library",
     "explain": "callgate.explanation",
@@ -62,7 +69,9 @@ _LAZY = {
 }
 
 __all__ = [
+    "Array",
     "CallError",
+    "Callback",
     "CallgateError",
     "DeclarationError",
     "EngineError",
@@ -74,14 +83,19 @@ __all__ = [
     "Ptr",
     "Readable",
     "Status",
+    "Struct",
     "SymbolNotFoundError",
+    "Union",
+    "VarArg",
     "Writable",
     "bool_",
+    "callback",
     "char",
     "cstr",
     "explain",
     "f32",
     "f64",
+    "field",
     "function",
     "gate",
     "gate_from",

@@ -14,25 +14,19 @@ from typing import Any
 
 from callgate.bind import bind, with_python_types
 from callgate.c import names, types
-from callgate.c.annotations import function_type, parameter_of, result_of
-from callgate.c.layout import size_bytes
+from callgate.c.agreement import agree
+from callgate.c.annotations import callback_type, function_type, parameter_of, result_of
 from callgate.c.types import (
-    Array,
-    CType,
-    Enumeration,
-    FunctionPrototype,
     FunctionType,
-    Kind,
     Passing,
     Pointer,
-    Record,
     Result,
     Returning,
-    Scalar,
-    Void,
     declaration,
 )
 from callgate.errors import DeclarationError, SymbolNotFoundError
+from callgate.runtime.callbacks import Callback
+from callgate.runtime.engine import choose
 from callgate.runtime.gate import Gate, Options
 from callgate.runtime.shared_library import SharedLibrary, open_library
 from callgate.target import DATA_MODEL
@@ -312,26 +306,6 @@ def _protocol_binding(
     return make
 
 
-def _kind_and_size(ctype: CType) -> tuple[object, int]:
-    if isinstance(ctype, Enumeration):
-        ctype = ctype.base
-    if isinstance(ctype, Scalar):
-        return ctype.kind, size_bytes(ctype, DATA_MODEL)
-    return ("nothing", 0) if ctype == types.VOID else ("a pointer", DATA_MODEL.pointer_bytes)
-
-
-def _agree(python: CType, c: CType) -> bool:
-    """Whether two types are the same to a caller; what void *, structs and functions point to is left open."""
-    if _kind_and_size(python) != _kind_and_size(c):
-        return False
-    pointees = [t.to if isinstance(t, Pointer) else t.element for t in (python, c) if isinstance(t, (Pointer, Array))]
-    if len(pointees) != 2 or any(isinstance(t, (Void, Record, FunctionPrototype)) for t in pointees):
-        return True
-    sizes = [_kind_and_size(t) for t in pointees]
-    are_bytes = all(size == 1 and kind is not Kind.BOOLEAN for kind, size in sizes)
-    return are_bytes or _agree(pointees[0], pointees[1])
-
-
 def _check_agreement(signature: FunctionType, c_function: FunctionType) -> None:
     """A Protocol that types C text must mean the same C types."""
     name = signature.name
@@ -343,7 +317,7 @@ def _check_agreement(signature: FunctionType, c_function: FunctionType) -> None:
     pairs = [(a.type, b.type) for a, b in zip(signature.parameters, c_function.parameters, strict=True)]
     pairs.append((signature.result.type, c_function.result.type))
     for number, (python, c) in enumerate(pairs, 1):
-        if not _agree(python, c):
+        if not agree(python, c, DATA_MODEL):
             what = "result" if number == len(pairs) else f"parameter {number}"
             raise DeclarationError(
                 f"{name}(): {what} is {types.spell(python)} in the Protocol, but {types.spell(c)} in the C text"
@@ -401,6 +375,23 @@ def gate(function: Callable[..., Any]) -> Gate:
     if not isinstance(record, Gate):
         raise TypeError(f"{function!r} is not a gate")
     return record
+
+
+def callback(function: Callable[..., Any], /, *, engine: str | None = None) -> Callback:
+    """A Python function that C may keep and call: `@callback` over a def whose annotations give the C types.
+
+    It lives as long as it is referenced, until `close()`.  Raises DeclarationError for annotations without C types.
+
+    >>> from callgate import Ptr, i32
+    >>> @callback
+    ... def larger(a: Ptr[i32], b: Ptr[i32]) -> i32:
+    ...     return a[0] - b[0]
+    >>> larger
+    <callback int (*larger)(int *, int *), ...>
+    """
+    declared = callback_type(function, _locals_of(function, 1))
+    native = choose(engine)
+    return Callback(function, declared, "native" if native is not None else "ctypes")
 
 
 def gate_from(function: Any, /, *, blocking: bool = False, engine: str | None = None) -> Callable[..., Any]:

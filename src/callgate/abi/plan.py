@@ -5,6 +5,7 @@ Whoever needs to know (lowering, explain, other generators) reads the plan; only
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -14,25 +15,54 @@ from callgate.target import Target
 
 
 class Class(Enum):
-    """The classes of psABI 3.2.3 that scalars can have."""
+    """The classes of psABI 3.2.3."""
 
     INTEGER = "INTEGER"
     SSE = "SSE"
     X87 = "X87"
+    X87UP = "X87UP"
     NO_CLASS = "NO_CLASS"
+    MEMORY = "MEMORY"
+
+
+class Piece(NamedTuple):
+    """A part of a value that travels in a register of its own: at most an eightbyte, `offset_bytes` into the value."""
+
+    offset_bytes: int
+    size_bytes: int
+    eightbyte_class: Class
+    register: str
 
 
 class Argument(NamedTuple):
-    """One argument: its type, size, class, and its register's name, or "" where it lies at `stack_offset`."""
+    """One argument: its type, size, class, and its register's name, or "" where it lies at `stack_offset`.
+
+    A value of several eightbytes in registers, and every struct in registers, has `pieces` instead, one for each
+    eightbyte; `eightbyte_class` is then that of the first.  A struct of class MEMORY lies on the stack whole; as a
+    result it is written to where the hidden first argument points.
+    """
 
     type: CType
     size_bytes: int
     eightbyte_class: Class
     register: str
     stack_offset: int = 0
+    pieces: tuple[Piece, ...] = ()
+
+    @property
+    def registers(self) -> tuple[str, ...]:
+        """The registers that it takes."""
+        if self.pieces:
+            return tuple(piece.register for piece in self.pieces)
+        return (self.register,) if self.register else ()
 
     def __str__(self) -> str:
+        if self.pieces:
+            classes = ", ".join(piece.eightbyte_class.value for piece in self.pieces)
+            return f"{spell(self.type):<24} {classes:<9} {', '.join(self.registers)}"
         place = self.register or f"[rsp+{self.stack_offset}]"
+        if self.eightbyte_class is Class.NO_CLASS:
+            place = "nowhere"
         return f"{spell(self.type):<24} {self.eightbyte_class.value:<9} {place}"
 
 
@@ -40,6 +70,8 @@ class CallPlan(NamedTuple):
     """Where the arguments and the result of a call travel.
 
     `stack_bytes` is the size of the argument area, a multiple of 16 as the convention wants it at the call.
+    `vector_registers` counts those that carry arguments: a variadic callee wants it in al.  `result_pointer` is the
+    register with the address that a result of class MEMORY is written to, or "".
     """
 
     convention: str
@@ -47,10 +79,16 @@ class CallPlan(NamedTuple):
     result: Argument
     stack_bytes: int
     vector_registers: int
+    is_variadic: bool = False
+    result_pointer: str = ""
 
     def __str__(self) -> str:
         lines = [f"convention {self.convention}, {self.stack_bytes} bytes of stack arguments"]
+        if self.result_pointer:
+            lines.append(f"  hidden      {'address of the result':<24} {'INTEGER':<9} {self.result_pointer}")
         lines += [f"  argument {number}  {argument}" for number, argument in enumerate(self.arguments, 1)]
+        if self.is_variadic:
+            lines.append(f"  variadic    {'vector registers used':<24} {self.vector_registers:<9} al")
         if isinstance(self.result.type, Void):
             lines.append("  result      void")
         else:
@@ -59,12 +97,17 @@ class CallPlan(NamedTuple):
 
 
 def classify(function: FunctionType, target: Target) -> CallPlan:
-    """Decide where the arguments and the result of `function` travel on `target`.
+    """Decide where the arguments and the result of a function travel; DeclarationError where that is not known."""
+    types = [parameter.type for parameter in function.parameters]
+    return classify_types(types, function.result.type, target, is_variadic=function.is_variadic)
 
-    Raises DeclarationError for a type whose way is not known.
-    """
+
+def classify_types(
+    parameters: Sequence[CType], result: CType, target: Target, *, is_variadic: bool = False
+) -> CallPlan:
+    """The same for types alone, as for a function that C calls."""
     from callgate.abi import sysv  # the conventions read the records above
 
     if target.calling_convention == "sysv":
-        return sysv.classify_sysv(function, target)
+        return sysv.classify_sysv(parameters, result, target, is_variadic=is_variadic)
     raise DeclarationError(f"no calling convention is known for target {target.name}")

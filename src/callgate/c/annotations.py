@@ -10,15 +10,17 @@ import builtins
 import ctypes
 import enum
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias, UnionType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from callgate.c import names, types
 from callgate.c.types import (
     CHAR,
     VOID,
     VOID_POINTER,
+    Array,
+    CallbackType,
     CType,
     Enumeration,
     FunctionPrototype,
@@ -96,13 +98,16 @@ def ctypes_of(ctype: CType, records: dict[str, type]) -> type:
             return _CTYPES[base.name]
         case Pointer(to=Void()) | Pointer(to=FunctionPrototype()):
             return ctypes.c_void_p
+        case Pointer(to=Array(element=element)):
+            return ctypes.POINTER(ctypes_of(element, records))
         case Pointer(to=to):
             return ctypes.POINTER(ctypes_of(to, records))
-        case Record(name=name):
-            known = records.get(name)
-            if known is None:
-                known = records.setdefault(name, type(name, (names.Opaque,), {}))
-            return known
+        case Array(element=element, length=length):
+            return ctypes_of(element, records) * length
+        case Record():
+            from callgate.c.structures import class_of  # most declarations have none
+
+            return class_of(ctype, records)
         case _:
             raise DeclarationError(f"{types.spell(ctype)} has no ctypes type")
 
@@ -126,15 +131,14 @@ def _refuse(annotation: object, where: str) -> DeclarationError:
     origin = getattr(annotation, "__origin__", None)
     if origin is names.Ptr:
         return DeclarationError(f"{where}: {_describe(annotation)} points to nothing that C knows")
-    module = getattr(origin or annotation, "__module__", "")
-    if module in ("collections.abc", "typing"):
-        return DeclarationError(f"{where}: {_describe(annotation)} {_LATER}")
-    if _is_class(annotation) and issubclass(annotation, (ctypes.Structure, ctypes.Union)):
-        return DeclarationError(f"{where}: passing {annotation.__name__} by value {_LATER}; pass a pointer to it")
+    if annotation is Callable or origin is Callable or annotation is names.Callback:
+        return DeclarationError(f"{where}: a function pointer needs its types, as in Callable[[i32], f64]")
+    if origin is names.Array or annotation is names.Array:
+        return DeclarationError(f"{where}: Array is for members of structs; use Readable or Writable here")
     return DeclarationError(f"{where}: {_describe(annotation)} has no C type; use a ctypes type or a name of callgate")
 
 
-def _strip_none(annotation: object, where: str) -> tuple[object, bool]:
+def strip_none(annotation: object, where: str) -> tuple[object, bool]:
     """`X | None` and Optional[X] to (X, True)."""
     is_union = isinstance(annotation, UnionType)
     if not is_union:
@@ -175,7 +179,7 @@ def _enumeration(cls: type) -> Enumeration:
     return Enumeration(cls.__name__, base, ())
 
 
-def _pointee(annotation: object, where: str) -> tuple[CType, type | None]:
+def pointee(annotation: object, where: str) -> tuple[CType, type | None]:
     """The C type and the ctypes class of what `Readable[…]`, `Writable[…]` or a ctypes pointer points to."""
     element = _strip_annotated(annotation)
     if element is None or element is type(None):
@@ -192,12 +196,12 @@ def _pointee(annotation: object, where: str) -> tuple[CType, type | None]:
         if element is ctypes.c_wchar_p:
             return Pointer(types.WCHAR, True), element
         if issubclass(element, _POINTER):
-            to, _ = _pointee(element._type_, where)
+            to, _ = pointee(element._type_, where)
             return Pointer(to), element
         if issubclass(element, (ctypes.Structure, ctypes.Union)):
             return Record(element.__name__, ""), element
         if issubclass(element, ctypes.Array):
-            inner, cls = _pointee(element._type_, where)
+            inner, cls = pointee(element._type_, where)
             length = getattr(element, "_length_", 0)
             if isinstance(inner, Record):
                 raise DeclarationError(f"{where}: an array of structures {_LATER}; leave out its length")
@@ -210,6 +214,91 @@ def _pointee(annotation: object, where: str) -> tuple[CType, type | None]:
     raise _refuse(annotation, where)
 
 
+def value_type(annotation: object, where: str) -> tuple[CType, type | None]:
+    """The C type and the ctypes class of a member, or of what travels by value; structs with their members."""
+    element = names.element_type(_strip_annotated(annotation))
+    if _is_class(element):
+        if issubclass(element, (ctypes.Structure, ctypes.Union)):
+            from callgate.c.structures import record_of  # most declarations have none
+
+            return record_of(element), element
+        if issubclass(element, ctypes.Array):
+            inner, _ = value_type(element._type_, where)
+            return types.Array(inner, element._length_), element
+        if issubclass(element, names.FUNCTION_POINTER):
+            return Pointer(FunctionPrototype("void (*)()")), element
+        if issubclass(element, ctypes.py_object):
+            return VOID_POINTER, element
+        if _is_enum(element):
+            enumeration = _enumeration(element)
+            return enumeration, _CTYPES[enumeration.base.name]
+    return pointee(element, where)
+
+
+def _callable_arguments(annotation: object) -> tuple[object, ...] | None:
+    """The arguments and the result of `Callable[[A, B], R]` or `Callback[[A, B], R]`, or None for something else."""
+    origin = getattr(annotation, "__origin__", None)
+    if origin is Callable or origin is names.Callback:
+        arguments: tuple[object, ...] = annotation.__args__  # type: ignore[attr-defined]
+        return arguments
+    return None
+
+
+def callback_type_of(annotation: object, name: str, where: str) -> CallbackType | None:
+    """What `Callable[[A, B], R]` or `Callback[[A, B], R]` declares, seen as a function that Python implements."""
+    arguments = _callable_arguments(annotation)
+    if arguments is None:
+        return None
+    *given, returned = arguments
+    if Ellipsis in given:
+        raise DeclarationError(f"{where}: {_NEEDS_TYPES}")
+    return _callback_type(name, given, returned, where)
+
+
+_NEEDS_TYPES = "a function pointer needs the types of its arguments, as in Callable[[i32], f64]"
+_GIVEN_BACK = (Passing.VALUE, Passing.HANDLE, Passing.CALLBACK)
+
+
+def _callback_type(name: str, given: Sequence[object], returned: object, where: str) -> CallbackType:
+    parameters = tuple(result_of(item, f"{where}, argument {number}") for number, item in enumerate(given, 1))
+    if any(parameter.returning in (Returning.NOTHING, Returning.STATUS) for parameter in parameters):
+        raise DeclarationError(f"{where}: an argument of a function pointer cannot be void")
+    if returned is None or returned is type(None):
+        return CallbackType(name, parameters)
+    result = parameter_of("result", returned, f"{where}, result")
+    if result.passing not in _GIVEN_BACK:
+        raise DeclarationError(
+            f"{where}, result: nobody would keep the memory of {_describe(returned)}; return a Ptr to memory that lives"
+        )
+    return CallbackType(name, parameters, result)
+
+
+def pointed_function_of(annotation: object, name: str, where: str) -> FunctionType | None:
+    """The same annotation seen as a function that Python calls."""
+    arguments = _callable_arguments(annotation)
+    if arguments is None:
+        return None
+    *given, returned = arguments
+    if Ellipsis in given:
+        raise DeclarationError(f"{where}: {_NEEDS_TYPES}")
+    parameters = tuple(parameter_of("", item, f"{where}, argument {number}") for number, item in enumerate(given, 1))
+    result = result_of(returned, f"{where}, result")
+    return FunctionType(name, parameters, result, False, len(parameters), "")
+
+
+def prototype_of(callback: CallbackType) -> Pointer:
+    """The C type of a pointer to such a function."""
+    parameters = tuple(parameter.type for parameter in callback.parameters)
+    return Pointer(FunctionPrototype(callback.prototype, parameters, callback.result_type))
+
+
+def function_pointer_of(annotation: object, where: str) -> Pointer | None:
+    """The C type that `Callable[…]` and `Callback[…]` stand for, or None for something else."""
+    annotation, _ = strip_none(_strip_annotated(annotation), where)
+    callback = callback_type_of(annotation, "callback", where)
+    return None if callback is None else prototype_of(callback)
+
+
 def _pointer_to(to: CType, is_const: bool) -> Pointer | types.Array:
     """A pointer parameter; a fixed-size array stays one, for its length."""
     if isinstance(to, types.Array):
@@ -219,7 +308,7 @@ def _pointer_to(to: CType, is_const: bool) -> Pointer | types.Array:
 
 def parameter_of(name: str, annotation: object, where: str) -> Parameter:
     """The C parameter that an annotation declares."""
-    annotation, is_nullable = _strip_none(_strip_annotated(annotation), where)
+    annotation, is_nullable = strip_none(_strip_annotated(annotation), where)
     annotation = _strip_annotated(annotation)
     scalar = _SCALARS.get(annotation) if _is_class(annotation) else None
     if scalar is not None:
@@ -232,11 +321,16 @@ def parameter_of(name: str, annotation: object, where: str) -> Parameter:
         return Parameter(name, Pointer(types.WCHAR, True), Passing.WIDE_STRING, is_nullable)
     if annotation is ctypes.c_void_p:
         return Parameter(name, VOID_POINTER, Passing.HANDLE, is_nullable, ctypes.c_void_p)
+    callback = callback_type_of(annotation, name, where)
+    if callback is not None:
+        is_kept = getattr(annotation, "__origin__", None) is names.Callback
+        passing = Passing.CALLBACK if is_kept else Passing.CALLABLE
+        return Parameter(name, prototype_of(callback), passing, is_nullable, callback)
     if isinstance(annotation, GenericAlias):
         origin = annotation.__origin__
         (inner,) = annotation.__args__ if len(annotation.__args__) == 1 else (None,)
         if origin is names.Readable or origin is names.Writable:
-            to, element = _pointee(inner, where)
+            to, element = pointee(inner, where)
             is_readable = origin is names.Readable
             passing = Passing.READABLE if is_readable else Passing.WRITABLE
             return Parameter(name, _pointer_to(to, is_readable), passing, is_nullable, element)
@@ -249,21 +343,27 @@ def parameter_of(name: str, annotation: object, where: str) -> Parameter:
             return Parameter(name, Pointer(out.type), Passing.OUT, False, None, out)
     if _is_class(annotation):
         if issubclass(annotation, _POINTER):
-            to, _ = _pointee(annotation._type_, where)
+            to, _ = pointee(annotation._type_, where)
             return Parameter(name, Pointer(to), Passing.HANDLE, is_nullable, annotation)
         if issubclass(annotation, names.FUNCTION_POINTER):
             prototype = FunctionPrototype("void (*)()")
             return Parameter(name, Pointer(prototype), Passing.HANDLE, is_nullable, annotation)
         if _is_enum(annotation):
             return Parameter(name, _enumeration(annotation), Passing.VALUE, is_nullable, annotation)
+        if issubclass(annotation, (ctypes.Structure, ctypes.Union)):
+            return Parameter(name, _by_value(annotation, is_nullable, where), Passing.VALUE, False, annotation)
+        if annotation is complex:
+            return Parameter(name, types.DOUBLE_COMPLEX, Passing.VALUE)
         if issubclass(annotation, names.Status):
             raise DeclarationError(f"{where}: Status is for results; use i32")
+        if annotation is names.VarArg:
+            raise DeclarationError(f"{where}: VarArg is for the variable arguments: `*args: VarArg`")
     raise _refuse(annotation, where)
 
 
 def result_of(annotation: object, where: str) -> Result:
     """The C result that an annotation declares."""
-    annotation, is_nullable = _strip_none(_strip_annotated(annotation), where)
+    annotation, is_nullable = strip_none(_strip_annotated(annotation), where)
     annotation = _strip_annotated(annotation)
     if annotation is None or annotation is type(None):
         return Result(VOID, Returning.NOTHING)
@@ -286,11 +386,33 @@ def result_of(annotation: object, where: str) -> Result:
         return Result(VOID_POINTER, Returning.HANDLE, is_nullable, ctypes.c_void_p)
     if _is_class(annotation):
         if issubclass(annotation, _POINTER):
-            to, _ = _pointee(annotation._type_, where)
+            to, _ = pointee(annotation._type_, where)
             return Result(Pointer(to), Returning.HANDLE, is_nullable, annotation)
         if _is_enum(annotation):
             return Result(_enumeration(annotation), Returning.VALUE, False, annotation)
+        if issubclass(annotation, (ctypes.Structure, ctypes.Union)):
+            return Result(_by_value(annotation, is_nullable, where), Returning.VALUE, False, annotation)
+        if annotation is complex:
+            return Result(types.DOUBLE_COMPLEX, Returning.VALUE)
+        if issubclass(annotation, ctypes.py_object):
+            return Result(VOID_POINTER, Returning.OBJECT, is_nullable, annotation)
+    pointed = pointed_function_of(annotation, "function", where)
+    callback = callback_type_of(annotation, "function", where)
+    if pointed is not None and callback is not None:
+        return Result(prototype_of(callback), Returning.FUNCTION, is_nullable, pointed)
     raise _refuse(annotation, where)
+
+
+def _by_value(cls: type, is_nullable: bool, where: str) -> Record:
+    """The Record of a struct that travels by value."""
+    from callgate.c.structures import record_of  # most declarations have none
+
+    if is_nullable:
+        raise DeclarationError(f"{where}: only pointers can be None")
+    record = record_of(cls)
+    if record.members is None:
+        raise DeclarationError(f"{where}: {cls.__name__} has no members; only a pointer to it can be passed")
+    return record
 
 
 class _Names(dict[str, object]):
@@ -307,7 +429,7 @@ class _Names(dict[str, object]):
         raise NameError(f"name {name!r} is not defined")
 
 
-def _resolve(annotation: object, scopes: tuple[Mapping[str, object], ...], where: str) -> object:
+def resolve(annotation: object, scopes: tuple[Mapping[str, object], ...], where: str) -> object:
     """The object that a string annotation names; plain names are looked up without eval."""
     if not isinstance(annotation, str):
         return annotation
@@ -326,14 +448,19 @@ def _resolve(annotation: object, scopes: tuple[Mapping[str, object], ...], where
 _HAS_VARARGS, _HAS_VARKEYWORDS = 0x04, 0x08  # inspect.CO_VARARGS, CO_VARKEYWORDS, without importing inspect
 
 
-def function_type(
-    function: Callable[..., object], local_names: Mapping[str, object] | None = None, *, skips_self: bool = False
-) -> FunctionType:
-    """The FunctionType that a Python function's annotations declare.
+class _Declared(NamedTuple):
+    """What a def says: each parameter's name and resolved annotation, the result's, and whether there is `*args`."""
 
-    `local_names` are searched first (types of an enclosing function); `skips_self` leaves out the first parameter,
-    for methods of a Protocol.  DeclarationError names the function and the parameter.
-    """
+    name: str
+    parameters: list[tuple[str, object]]
+    result: object
+    is_variadic: bool
+
+
+def _declared(
+    function: Callable[..., object], local_names: Mapping[str, object] | None, *, skips_self: bool = False
+) -> _Declared:
+    """Read the annotations of a function; DeclarationError where one is missing or cannot be evaluated."""
     code = getattr(function, "__code__", None)
     if code is None:
         raise DeclarationError(f"{function!r} is not a function written in Python; a declaration is a def with `...`")
@@ -342,14 +469,12 @@ def function_type(
         annotations = function.__annotations__
     except NameError as problem:  # 3.14 evaluates here
         raise DeclarationError(f"{name}(): {problem}") from problem
-    if code.co_flags & _HAS_VARARGS:
-        raise DeclarationError(f"{name}(): *{code.co_varnames[code.co_argcount + code.co_kwonlyargcount]} {_LATER}")
+    is_variadic = bool(code.co_flags & _HAS_VARARGS)
     if code.co_flags & _HAS_VARKEYWORDS or code.co_kwonlyargcount:
         raise DeclarationError(f"{name}(): C has no keyword-only parameters")
     if function.__defaults__:
         raise DeclarationError(f"{name}(): C has no default arguments; leave the default out")
-    module_names = function.__globals__
-    scopes: tuple[Mapping[str, object], ...] = (module_names, vars(builtins))
+    scopes: tuple[Mapping[str, object], ...] = (function.__globals__, vars(builtins))
     closure = function.__closure__
     if closure:
         cells = {}
@@ -361,24 +486,54 @@ def function_type(
         scopes = (cells, *scopes)
     if local_names is not None:
         scopes = (local_names, *scopes)
-    parameters = []
     first = 1 if skips_self else 0
+    parameters = []
     for variable in code.co_varnames[first : code.co_argcount]:
         where = f"{name}() parameter {variable!r}"
         if variable not in annotations:
             raise DeclarationError(f"{where} has no annotation; give its C type, as in `{variable}: i32`")
-        parameters.append(parameter_of(variable, _resolve(annotations[variable], scopes, where), where))
+        parameters.append((variable, resolve(annotations[variable], scopes, where)))
+    if is_variadic:
+        variable = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+        where = f"{name}() parameter '*{variable}'"
+        if resolve(annotations.get(variable), scopes, where) is not names.VarArg:
+            raise DeclarationError(f"{where}: variable arguments are declared as `*{variable}: VarArg`")
+        if not parameters:
+            raise DeclarationError(f"{name}(): C wants a parameter before the variable ones")
     where = f"{name}() result"
     if "return" not in annotations:
         raise DeclarationError(f"{where} has no annotation; write `-> None` for void")
-    result = result_of(_resolve(annotations["return"], scopes, where), where)
+    return _Declared(name, parameters, resolve(annotations["return"], scopes, where), is_variadic)
+
+
+def function_type(
+    function: Callable[..., object], local_names: Mapping[str, object] | None = None, *, skips_self: bool = False
+) -> FunctionType:
+    """The FunctionType that a Python function's annotations declare.
+
+    `local_names` are searched first (types of an enclosing function); `skips_self` leaves out the first parameter,
+    for methods of a Protocol.  DeclarationError names the function and the parameter.
+    """
+    name, declared, returned, is_variadic = _declared(function, local_names, skips_self=skips_self)
+    parameters = [
+        parameter_of(variable, annotation, f"{name}() parameter {variable!r}") for variable, annotation in declared
+    ]
+    result = result_of(returned, f"{name}() result")
     _check_outs(name, parameters)
     passed = [parameter for parameter in parameters if parameter.out is None]
-    positional = max(0, code.co_posonlyargcount - first)
+    positional = max(0, function.__code__.co_posonlyargcount - (1 if skips_self else 0))
     positional_only = sum(parameter.out is None for parameter in parameters[:positional])
     return FunctionType(
-        name, tuple(parameters), result, False, min(positional_only, len(passed)), function.__doc__ or ""
+        name, tuple(parameters), result, is_variadic, min(positional_only, len(passed)), function.__doc__ or ""
     )
+
+
+def callback_type(function: Callable[..., object], local_names: Mapping[str, object] | None = None) -> CallbackType:
+    """The CallbackType that the annotations of a Python function declare, for C to call it."""
+    name, declared, returned, is_variadic = _declared(function, local_names)
+    if is_variadic:
+        raise DeclarationError(f"{name}(): C cannot call a callback with variable arguments")
+    return _callback_type(name, [annotation for _, annotation in declared], returned, f"{name}()")
 
 
 def _check_outs(name: str, parameters: list[Parameter]) -> None:

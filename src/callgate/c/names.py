@@ -112,6 +112,28 @@ class Writable:
         return GenericAlias(cls, (element,))
 
 
+class Array:
+    """`Array[T]`: an array inside a struct, its length given by `field(length=…)`."""
+
+    def __class_getitem__(cls, element: object) -> GenericAlias:
+        return GenericAlias(cls, (element,))
+
+
+class Callback:
+    """`Callback[[A, B], R]`: a function pointer that C keeps.  Takes what `callback` makes, or a gate."""
+
+    __slots__ = ()
+
+    def __class_getitem__(cls, signature: object) -> GenericAlias:
+        if isinstance(signature, tuple) and len(signature) == 2 and isinstance(signature[0], list):
+            return GenericAlias(Callback, (*signature[0], signature[1]))
+        return GenericAlias(Callback, (..., signature))  # judged with the declaration
+
+
+class VarArg:
+    """The annotation of `*args` in a variadic function: `def printf(format: cstr, *args: VarArg) -> i32`."""
+
+
 class Out:
     """`Out[T]`: `T *` that the function fills.  It is not passed; its value is returned."""
 

@@ -90,13 +90,14 @@ class Array(NamedTuple):
 
 
 class FunctionPrototype(NamedTuple):
-    """The pointed-to type of a function pointer: its C spelling with `(*)` for the name, and what that declares.
+    """The pointed-to type of a function pointer: its C spelling with `(*)` for the name, and the types in it.
 
-    `function` is None where the pointer can be passed but not called.
+    `parameters` is None where the pointer can be passed but not called.
     """
 
     spelling: str
-    function: FunctionType | None = None
+    parameters: tuple[CType, ...] | None = None
+    result: CType = Void()
 
 
 CType: TypeAlias = "Scalar | Void | Record | Enumeration | Pointer | Array | FunctionPrototype"
@@ -160,13 +161,15 @@ class Returning(Enum):
     WIDE_STRING = "wide str"  # wchar_t * copied
     HANDLE = "handle"  # T * as a ctypes pointer
     FUNCTION = "function"  # function pointer as a gate
+    OBJECT = "object"  # a Python object that C hands over (py_object)
 
 
 class Result(NamedTuple):
     """A result type and how it comes back.
 
-    `python_type` is the enum class of an enum value or the ctypes pointer class of a handle (None in C text,
-    where the runtime makes one).  NULL gives None where `is_nullable`, else ValueError.
+    `python_type` is the enum class of an enum value, the ctypes class of a handle or a struct, the FunctionType of a
+    function pointer (None in C text, where the runtime makes one).  NULL gives None where `is_nullable`, else
+    ValueError.
     """
 
     type: CType
@@ -178,8 +181,9 @@ class Result(NamedTuple):
 class Parameter(NamedTuple):
     """One parameter of a declaration.
 
-    `type` is the C parameter's type: a Scalar or Enumeration for VALUE, else a Pointer or Array.
-    `python_type` is the enum class (VALUE), or the ctypes class of a handle or of a buffer's element; None in C text.
+    `type` is the C parameter's type: a Scalar, Enumeration or Record for VALUE, else a Pointer or Array.
+    `python_type` is the enum class or the ctypes class of a struct (VALUE), the ctypes class of a handle or of a
+    buffer's element, the CallbackType of a function pointer; None in C text.
     `name` is "" where C text gives none.  `out` describes what comes back for OUT and is None otherwise.
     """
 
@@ -206,6 +210,28 @@ class FunctionType(NamedTuple):
 
     def __str__(self) -> str:
         return declaration(self)
+
+
+class CallbackType(NamedTuple):
+    """A function that C calls and Python implements.
+
+    Each of `parameters` describes, as a Result does, what Python gets; `result` what it gives back.
+    """
+
+    name: str
+    parameters: tuple[Result, ...]
+    result: Parameter | None = None
+
+    @property
+    def result_type(self) -> CType:
+        """The C type of the result."""
+        return VOID if self.result is None else self.result.type
+
+    @property
+    def prototype(self) -> str:
+        """The C spelling, with `(*)` for the name."""
+        parts = [spell(parameter.type) for parameter in self.parameters]
+        return spell(self.result_type, f"(*)({', '.join(parts) or 'void'})")
 
 
 def spell(ctype: CType, declarator: str = "") -> str:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from callgate.c.layout import size_bytes
 from callgate.c.types import (
+    VOID_POINTER,
     Array,
+    CallbackType,
     CType,
     Enumeration,
     FunctionPrototype,
@@ -26,6 +28,7 @@ from callgate.c.types import (
     Returning,
     Scalar,
     Void,
+    spell,
 )
 from callgate.errors import DeclarationError, unreachable
 from callgate.target import Target
@@ -46,6 +49,11 @@ class Unbox(IntEnum):
     CHARACTER = 9
     WIDE_CHARACTER = 10
     WIDE_STRING = 11
+    STRUCT = 12  # by value: the word is the address of the object's data
+    RECORD = 13  # a pointer to a struct, given as an object of its class
+    FUNCTION = 14
+    WIDE = 15  # more than a word: the word is the address of a copy
+    OBJECT = 16
 
 
 class Element(IntEnum):
@@ -88,8 +96,8 @@ class UnboxStep(NamedTuple):
         return self.kind in _OWNING
 
 
-_OWNING = frozenset((Unbox.BUFFER, Unbox.HANDLE, Unbox.WIDE_STRING))
-_POINTERS = _OWNING | {Unbox.STRING}  # the bytes of a string are the argument's own
+_OWNING = frozenset((Unbox.BUFFER, Unbox.HANDLE, Unbox.WIDE_STRING, Unbox.RECORD, Unbox.FUNCTION, Unbox.WIDE))
+_POINTERS = _OWNING - {Unbox.WIDE} | {Unbox.STRING}  # the bytes of a string are the argument's own
 
 
 class Box(IntEnum):
@@ -109,6 +117,10 @@ class Box(IntEnum):
     WIDE_STRING = 11
     HANDLE = 12
     ENUM = 13
+    STRUCT = 14
+    WIDE = 15  # more than a word
+    PYTHON = 16  # a pointer that the gate's `_box` makes an object of
+    OBJECT = 17
 
 
 class BoxStep(NamedTuple):
@@ -152,6 +164,16 @@ class Conversion(NamedTuple):
     judgement: Judgement
     saves_errno: bool
     is_blocking: bool
+    is_variadic: bool = False
+
+    @property
+    def depends_on_plan(self) -> bool:
+        """Whether the same conversions can go with different call plans: values that are not one eightbyte."""
+        return (
+            self.is_variadic
+            or self.result.kind in (Box.STRUCT, Box.WIDE)
+            or any(step.kind in (Unbox.STRUCT, Unbox.WIDE) for step in self.steps)
+        )
 
 
 _BY_KIND = {
@@ -166,11 +188,17 @@ _BY_KIND = {
 def _unbox_value(ctype: CType, target: Target) -> UnboxStep:
     if isinstance(ctype, Enumeration):
         ctype = ctype.base
+    if isinstance(ctype, Record):
+        return UnboxStep(Unbox.STRUCT, 0)
+    if ctype == VOID_POINTER:
+        return UnboxStep(Unbox.OBJECT, target.pointer_bytes)
     if not isinstance(ctype, Scalar):
-        raise DeclarationError(f"{ctype} cannot be passed by value")
+        raise DeclarationError(f"{spell(ctype)} cannot be passed by value")
     size = size_bytes(ctype, target)
     if ctype.kind is Kind.FLOATING:
         return UnboxStep(Unbox.FLOAT if size == 4 else Unbox.DOUBLE, size)
+    if ctype.kind is Kind.COMPLEX or size > 8:
+        return UnboxStep(Unbox.WIDE, size)
     return UnboxStep(_BY_KIND[ctype.kind][0], size)
 
 
@@ -191,6 +219,8 @@ def element_of(ctype: CType, target: Target) -> tuple[Element, int, int]:
             size = size_bytes(pointee, target)
             if size == 1 and kind is not Kind.BOOLEAN:
                 return Element.BYTE, 1, minimum
+            if kind is Kind.COMPLEX or (size > 8 and kind is not Kind.FLOATING):
+                return Element.OTHER, size, minimum
             return (Element.FLOATING if kind is Kind.FLOATING else _BY_KIND[kind][2]), size, minimum
         case Void():
             return Element.ANY, 0, minimum
@@ -216,6 +246,9 @@ def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
         case Passing.WIDE_STRING:
             return UnboxStep(Unbox.WIDE_STRING, target.wchar_bytes, nullable)
         case Passing.READABLE | Passing.WRITABLE:
+            if isinstance(parameter.type, Pointer) and isinstance(parameter.type.to, Record):
+                is_writable = parameter.passing is Passing.WRITABLE
+                return UnboxStep(Unbox.RECORD, target.pointer_bytes, nullable, is_writable, Element.OTHER)
             element, size, minimum = element_of(parameter.type, target)
             is_writable = parameter.passing is Passing.WRITABLE
             is_signed_byte = element is Element.BYTE and _pointee_kind(parameter.type) is Kind.SIGNED
@@ -223,6 +256,8 @@ def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
         case Passing.HANDLE:
             is_void = isinstance(parameter.type, Pointer) and isinstance(parameter.type.to, Void)
             return UnboxStep(Unbox.HANDLE, 0 if is_void else target.pointer_bytes, nullable)
+        case Passing.CALLABLE | Passing.CALLBACK:
+            return UnboxStep(Unbox.FUNCTION, target.pointer_bytes, nullable)
         case Passing.OUT:
             raise DeclarationError("an Out parameter is not passed")
         case _:
@@ -234,6 +269,8 @@ _POINTER_BOXES = {
     Returning.BYTES: Box.BYTES,
     Returning.WIDE_STRING: Box.WIDE_STRING,
     Returning.HANDLE: Box.HANDLE,
+    Returning.FUNCTION: Box.PYTHON,
+    Returning.OBJECT: Box.OBJECT,
 }
 
 
@@ -248,9 +285,13 @@ def box_step(result: Result, target: Target) -> BoxStep:
     is_enum = isinstance(ctype, Enumeration)
     if isinstance(ctype, Enumeration):
         ctype = ctype.base
+    if isinstance(ctype, Record):
+        return BoxStep(Box.STRUCT, size_bytes(ctype, target))
     if not isinstance(ctype, Scalar):
-        raise DeclarationError(f"{ctype} cannot be returned by value")
+        raise DeclarationError(f"{spell(ctype)} cannot be returned by value")
     size = size_bytes(ctype, target)
+    if ctype.kind is Kind.COMPLEX or (size > 8 and ctype.kind is not Kind.FLOATING):
+        return BoxStep(Box.WIDE, size)
     if ctype.kind is Kind.FLOATING:
         return BoxStep({4: Box.FLOAT, 8: Box.DOUBLE}.get(size, Box.LONG_DOUBLE), size)
     is_unsigned = ctype.kind is not Kind.SIGNED
@@ -281,4 +322,24 @@ def convert(
         judgement,
         saves_errno,
         is_blocking,
+        function.is_variadic,
     )
+
+
+class CallbackConversion(NamedTuple):
+    """Everything about a callback's conversions that its machine code depends on."""
+
+    boxes: tuple[BoxStep, ...]
+    result: UnboxStep | None
+
+    @property
+    def depends_on_plan(self) -> bool:
+        """Whether the same conversions can go with different plans: values that are not one eightbyte."""
+        is_several = any(box.kind in (Box.STRUCT, Box.WIDE) for box in self.boxes)
+        return is_several or (self.result is not None and self.result.kind in (Unbox.STRUCT, Unbox.WIDE))
+
+
+def convert_callback(callback: CallbackType, target: Target) -> CallbackConversion:
+    """The conversions of a function that C calls."""
+    boxes = tuple(box_step(parameter, target) for parameter in callback.parameters)
+    return CallbackConversion(boxes, None if callback.result is None else unbox_step(callback.result, target))

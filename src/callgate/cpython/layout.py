@@ -39,7 +39,11 @@ class SmallInts(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The facts that gates may rely on.  Offsets in bytes; None: not known, so not used."""
+    """The facts that gates may rely on.  Offsets in bytes; None: not known, so not used.
+
+    `has_thread_local_state` tells that `_PyThreadState_UncheckedGet` gives the calling thread's state (3.12 and later),
+    not that of whatever thread holds the GIL.
+    """
 
     name: str
     type_offset: int
@@ -52,6 +56,7 @@ class Layout(NamedTuple):
     float_value_offset: int | None
     small_ints: SmallInts | None
     has_inline_bytes: bool = True
+    has_thread_local_state: bool = False
 
 
 _OB_SIZE = IntForm(is_tagged=False, tag_offset=16, digit_offset=24, one_positive_digit=1)
@@ -59,7 +64,7 @@ _LV_TAG = IntForm(is_tagged=True, tag_offset=16, digit_offset=24, one_positive_d
 _SMALL = SmallInts(-5, 256, 32)
 
 CPYTHON_3_11 = Layout("cpython-3.11", 8, 16, 16, 32, 16, False, _OB_SIZE, 16, _SMALL)
-CPYTHON_3_13 = Layout("cpython-3.13", 8, 16, 16, 32, 16, True, _LV_TAG, 16, _SMALL)
+CPYTHON_3_13 = Layout("cpython-3.13", 8, 16, 16, 32, 16, True, _LV_TAG, 16, _SMALL, has_thread_local_state=True)
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CPYTHON_3_11, CPYTHON_3_13)}
 """Layouts by name; 3.10 is laid out as 3.11, 3.12 as 3.13."""

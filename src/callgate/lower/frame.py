@@ -6,6 +6,7 @@ higher addresses
 |  views                  |  a Py_buffer for each argument that may hold one
 |  keyword slots          |  an object pointer for each argument, for calls with keywords
 |  out storage            |  16 bytes for each Out parameter, 16-aligned
+|  several words          |  a result of two eightbytes
 |  scratch words          |  self, thread state, result, errno, value, "views are in use"
 |  values                 |  8 bytes for each argument that Python passes
 |  stack arguments        |  <- rsp
@@ -36,6 +37,7 @@ class Frame(NamedTuple):
     errno_slot: int
     value_slot: int
     in_use_slot: int
+    wide_slot: int
 
     def value(self, index: int) -> int:
         """Where the converted argument `index` is kept."""
@@ -52,8 +54,9 @@ def lay_out_frame(plan: CallPlan, conversion: Conversion) -> Frame:
     view_count = sum(step.may_own for step in conversion.steps)
     values = plan.stack_bytes
     scratch = values + 8 * count  # near rsp, so that offsets are short
-    slots = [scratch + 8 * number for number in range(6)]
-    outs = scratch + 8 * len(slots) + 15 & ~15
+    slots = [scratch + 8 * number for number in range(7)]
+    has_wide = bool(plan.result.pieces)
+    outs = scratch + 8 * (len(slots) + has_wide) + 15 & ~15
     keywords = outs + 16 * len(conversion.outs)
     views = keywords + 8 * count
     size = views + VIEW_BYTES * view_count | 8  # with the return address a multiple of 16 (psABI 3.2.2)

@@ -11,7 +11,8 @@ Long because `callgate_convert` is: one block for each kind of step, in the orde
     callgate_release(views, count)
     callgate_fail(self, code, errno), callgate_null(self, which) -> 0, an exception set
     callgate_judge(self, result, errno) -> result, or 0 with an exception set and the result given up
-    callgate_box_handle(type, address), callgate_box_enum(members, type, value, is_unsigned) -> object, or 0
+    callgate_box_python(self, which, word), callgate_box_enum(members, type, value, is_unsigned) -> object, or 0
+    callgate_raised() -> 1 where a callback of this thread left an exception, else 0
 """
 
 from __future__ import annotations
@@ -132,6 +133,11 @@ def _emit_convert(a: Assembler, machine: Machine) -> None:
         (Unbox.BOOL, "bool"),
         (Unbox.CHARACTER, "character"),
         (Unbox.WIDE_CHARACTER, "wide_character"),
+        (Unbox.STRUCT, "struct"),
+        (Unbox.RECORD, "record"),
+        (Unbox.FUNCTION, "elsewhere"),
+        (Unbox.WIDE, "elsewhere"),
+        (Unbox.OBJECT, "object"),
     ):
         a.cmp32_ri(RAX, int(kind))
         a.jcc("e", label)
@@ -144,6 +150,7 @@ def _emit_convert(a: Assembler, machine: Machine) -> None:
     _emit_convert_buffer(a, machine)
     _emit_convert_list(a, machine)
     _emit_convert_handle(a, machine)
+    _emit_convert_record(a, machine)
     _emit_convert_in_python(a)
 
     a.note("the value is in rax; its step can hold a view")
@@ -706,6 +713,36 @@ def _emit_convert_handle(a: Assembler, machine: Machine) -> None:
     a.jmp("python_owner")
 
 
+def _emit_convert_record(a: Assembler, machine: Machine) -> None:
+    """An instance of the declared struct: the address of its data.  Functions and wide values are Python's."""
+    a.label("struct")
+    a.mov_rm(RAX, R15, machine.layout.type_offset)
+    a.cmp_rm(RAX, RBP, STEP_OPERAND)
+    a.jcc("ne", "python")
+    a.mov_rm(RAX, R15, machine.layout.cdata_pointer_offset)
+    a.jmp("store")
+    a.label("record")
+    _no_view(a)
+    _emit_none_is_null(a)
+    a.mov_rm(RAX, R15, machine.layout.type_offset)
+    a.cmp_rm(RAX, RBP, STEP_OPERAND)
+    a.jcc("ne", "python_owner")
+    a.mov_rm(RAX, R15, machine.layout.cdata_pointer_offset)
+    a.jmp("store_owner")
+    a.label("elsewhere")
+    _no_view(a)
+    a.cmp_rl(R15, "Py_None")
+    a.jcc("ne", "python_owner")
+    a.test8_mi(RBP, _FIELD_FLAGS, FLAG_NULLABLE)
+    a.jcc("e", "python_owner")
+    a.xor32_rr(RAX, RAX)
+    a.jmp("store_owner")
+    a.note("a Python object as it is")
+    a.label("object")
+    a.mov_rr(RAX, R15)
+    a.jmp("store")
+
+
 def _emit_convert_in_python(a: Assembler) -> None:
     """Ask the gate's _convert(index, object): (word, owner or None), or an exception."""
     a.label("python")
@@ -1013,20 +1050,52 @@ def _emit_judge(a: Assembler, machine: Machine) -> None:
 
 
 def _emit_boxes(a: Assembler, machine: Machine) -> None:
-    """Handles and enum members."""
-    layout = machine.layout
-    a.label("callgate_box_handle")
-    a.push(RBX)
-    a.mov_rr(RBX, RSI)
-    a.note("a new instance, then its pointer")
-    a.xor32_rr(RSI, RSI)
-    a.call_l("PyObject_CallObject")
+    """What the gate's Python methods make, and enum members; and whether a callback raised."""
+    # rbx self   rbp, r12 the ints
+    a.label("callgate_box_python")
+    for register in (RBX, RBP, R12):
+        a.push(register)
+    a.mov_rr(RBX, RDI)
+    a.mov_rr(R12, RDX)
+    a.mov_rr(RDI, RSI)
+    a.call_l("PyLong_FromLong")
+    a.mov_rr(RBP, RAX)
     a.test_rr(RAX, RAX)
-    a.jcc("e", "handle_boxed")
-    a.mov_rm(RCX, RAX, layout.cdata_pointer_offset)
-    a.mov_mr(RCX, 0, RBX)
-    a.label("handle_boxed")
-    a.pop(RBX)
+    a.jcc("e", "python_boxed")
+    a.mov_rr(RDI, R12)
+    a.call_l("PyLong_FromUnsignedLong")
+    a.mov_rr(R12, RAX)
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "python_drop")
+
+    def arguments() -> None:
+        a.mov_rr(RDX, RBP)
+        a.mov_rr(RCX, R12)
+
+    _call_method(a, "_box", arguments, 2)
+    a.mov_rr(RDI, R12)
+    a.mov_rr(R12, RAX)
+    a.call_l("Py_DecRef")
+    a.label("python_drop")
+    a.mov_rr(RDI, RBP)
+    a.call_l("Py_DecRef")
+    a.mov_rr(RAX, R12)
+    a.label("python_boxed")
+    for register in (R12, RBP, RBX):
+        a.pop(register)
+    a.ret()
+
+    a.note("1 where a callback of this thread raised: its exception becomes the gate's")
+    a.label("callgate_raised")
+    a.sub_ri(RSP, 8)
+    a.call_l("PyErr_Occurred")
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "none_raised")
+    a.mov_rl(RCX, "raised_count")
+    a.dec_m(RCX, 0)
+    a.mov_ri(RAX, 1)
+    a.label("none_raised")
+    a.add_ri(RSP, 8)
     a.ret()
 
     # rbx members (value -> member)   rbp the class   r12 the int

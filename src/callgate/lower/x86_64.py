@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from callgate.abi.plan import Argument, CallPlan, Class
+from callgate.abi.plan import Argument, CallPlan, Class, Piece
 from callgate.asm.code import Code
 from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
 from callgate.asm.x86_64.registers import (
@@ -40,13 +40,13 @@ from callgate.asm.x86_64.registers import (
     RSP,
     XMM0,
 )
-from callgate.cpython.conversion import Box, BoxStep, Conversion, Element, Judgement, Unbox, UnboxStep
+from callgate.cpython.conversion import Box, Conversion, Element, Judgement, Unbox, UnboxStep
 from callgate.errors import DeclarationError, unreachable
+from callgate.lower.boxing import FLOATING_BOXES, POINTER_BOXES, UNROLLED_BYTES, Boxing
 from callgate.lower.frame import Frame, lay_out_frame
 from callgate.lower.machine import (
     DATA_TARGET,
     Machine,
-    result_operand_offset,
     step_operand_offset,
 )
 
@@ -64,7 +64,8 @@ _EXTENSIONS = {
     (2, Unbox.UNSIGNED): "movzx16_rr",
     (4, Unbox.UNSIGNED): "mov32_rr",
 }
-_RANK = {"rdi": 1, "rsi": 2}
+_BY_ADDRESS = (Unbox.STRUCT, Unbox.WIDE)
+"""Values of several words: what is unboxed is where they lie."""
 
 
 def lower_call_x86_64(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool) -> Code:
@@ -82,35 +83,56 @@ class _Way(NamedTuple):
     argument: Argument
 
 
-class _Gate:
+def _rank(way: _Way) -> int:
+    """The order of unboxing: what takes rdi comes late, what takes rsi last."""
+    registers = way.argument.registers
+    return 2 if "rsi" in registers else 1 if "rdi" in registers else 0
+
+
+def is_copied_by_call(argument: Argument) -> bool:
+    """Whether a struct on the stack is so large that memcpy copies it."""
+    return argument.eightbyte_class is Class.MEMORY and argument.size_bytes > UNROLLED_BYTES
+
+
+class _Gate(Boxing):
     """The emission of one gate; `cold` collects what is emitted after the hot path."""
 
     def __init__(self, plan: CallPlan, conversion: Conversion, machine: Machine, assembler: Assembler) -> None:
         self.plan = plan
         self.conversion = conversion
-        self.layout = machine.layout
-        self.frame: Frame = lay_out_frame(plan, conversion)
-        self.a = assembler
+        frame = lay_out_frame(plan, conversion)
+        super().__init__(assembler, machine.layout, frame, len(conversion.steps))
+        self.frame: Frame = frame
         self.ways = [
             _Way(index, step, plan.arguments[position])
             for index, (step, position) in enumerate(zip(conversion.steps, conversion.positions, strict=True))
         ]
-        self.is_spilled = conversion.is_blocking or conversion.saves_errno
+        # Objects that C writes into are made before the call: the result where it goes to memory, Out structs.
+        self.makes_result = plan.result.eightbyte_class is Class.MEMORY
+        self.made_outs = [index for index, out in enumerate(conversion.outs) if out.box.kind is Box.STRUCT]
+        self.is_spilled = (
+            conversion.is_blocking
+            or conversion.saves_errno
+            or self.makes_result
+            or bool(self.made_outs)
+            or any(is_copied_by_call(argument) for argument in plan.arguments)
+        )
         self.has_inline_path = all(self._is_inline(way.step) for way in self.ways)
-        self.pointer_results = conversion.result.kind in _POINTER_BOXES or any(
-            out.box.kind in _POINTER_BOXES for out in conversion.outs
+        self.pointer_results = conversion.result.kind in POINTER_BOXES or any(
+            out.box.kind in POINTER_BOXES for out in conversion.outs
         )
         # What happens after the call needs the gate for operands and for errors.
         self.needs_self_after = (
             self.is_spilled
             or bool(conversion.outs)
             or self.pointer_results
-            or conversion.result.kind is Box.ENUM
+            or conversion.result.kind in (Box.ENUM, Box.STRUCT, Box.WIDE)
             or conversion.judgement is not Judgement.NEVER
         )
         self.boxes_plainly = not (conversion.outs or self.frame.view_count or conversion.drops_result) and (
             conversion.judgement is not Judgement.PREDICATE
         )
+        self.is_several_words = bool(plan.result.pieces)
         self.is_self_stored = False
         self.is_self_in_rdi = True
         self.type_in_r10 = ""
@@ -133,7 +155,7 @@ class _Gate:
                 # Other buffers go through the shared routine; bytes is what C reads most.
                 is_bytes_like = step.element in (Element.BYTE, Element.ANY)
                 return layout.has_inline_bytes and is_bytes_like and not step.is_writable and not step.minimum_bytes
-            case Unbox.HANDLE:
+            case Unbox.HANDLE | Unbox.STRUCT | Unbox.RECORD | Unbox.OBJECT:
                 return True
             case _:
                 return False
@@ -191,12 +213,12 @@ class _Gate:
             a.mov32_mi(RSP, frame.in_use_slot, 0)
         ways = self.ways
         if not self.is_spilled:
-            ways = sorted(ways, key=lambda way: _RANK.get(way.argument.register, 0))
-            if len(ways) > 1 and ways[-1].argument.register == "rsi" and ways[-2].argument.register == "rdi":
+            ways = sorted(ways, key=_rank)
+            if len(ways) > 1 and _rank(ways[-1]) == 2 and _rank(ways[-2]) == 1:
                 self._store_self()  # a check follows the loss of rdi
         for way in ways:
             self._emit_unbox(way)
-            if way.argument.register == "rdi" and not self.is_spilled:
+            if "rdi" in way.argument.registers and not self.is_spilled:
                 self.is_self_in_rdi = False
         if not self.is_spilled:
             self._emit_target(in_self_slot=not self.is_self_in_rdi)
@@ -225,7 +247,7 @@ class _Gate:
         """Check and unbox one argument; jump away where it is not of the expected form."""
         a, step, argument = self.a, way.step, way.argument
         is_last_before_rdi = (
-            argument.register == "rdi" and not self.is_spilled and not self.is_self_stored and self.is_self_in_rdi
+            "rdi" in argument.registers and not self.is_spilled and not self.is_self_stored and self.is_self_in_rdi
         )
         a.note(f"argument {way.number + 1}")
         a.mov_rm(RAX, RSI, 8 * way.number)
@@ -258,12 +280,17 @@ class _Gate:
                 if is_last_before_rdi:
                     self._emit_target(in_self_slot=False)
                 a.lea(RAX, RAX, self.layout.bytes_data_offset)
+            case Unbox.OBJECT:
+                if is_last_before_rdi:
+                    self._emit_target(in_self_slot=False)
+            case Unbox.STRUCT | Unbox.RECORD:
+                self._compare_operand_type(way, "the declared struct?")
+                a.note("its data")
+                a.mov_rm(RAX, RAX, self.layout.cdata_pointer_offset)
+                if is_last_before_rdi:
+                    self._emit_target(in_self_slot=False)
             case Unbox.HANDLE:
-                self._emit_data(R11)
-                a.mov_rm(R11, R11, self.layout.bytes_data_offset + step_operand_offset(way.number))
-                a.note("the declared pointer type?")
-                a.cmp_mr(RAX, self.layout.type_offset, R11)
-                self._jump_unexpected(way)
+                self._compare_operand_type(way, "the declared pointer type?")
                 a.mov_rm(RAX, RAX, self.layout.cdata_pointer_offset)
                 a.mov_rm(RAX, RAX, 0)
                 if not step.is_nullable:
@@ -277,6 +304,15 @@ class _Gate:
         self._deliver(way, RAX)
         if step.is_nullable:
             a.label(f"next_{way.number}")
+
+    def _compare_operand_type(self, way: _Way, comment: str) -> None:
+        """Compare the type of the object in rax with the class in the gate's data."""
+        a = self.a
+        self._emit_data(R11)
+        a.mov_rm(R11, R11, self.layout.bytes_data_offset + step_operand_offset(way.number))
+        a.note(comment)
+        a.cmp_mr(RAX, self.layout.type_offset, R11)
+        self._jump_unexpected(way)
 
     def _emit_data(self, register: int) -> None:
         """Load the gate's data into a register, from wherever self is."""
@@ -342,12 +378,58 @@ class _Gate:
         a = self.a
         if self.is_spilled:
             a.mov_mr(RSP, self.frame.value(way.number), source)
+        elif way.step.kind in _BY_ADDRESS:
+            self._deliver_memory(way.argument, source)
         elif way.argument.register:
             destination = _GENERAL[way.argument.register]
             if destination != source:
                 a.mov_rr(destination, source)
         else:
             a.mov_mr(RSP, way.argument.stack_offset, source)
+
+    def _deliver_memory(self, argument: Argument, base: int) -> None:
+        """Bring a value of several words from where `base` points to its registers or its place on the stack."""
+        a = self.a
+        self.type_in_r10 = ""
+        if argument.pieces:
+            for piece in argument.pieces:
+                self._load_piece(piece, base)
+            return
+        size = argument.size_bytes
+        done = 0
+        while size - done >= 8:
+            a.mov_rm(R10, base, done)
+            a.mov_mr(RSP, argument.stack_offset + done, R10)
+            done += 8
+        if size - done:
+            self._load_integer(R10, base, done, size - done, R11)
+            a.mov_mr(RSP, argument.stack_offset + done, R10)
+
+    def _load_piece(self, piece: Piece, base: int) -> None:
+        a = self.a
+        a.note(f"bytes {piece.offset_bytes} to {piece.offset_bytes + piece.size_bytes - 1}")
+        if piece.eightbyte_class is Class.SSE:
+            # what is left of an eightbyte is a float, or padding
+            load = a.movsd_xm if piece.size_bytes == 8 else a.movss_xm
+            if piece.size_bytes >= 4:
+                load(_VECTOR[piece.register], base, piece.offset_bytes)
+            return
+        # r11 may hold the gate's data already
+        self._load_integer(_GENERAL[piece.register], base, piece.offset_bytes, piece.size_bytes, R10)
+
+    def _load_integer(self, register: int, base: int, offset: int, size: int, scratch: int) -> None:
+        """Load `size` bytes, none beyond them; sizes that no load has are put together of two that overlap."""
+        a = self.a
+        single = {8: a.mov_rm, 4: a.mov32_rm, 2: a.movzx16_rm, 1: a.movzx8_rm}.get(size)
+        if single is not None:
+            single(register, base, offset)
+            return
+        part = 2 if size == 3 else 4
+        load = a.movzx16_rm if part == 2 else a.mov32_rm
+        load(scratch, base, offset + size - part)
+        a.shl_ri(scratch, 8 * (size - part))
+        load(register, base, offset)
+        a.or_rr(register, scratch)
 
     def _unbox_int(self, way: _Way, *, loads_target: bool) -> None:
         a, step = self.a, way.step
@@ -520,9 +602,19 @@ class _Gate:
     def _emit_loads(self) -> None:
         """Bring the converted values from their slots to where C expects them."""
         a, frame = self.a, self.frame
-        for way in sorted(self.ways, key=lambda way: bool(way.argument.register)):
+        for way in self.ways:
+            if is_copied_by_call(way.argument):
+                a.lea(RDI, RSP, way.argument.stack_offset)
+                a.mov_rm(RSI, RSP, frame.value(way.number))
+                a.mov_ri(RDX, way.argument.size_bytes)
+                a.call_l("memcpy")
+        for way in sorted(self.ways, key=lambda way: bool(way.argument.registers)):
             slot, argument = frame.value(way.number), way.argument
-            if argument.eightbyte_class is Class.X87:
+            if way.step.kind in _BY_ADDRESS:
+                if not is_copied_by_call(argument):
+                    a.mov_rm(RAX, RSP, slot)
+                    self._deliver_memory(argument, RAX)
+            elif argument.eightbyte_class is Class.X87:
                 a.fld64_m(RSP, slot)
                 a.fstp80_m(RSP, argument.stack_offset)
             elif not argument.register:
@@ -541,6 +633,7 @@ class _Gate:
         a.label("ready")
         if not self.is_spilled:
             return
+        self._make_records()
         if conversion.is_blocking:
             a.note("release the GIL")
             a.call_l("PyEval_SaveThread")
@@ -550,7 +643,29 @@ class _Gate:
             a.note("errno = 0")
             a.mov32_mi(RAX, 0, 0)
         self._emit_loads()
+        if self.makes_result:
+            a.note("where the result goes")
+            a.mov_rm(RAX, RSP, frame.result_slot)
+            a.mov_rm(_GENERAL[self.plan.result_pointer], RAX, self.layout.cdata_pointer_offset)
         self._emit_target(in_self_slot=True)
+
+    @property
+    def _made_slots(self) -> list[tuple[int, int]]:
+        """The slots of the objects made before the call, and their operands."""
+        made = [(self.frame.out(index), 1 + index) for index in self.made_outs]
+        return [(self.frame.result_slot, 0), *made] if self.makes_result else made
+
+    def _make_records(self) -> None:
+        """Make the objects that C writes into."""
+        a, made = self.a, self._made_slots
+        for slot, _ in made:
+            a.mov_mi(RSP, slot, 0)
+        for slot, operand in made:
+            a.note("an object for C to fill")
+            self._new_record(operand)
+            a.mov_mr(RSP, slot, RAX)
+            a.test_rr(RAX, RAX)
+            a.jcc("e", "give_up")
 
     def _emit_outs(self) -> None:
         """Give C the addresses of the Out storage, which starts as zero."""
@@ -559,6 +674,13 @@ class _Gate:
             argument = self.plan.arguments[out.position]
             offset = self.frame.out(index)
             a.note(f"out {index + 1}")
+            if out.box.kind is Box.STRUCT:
+                register = _GENERAL[argument.register] if argument.register else RAX
+                a.mov_rm(register, RSP, offset)
+                a.mov_rm(register, register, self.layout.cdata_pointer_offset)
+                if not argument.register:
+                    a.mov_mr(RSP, argument.stack_offset, RAX)
+                continue
             a.mov_mi(RSP, offset, 0)
             if out.box.size_bytes > 8:
                 a.mov_mi(RSP, offset + 8, 0)
@@ -571,9 +693,15 @@ class _Gate:
     def _emit_call_and_after(self) -> None:
         a, frame, conversion = self.a, self.frame, self.conversion
         self._emit_outs()
+        if self.plan.is_variadic:
+            a.note("vector registers in use")
+            a.mov_ri(RAX, self.plan.vector_registers)
         a.note("call C")
         a.call_m(R11, self.layout.bytes_data_offset + DATA_TARGET)
-        is_saved = self.is_spilled
+        is_saved = self.is_spilled and not self.makes_result
+        if self.is_several_words:
+            self._store_pieces()
+            is_saved = False
         if is_saved:
             self._save_result()
         if conversion.saves_errno:
@@ -586,9 +714,25 @@ class _Gate:
             a.call_l("PyEval_RestoreThread")
         if is_saved:
             self._restore_result()
+        a.note("did a callback raise?")
+        a.mov_rl(RCX, "raised_count")
+        a.cmp_mi(RCX, 0, 0)
+        a.jcc("ne", "raised")
+        a.label("not_raised")
         self._extend_result()
         self._emit_judgement()
         self._emit_boxing()
+
+    def _store_pieces(self) -> None:
+        """Keep a result of several words in memory, as it lies in C's."""
+        a, slot = self.a, self.frame.wide_slot
+        for piece in self.plan.result.pieces:
+            if piece.eightbyte_class is Class.X87:
+                a.fstp80_m(RSP, slot)
+            elif piece.eightbyte_class is Class.SSE:
+                a.movsd_mx(RSP, slot + piece.offset_bytes, _VECTOR[piece.register])
+            else:
+                a.mov_mr(RSP, slot + piece.offset_bytes, _GENERAL[piece.register])
 
     def _save_result(self) -> None:
         slot = self.frame.result_slot
@@ -613,28 +757,9 @@ class _Gate:
     def _extend_result(self) -> None:
         """Widen rax to 64 bits: the upper bits of a narrow result are undefined (psABI 3.2.3, "Returning")."""
         result = self.conversion.result
-        if result.kind in (Box.NONE, Box.DOUBLE, Box.FLOAT, Box.LONG_DOUBLE) or result.kind in _POINTER_BOXES:
+        if result.kind in _NOT_EXTENDED:
             return
         self._extend(result)
-
-    def _extend(self, step: BoxStep) -> None:
-        a = self.a
-        is_unsigned = step.is_unsigned or step.kind in (Box.BOOL, Box.CHARACTER, Box.WIDE_CHARACTER, Box.UNSIGNED)
-        match step.size_bytes, is_unsigned:
-            case 1, True:
-                a.movzx8_rr(RAX, RAX)
-            case 1, False:
-                a.movsx8_rr(RAX, RAX)
-            case 2, True:
-                a.movzx16_rr(RAX, RAX)
-            case 2, False:
-                a.movsx16_rr(RAX, RAX)
-            case 4, True:
-                a.mov32_rr(RAX, RAX)
-            case 4, False:
-                a.movsxd_rr(RAX, RAX)
-            case _:
-                pass
 
     def _emit_judgement(self) -> None:
         """Compare the raw result with what means failure."""
@@ -642,7 +767,7 @@ class _Gate:
         judgement, result = self.conversion.judgement, self.conversion.result
         if judgement in (Judgement.NEVER, Judgement.PREDICATE):
             return
-        if result.kind in (Box.NONE, Box.DOUBLE, Box.FLOAT, Box.LONG_DOUBLE):
+        if result.kind in _NOT_JUDGED:
             raise DeclarationError(f"fails_if cannot judge this result: {judgement.name.lower()}")
         a.note(f"failed if {judgement.name.lower()}")
         match judgement:
@@ -671,13 +796,13 @@ class _Gate:
     def _emit_boxing(self) -> None:
         a, frame, conversion = self.a, self.frame, self.conversion
         if self.boxes_plainly:
-            self._box(conversion.result, "result", 0, is_tail=True)
+            self._box_result(is_tail=True)
             return
         is_kept = not conversion.drops_result and conversion.result.kind is not Box.NONE
         if conversion.judgement is Judgement.PREDICATE:
-            self._box(conversion.result, "result", 0, is_tail=False)
+            self._box_result(is_tail=False)
             a.test_rr(RAX, RAX)
-            a.jcc("e", "leave")
+            a.jcc("e", "give_up" if self._made_slots else "leave")
             a.mov_mr(RSP, frame.result_slot, RAX)
             a.note("the predicate")
             a.mov_rm(RDI, RSP, frame.self_slot)
@@ -685,14 +810,16 @@ class _Gate:
             a.mov32_rm(RDX, RSP, frame.errno_slot)
             a.note("takes over the result; gives it back, or 0")
             a.call_l("callgate_judge")
+            if self._made_slots:
+                a.mov_mr(RSP, frame.result_slot, RAX)
             a.test_rr(RAX, RAX)
-            a.jcc("e", "leave")
+            a.jcc("e", "give_up" if self._made_slots else "leave")
             if not is_kept:
                 a.mov_rr(RDI, RAX)
                 a.call_l("Py_DecRef")
         elif is_kept and not conversion.outs:
-            self._box(conversion.result, "result", 0, is_tail=False)
-        elif is_kept:
+            self._box_result(is_tail=False)
+        elif is_kept and not self.makes_result:
             self._save_result_for_tuple()
         if conversion.outs:
             self._box_outs(is_kept=is_kept)
@@ -701,8 +828,23 @@ class _Gate:
         a.label("leave")
         self._emit_leave()
 
+    def _box_result(self, *, is_tail: bool) -> None:
+        """The result as an object in rax."""
+        result = self.conversion.result
+        if self.makes_result:
+            self.a.mov_rm(RAX, RSP, self.frame.result_slot)
+            self.a.note("the caller's now")
+            self.a.mov_mi(RSP, self.frame.result_slot, 0)
+            self._finish_box(is_tail=is_tail)
+        elif result.kind in (Box.STRUCT, Box.WIDE):
+            self._box_memory(result, "result", 0, RSP, self.frame.wide_slot, is_tail=is_tail)
+        else:
+            self._box(result, "result", 0, is_tail=is_tail)
+
     def _save_result_for_tuple(self) -> None:
         kind = self.conversion.result.kind
+        if self.is_several_words:
+            return  # in memory already
         if kind in (Box.DOUBLE, Box.FLOAT):
             self.a.movsd_mx(RSP, self.frame.result_slot, XMM0)
         elif kind is Box.LONG_DOUBLE:
@@ -716,8 +858,7 @@ class _Gate:
         count = len(conversion.outs) + is_kept
         is_judged_object = conversion.judgement is Judgement.PREDICATE
         if count == 1:
-            self._load_out(0)
-            self._box(conversion.outs[0].box, "out_0", 1, is_tail=False)
+            self._box_out(0)
             return
         if is_kept and is_judged_object:
             a.mov_mr(RSP, frame.result_slot, RAX)
@@ -730,14 +871,15 @@ class _Gate:
         if is_kept:
             if is_judged_object:
                 a.mov_rm(RAX, RSP, frame.result_slot)
+                a.mov_mi(RSP, frame.result_slot, 0)
             else:
-                self._load_result()
-                self._box(conversion.result, "result", 0, is_tail=False)
+                if not self.makes_result and not self.is_several_words:
+                    self._load_result()
+                self._box_result(is_tail=False)
             self._put_in_tuple(position)
             position += 1
-        for index, out in enumerate(conversion.outs):
-            self._load_out(index)
-            self._box(out.box, f"out_{index}", 1 + index, is_tail=False)
+        for index in range(len(conversion.outs)):
+            self._box_out(index)
             self._put_in_tuple(position)
             position += 1
         a.mov_rm(RAX, RSP, frame.value_slot)
@@ -745,13 +887,33 @@ class _Gate:
         a.label("tuple_failed")
         a.mov_rm(RDI, RSP, frame.value_slot)
         a.call_l("Py_DecRef")
-        a.xor32_rr(RAX, RAX)
-        a.jmp("leave")
+        if self._made_slots:
+            a.jmp("give_up")
+        else:
+            a.xor32_rr(RAX, RAX)
+            a.jmp("leave")
         a.label("no_tuple")
-        if is_kept and is_judged_object:
+        if is_kept and is_judged_object and not self.makes_result:
             a.mov_rm(RDI, RSP, frame.result_slot)
             a.call_l("Py_DecRef")
-        a.xor32_rr(RAX, RAX)
+        if self._made_slots:
+            a.jmp("give_up")
+        else:
+            a.xor32_rr(RAX, RAX)
+
+    def _box_out(self, index: int) -> None:
+        """What C stored in an Out, as an object in rax."""
+        box = self.conversion.outs[index].box
+        offset = self.frame.out(index)
+        if box.kind is Box.STRUCT:
+            self.a.mov_rm(RAX, RSP, offset)
+            self.a.note("the caller's now")
+            self.a.mov_mi(RSP, offset, 0)
+        elif box.kind is Box.WIDE:
+            self._box_memory(box, f"out_{index}", 1 + index, RSP, offset, is_tail=False)
+        else:
+            self._load_out(index)
+            self._box(box, f"out_{index}", 1 + index, is_tail=False)
 
     def _put_in_tuple(self, position: int) -> None:
         a = self.a
@@ -799,141 +961,6 @@ class _Gate:
         a.add_ri(RSP, frame.size_bytes)
         a.ret()
 
-    def _finish_box(self, *, is_tail: bool) -> None:
-        if is_tail:
-            self.a.add_ri(RSP, self.frame.size_bytes)
-            self.a.ret()
-
-    def _tail(self, symbol: str, *, is_tail: bool) -> None:
-        """Call a C API function, or end by jumping to it."""
-        if is_tail:
-            self.a.add_ri(RSP, self.frame.size_bytes)
-            self.a.jmp_l(symbol)
-        else:
-            self.a.call_l(symbol)
-
-    def _box_none(self) -> None:
-        self.a.mov_rl(RAX, "Py_None")
-        self._incref()
-
-    def _incref(self) -> None:
-        if not self.layout.has_immortals:
-            self.a.inc_m(RAX, 0)
-
-    def _box(self, step: BoxStep, label: str, operand: int, *, is_tail: bool) -> None:
-        """Box rax, xmm0 or st0 into rax (0 on error); `is_tail` ends the gate."""
-        a, frame = self.a, self.frame
-        match step.kind:
-            case Box.NONE:
-                self._box_none()
-            case Box.SIGNED | Box.UNSIGNED:
-                self._box_int(step, label, is_tail=is_tail)
-                return
-            case Box.DOUBLE:
-                self._tail("PyFloat_FromDouble", is_tail=is_tail)
-                return
-            case Box.FLOAT:
-                a.cvtss2sd_xx(XMM0, XMM0)
-                self._tail("PyFloat_FromDouble", is_tail=is_tail)
-                return
-            case Box.LONG_DOUBLE:
-                a.fstp64_m(RSP, frame.result_slot)
-                a.movsd_xm(XMM0, RSP, frame.result_slot)
-                self._tail("PyFloat_FromDouble", is_tail=is_tail)
-                return
-            case Box.BOOL:
-                a.test32_rr(RAX, RAX)
-                a.mov_rl(RAX, "Py_True")
-                a.jcc("ne", f"{label}_true")
-                a.mov_rl(RAX, "Py_False")
-                a.label(f"{label}_true")
-                self._incref()
-            case Box.CHARACTER:
-                a.mov_mr(RSP, frame.result_slot, RAX)
-                a.lea(RDI, RSP, frame.result_slot)
-                a.mov_ri(RSI, 1)
-                a.call_l("PyBytes_FromStringAndSize")
-            case Box.WIDE_CHARACTER:
-                a.mov_rr(RDI, RAX)
-                self._tail("PyUnicode_FromOrdinal", is_tail=is_tail)
-                return
-            case Box.STRING | Box.BYTES | Box.WIDE_STRING | Box.HANDLE:
-                self._box_pointer(step, label, operand, is_tail=is_tail)
-                return
-            case Box.ENUM:
-                self._load_operands(operand)
-                a.mov_rr(RDX, RAX)
-                a.mov_ri(RCX, int(step.is_unsigned))
-                self._tail("callgate_box_enum", is_tail=is_tail)
-                return
-            case _:
-                unreachable(step.kind)
-        self._finish_box(is_tail=is_tail)
-
-    def _load_operands(self, operand: int) -> None:
-        """rdi, rsi = the two operands of a result."""
-        a, layout = self.a, self.layout
-        offset = layout.bytes_data_offset + result_operand_offset(len(self.ways), operand)
-        a.mov_rm(R11, RSP, self.frame.self_slot)
-        a.mov_rm(R11, R11, layout.gate_data_offset)
-        a.mov_rm(RDI, R11, offset)
-        a.mov_rm(RSI, R11, offset + 8)
-
-    def _box_int(self, step: BoxStep, label: str, *, is_tail: bool) -> None:
-        a, small = self.a, self.layout.small_ints
-        is_wide = step.kind is Box.UNSIGNED and step.size_bytes == 8
-        if small is not None:
-            shift = small.stride_bytes.bit_length() - 1
-            a.note("a shared small int?")
-            if is_wide:
-                a.cmp_ri(RAX, small.maximum + 1)
-            else:
-                a.lea(RCX, RAX, -small.minimum)
-                a.cmp_ri(RCX, small.maximum - small.minimum + 1)
-            a.jcc("ae", f"{label}_large")
-            a.shl_ri(RAX, shift)
-            a.add_rl(RAX, "small_int_0")
-            self._incref()
-            if is_tail:
-                self._finish_box(is_tail=True)
-            else:
-                a.jmp(f"{label}_boxed")
-            a.label(f"{label}_large")
-        a.mov_rr(RDI, RAX)
-        self._tail("PyLong_FromUnsignedLong" if is_wide else "PyLong_FromLong", is_tail=is_tail)
-        if not is_tail and small is not None:
-            a.label(f"{label}_boxed")
-
-    def _box_pointer(self, step: BoxStep, label: str, operand: int, *, is_tail: bool) -> None:
-        a = self.a
-        a.test_rr(RAX, RAX)
-        a.jcc("e", f"{label}_null")
-        match step.kind:
-            case Box.STRING:
-                a.mov_rr(RDI, RAX)
-                a.call_l("PyUnicode_FromString")
-            case Box.BYTES:
-                a.mov_rr(RDI, RAX)
-                a.call_l("PyBytes_FromString")
-            case Box.WIDE_STRING:
-                a.mov_rr(RDI, RAX)
-                a.mov_ri(RSI, -1)
-                a.call_l("PyUnicode_FromWideChar")
-            case _:
-                self._load_operands(operand)
-                a.mov_rr(RSI, RAX)
-                a.call_l("callgate_box_handle")
-        a.jmp(f"{label}_done")
-        a.label(f"{label}_null")
-        if step.is_nullable:
-            self._box_none()
-        else:
-            a.mov_rm(RDI, RSP, self.frame.self_slot)
-            a.mov_ri(RSI, operand)
-            a.call_l("callgate_null")
-        a.label(f"{label}_done")
-        self._finish_box(is_tail=is_tail)
-
     # -- errors ----------------------------------------------------------------------------------------
     def _emit_errors(self) -> None:
         a, frame = self.a, self.frame
@@ -952,6 +979,15 @@ class _Gate:
             a.mov_rr(RSI, RAX)
             a.mov32_rm(RDX, RSP, frame.errno_slot)
             a.call_l("callgate_fail")
+            self._leave_empty(has_leave)
+        self._emit_raised(has_leave)
+        if self._made_slots:
+            a.note("the objects that were made for C")
+            a.label("give_up")
+            for slot, _ in self._made_slots:
+                a.mov_rm(RDI, RSP, slot)
+                a.call_l("Py_DecRef")
+            a.xor32_rr(RAX, RAX)
             if has_leave:
                 a.jmp("leave")
             else:
@@ -974,5 +1010,33 @@ class _Gate:
         a.add_ri(RSP, frame.size_bytes)
         a.ret()
 
+    def _leave_empty(self, has_leave: bool) -> None:
+        """End with an exception: rax is 0."""
+        if self._made_slots:
+            self.a.jmp("give_up")
+        elif has_leave:
+            self.a.jmp("leave")
+        else:
+            self.a.add_ri(RSP, self.frame.size_bytes)
+            self.a.ret()
 
-_POINTER_BOXES = frozenset((Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE))
+    def _emit_raised(self, has_leave: bool) -> None:
+        """Some callback raised: was it one of this thread's, so that its exception is this call's?"""
+        a = self.a
+        a.label("raised")
+        is_in_memory = self.makes_result or self.is_several_words
+        if not is_in_memory:
+            self._save_result()
+        a.call_l("callgate_raised")
+        a.test32_rr(RAX, RAX)
+        a.jcc("ne", "raising")
+        if not is_in_memory:
+            self._restore_result()
+        a.jmp("not_raised")
+        a.label("raising")
+        a.xor32_rr(RAX, RAX)
+        self._leave_empty(has_leave)
+
+
+_NOT_EXTENDED = FLOATING_BOXES | POINTER_BOXES | {Box.NONE, Box.STRUCT, Box.WIDE}
+_NOT_JUDGED = FLOATING_BOXES | {Box.NONE, Box.STRUCT, Box.WIDE}

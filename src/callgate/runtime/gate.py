@@ -19,7 +19,7 @@ from callgate.cpython.conversion import Box, Conversion, Judgement, Unbox
 from callgate.errors import CallError
 from callgate.lower.call import lower_call
 from callgate.lower.machine import Machine
-from callgate.runtime import reference
+from callgate.runtime import boxing, reference
 from callgate.runtime.probe import GateBase
 from callgate.target import X86_64_LINUX, Target
 
@@ -142,6 +142,8 @@ class Gate(GateBase):
                     signature.parameters[position],
                     step,
                     _element(signature, position, step.kind),
+                    None,
+                    self.engine,
                 )
                 for number, (step, position) in enumerate(
                     zip(self.conversion.steps, self.conversion.positions, strict=True), 1
@@ -197,6 +199,15 @@ class Gate(GateBase):
             return CallError(name, code)
         return OSError(errno, os.strerror(errno) if errno else f"{name}() failed with result {code} and set no errno")
 
+    def _box(self, which: int, word: int) -> object:
+        """What machine code leaves to Python: `word` is the pointer, or the address of a value of several words."""
+        signature = self.signature
+        if which:
+            result = [parameter.out for parameter in signature.parameters if parameter.out is not None][which - 1]
+        else:
+            result = signature.result
+        return boxing.box_word(result, word)
+
     def _judge(self, result: object, errno: int) -> None:
         predicate = self.options.fails_if
         assert callable(predicate)  # Judgement.PREDICATE
@@ -210,7 +221,7 @@ def _element(signature: FunctionType, position: int, kind: Unbox) -> type | None
     if kind is Unbox.STRING:
         return ctypes.c_char
     parameter = signature.parameters[position]
-    if kind is Unbox.BUFFER and isinstance(parameter.python_type, type):
+    if kind in (Unbox.BUFFER, Unbox.RECORD) and isinstance(parameter.python_type, type):
         return parameter.python_type
     if kind is Unbox.HANDLE and isinstance(parameter.python_type, type):
         pointee = getattr(parameter.python_type, "_type_", None)

@@ -7,16 +7,19 @@ import keyword
 import struct
 import weakref
 
-from callgate.abi.plan import classify
-from callgate.c.types import FunctionType, declaration
-from callgate.cpython.conversion import Box, Conversion, Unbox
+from callgate.abi.plan import classify, classify_types
+from callgate.c import names
+from callgate.c.types import CallbackType, FunctionType, Result, declaration
+from callgate.cpython.conversion import Box, BoxStep, Conversion, Unbox, UnboxStep, convert_callback
 from callgate.cpython.layout import Layout
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
+from callgate.lower.callback import lower_callback, lower_callback_routines, lower_thunks
 from callgate.lower.machine import Machine, pack_data, pack_steps, result_operand_offset, step_operand_offset
 from callgate.lower.routines import lower_routines
 from callgate.runtime import reference
 from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
+from callgate.runtime.callbacks import Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.gate import Gate
 from callgate.runtime.lifetime import untrack
@@ -26,6 +29,10 @@ from callgate.target import HOST
 _METH_FASTCALL = 0x80
 _METH_KEYWORDS = 0x02
 _METHOD_DEFINITION = struct.Struct("<QQi4xQ")  # PyMethodDef: name, function, flags, doc
+
+
+RAISED_COUNT = ctypes.c_int64()
+"""How many callbacks have left an exception that no gate has taken up yet."""
 
 
 class Shape:
@@ -66,7 +73,7 @@ class NativeEngine:
         self.machine = Machine(HOST, layout if layout is not None else probe())
         self._libc = ctypes.CDLL(None)
         self._format_table = reference.FORMAT_TABLE
-        self._shapes: weakref.WeakValueDictionary[Conversion, Shape] = weakref.WeakValueDictionary()
+        self._shapes: weakref.WeakValueDictionary[object, Shape] = weakref.WeakValueDictionary()
         self._names: dict[str, str] = {}
         self._addresses: dict[str, int] = {}
         new = ctypes.pythonapi.PyCFunction_NewEx
@@ -78,6 +85,8 @@ class NativeEngine:
             if label.startswith("callgate_"):
                 self._addresses[label] = block.address + offset
         self._needs = (block, self._names)
+        self._thunks: Thunks | None = None
+        self._stubs: dict[int, tuple[object, Shape]] = {}
 
     def _resolve(self, symbol: str) -> int:
         """The address that a literal of machine code stands for."""
@@ -98,7 +107,26 @@ class NativeEngine:
                 return id(0)
             case "format_elements":
                 return bytes_address(self._format_table)
-            case "__errno_location" | "strlen" | "wcslen":
+            case "empty_tuple":
+                return id(())
+            case "raised_count":
+                return ctypes.addressof(RAISED_COUNT)
+            case "RuntimeError":
+                return id(RuntimeError)
+            case "Py_IsFinalizing":
+                try:
+                    return api_address(symbol)
+                except AttributeError:
+                    return api_address("_Py_IsFinalizing")  # before 3.13
+            case (
+                "__errno_location"
+                | "strlen"
+                | "wcslen"
+                | "memcpy"
+                | "memset"
+                | "pthread_getspecific"
+                | "pthread_setspecific"
+            ):
                 return function_address(self._libc, symbol)
         if symbol.startswith("name:"):
             name = self._names.setdefault(symbol, interned(symbol[5:]))
@@ -107,15 +135,21 @@ class NativeEngine:
 
     def shape(self, signature: FunctionType, conversion: Conversion) -> Shape:
         """The machine code for a conversion, made and published where no gate has it yet."""
-        shape = self._shapes.get(conversion)
+        plan = None
+        key: object = conversion
+        if conversion.depends_on_plan:
+            plan = classify(signature, self.machine.target)
+            key = (conversion, plan)
+        shape = self._shapes.get(key)
         if shape is not None:
             return shape
-        plan = classify(signature, self.machine.target)
+        if plan is None:
+            plan = classify(signature, self.machine.target)
         code = lower_call(plan, conversion, self.machine)
         steps = pack_steps(conversion.steps, 1 + len(conversion.outs))
         shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs)
         # Another thread may have made the same; either serves.
-        self._shapes[conversion] = shape
+        self._shapes[key] = shape
         return shape
 
     def install(self, gate: Gate) -> object:
@@ -137,13 +171,91 @@ class NativeEngine:
         untrack(module)
         return self._new_function(id(definition) + data_offset, gate, module)
 
+    # -- callbacks -------------------------------------------------------------------------------------------------------
+    def install_callback(self, callback: Callback) -> None:
+        """Give a callback its thunk."""
+        thunks = self._thunks
+        if thunks is None:
+            thunks = self._thunks = self._make_thunks()
+        declared = callback.type
+        known = self._stubs.get(id(declared))
+        if known is None:
+            # the stubs of a type stay: C may hold what they belong to
+            known = self._stubs[id(declared)] = (declared, self._stub(declared))
+        stub = known[1]
+        callback._data = stub.steps
+        place = thunks.take()
+        thunks.fill(place[0], stub.block.address, callback, callback._function)
+        callback._thunks = thunks
+        callback._place = place
+
+    def _stub(self, declared: CallbackType) -> Shape:
+        conversion = convert_callback(declared, self.machine.target)
+        types = [parameter.type for parameter in declared.parameters]
+        plan = classify_types(types, declared.result_type, self.machine.target)
+        key = (conversion, plan)
+        shape = self._shapes.get(key)
+        code = None
+        if shape is None:
+            code = lower_callback(plan, conversion, self.machine)
+            block = MEMORY.publish(code, self._resolve)
+            _keep_for_ever(block)
+            shape = Shape(block, len(code.data), b"", self._needs)
+            self._shapes[key] = shape
+        steps = (conversion.result,) if conversion.result is not None else ()
+        operands: list[tuple[int, int]] = []
+        if conversion.result is not None and declared.result is not None and conversion.result.kind in _TYPED:
+            operands.append((step_operand_offset(0), id(declared.result.python_type)))
+        for index, (box, result) in enumerate(zip(conversion.boxes, declared.parameters, strict=True)):
+            operands += _box_operands(result_operand_offset(1, index), box, result)
+        padded = steps or (UnboxStep(Unbox.END, 0),)
+        data = pack_data(0, 0, pack_steps(padded, len(conversion.boxes)), operands)
+        return Shape(shape.block, shape.code_bytes, data, (shape, declared, self._needs))
+
+    def _make_thunks(self) -> Thunks:
+        libc = ctypes.CDLL(None)
+        _keep_for_ever(self._needs[0])
+        key = ctypes.c_uint()
+        code = lower_callback_routines(self.machine)
+        self._addresses["thread_key"] = ctypes.addressof(key)
+        block = MEMORY.publish(code, self._resolve)
+        _keep_for_ever(block)
+        _keep_for_ever(key)
+        for label, offset in code.labels.items():
+            if label.startswith("callgate_"):
+                self._addresses[label] = block.address + offset
+        libc.pthread_key_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        if libc.pthread_key_create(ctypes.addressof(key), self._addresses["callgate_thread_ends"]):
+            raise EngineError("the system has no key left for the states of foreign threads")
+
+        def publish(table: int, count: int) -> int:
+            thunks = MEMORY.publish(lower_thunks(table, count), self._resolve)
+            _keep_for_ever(thunks)
+            return thunks.address
+
+        return Thunks(publish, self._addresses["callgate_closed"])
+
+
+def _keep_for_ever(thing: object) -> None:
+    """Never free: C may call into it at any time, also when the interpreter is gone."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:
+    if box.kind in (Box.HANDLE, Box.STRUCT):
+        return [(offset, id(result.python_type)), (offset + 8, maker(result.python_type))]
+    if box.kind is Box.ENUM:
+        members = result.python_type._value2member_map_  # type: ignore[attr-defined]
+        return [(offset, id(members)), (offset + 8, id(result.python_type))]
+    return []
+
 
 def _operands(signature: FunctionType, conversion: Conversion) -> list[tuple[int, int]]:
     """The addresses of type objects that the machine code compares with or calls; the signature keeps them alive."""
     operands = [
         (step_operand_offset(index), id(signature.parameters[conversion.positions[index]].python_type))
         for index, step in enumerate(conversion.steps)
-        if step.kind is Unbox.HANDLE
+        if step.kind in _TYPED
     ]
     results = [(conversion.result, signature.result)]
     for out in conversion.outs:
@@ -152,12 +264,30 @@ def _operands(signature: FunctionType, conversion: Conversion) -> list[tuple[int
         results.append((out.box, declared))
     for index, (box, result) in enumerate(results):
         offset = result_operand_offset(len(conversion.steps), index)
-        if box.kind is Box.HANDLE:
-            operands.append((offset, id(result.python_type)))
-        elif box.kind is Box.ENUM:
-            members = result.python_type._value2member_map_  # type: ignore[attr-defined]
-            operands += [(offset, id(members)), (offset + 8, id(result.python_type))]
+        operands += _box_operands(offset, box, result)
     return operands
+
+
+_TYPED = (Unbox.HANDLE, Unbox.STRUCT, Unbox.RECORD)
+_PY_TP_NEW = 65  # typeslots.h
+_makers: dict[type, int] = {}
+
+
+def maker(cls: object) -> int:
+    """The address of a ctypes class's tp_new, which makes a zeroed instance of it or of a subclass."""
+    for base in _PLAIN_BASES:
+        if isinstance(cls, type) and issubclass(cls, base):
+            if cls.__new__ is not base.__new__:
+                raise EngineError(f"{cls.__name__} has a __new__ of its own")
+            made = _makers.get(base)
+            if made is None:
+                prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_int)
+                made = _makers[base] = prototype(api_address("PyType_GetSlot"))(base, _PY_TP_NEW)
+            return made
+    raise AssertionError(f"{cls!r} is no ctypes class")
+
+
+_PLAIN_BASES = (ctypes.Structure, ctypes.Union, ctypes._Pointer, ctypes._SimpleCData, names.FUNCTION_POINTER)
 
 
 def text_signature(signature: FunctionType) -> str:

@@ -132,4 +132,5 @@ def probe() -> Layout:
         float_value_offset=probe_floats(),
         small_ints=probe_small_ints(),
         has_inline_bytes=_word(sample, 16) == len(sample),
+        has_thread_local_state=sys.version_info >= (3, 12),
     )

@@ -13,9 +13,21 @@ from operator import index
 from typing import NamedTuple
 
 from callgate.c import names
-from callgate.c.types import Array, Enumeration, FunctionPrototype, Parameter, Passing, Pointer, Record, Scalar, spell
+from callgate.c.types import (
+    Array,
+    Enumeration,
+    FunctionPrototype,
+    Kind,
+    Parameter,
+    Passing,
+    Pointer,
+    Record,
+    Scalar,
+    spell,
+)
 from callgate.cpython.conversion import Element, Unbox, UnboxStep
 from callgate.errors import unreachable
+from callgate.runtime import callbacks
 
 _POINTER = ctypes._Pointer
 _SIMPLE = ctypes._SimpleCData
@@ -41,7 +53,8 @@ FORMAT_TABLE = bytes(FORMAT_ELEMENTS.get(chr(code), 0) for code in range(128))
 class Formal(NamedTuple):
     """One parameter as the conversion needs it; `element` is the ctypes class of a buffer's items, None for void.
 
-    `item` is the index of an item of a list that is being copied.
+    `item` is the index of an item of a list that is being copied.  Number 0 is the result of a callback.  Functions
+    that are passed get an address for `engine`.
     """
 
     function: str
@@ -50,10 +63,13 @@ class Formal(NamedTuple):
     step: UnboxStep
     element: type | None
     item: int | None = None
+    engine: str = "native"
 
     @property
     def where(self) -> str:
         """How messages name it."""
+        if not self.number:
+            return f"the result of {self.function}()"
         item = "" if self.item is None else f" item {self.item}"
         return f"{self.function}() argument {self.number}{item}"
 
@@ -99,11 +115,34 @@ def expected(formal: Formal) -> str:
             to = parameter.type.to if isinstance(parameter.type, Pointer) else None
             is_function = isinstance(to, FunctionPrototype)
             words = "a function pointer" if is_function else f"Ptr[{_short_name(formal.element)}]"
+        case Unbox.STRUCT:
+            words = _short_name(_class(formal))
+        case Unbox.RECORD:
+            access = "writable" if parameter.passing is Passing.WRITABLE else "readable"
+            words = f"a {access} {_short_name(formal.element)}"
+        case Unbox.FUNCTION:
+            words = _FUNCTIONS[parameter.passing is Passing.CALLABLE]
+        case Unbox.WIDE:
+            words = "complex" if _is_complex(parameter) else "int"
+        case Unbox.OBJECT:
+            words = "an object"
         case Unbox.END:
             raise AssertionError("END is no conversion")
         case _:
             unreachable(step.kind)
     return f"{words} or None" if step.is_nullable else words
+
+
+_FUNCTIONS = {True: "callable", False: "a callback or a gate"}
+
+
+def _class(formal: Formal) -> type | None:
+    wanted = formal.parameter.python_type
+    return wanted if isinstance(wanted, type) else None
+
+
+def _is_complex(parameter: Parameter) -> bool:
+    return isinstance(parameter.type, Scalar) and parameter.type.kind is Kind.COMPLEX
 
 
 def _mismatch(formal: Formal, thing: object) -> TypeError:
@@ -395,6 +434,8 @@ def _pointer(formal: Formal, thing: object) -> tuple[int, object]:
             f"{formal.where} must be {expected(formal)}, not int; for an address use "
             f"ctypes.cast(address, Ptr[{_short_name(formal.element)}])"
         )
+    if formal.step.kind is Unbox.RECORD:
+        raise _mismatch(formal, thing)
     return _buffer(formal, thing)
 
 
@@ -449,10 +490,57 @@ def to_value(formal: Formal, thing: object) -> tuple[int | float, object]:
             return _pointer(formal, thing)
         case Unbox.HANDLE:
             return _handle(formal, thing)
+        case Unbox.STRUCT:
+            return _struct(formal, thing)
+        case Unbox.RECORD:
+            return _pointer(formal, thing)
+        case Unbox.FUNCTION:
+            return callbacks.pass_function(formal, thing, expected(formal))
+        case Unbox.WIDE:
+            return _wide(formal, thing)
+        case Unbox.OBJECT:
+            return id(thing), thing
         case Unbox.END:
             raise AssertionError("END is no conversion")
         case _:
             unreachable(step.kind)
+
+
+def _struct(formal: Formal, thing: object) -> tuple[int, object]:
+    """A struct by value: where its bytes lie."""
+    wanted = _class(formal)
+    if wanted is None or not isinstance(thing, wanted):
+        raise _mismatch(formal, thing)
+    return ctypes.addressof(thing), thing  # type: ignore[arg-type]
+
+
+def _wide(formal: Formal, thing: object) -> tuple[int, object]:
+    """A complex number or an int of 128 bits: a copy in memory."""
+    size = formal.step.size_bytes
+    if _is_complex(formal.parameter):
+        if not isinstance(thing, complex) and not any(
+            hasattr(type(thing), name) for name in ("__complex__", "__float__", "__index__")
+        ):
+            raise _mismatch(formal, thing)
+        value = complex(thing)  # type: ignore[arg-type]
+        try:
+            data = struct.pack("<2f" if size == 8 else "<2d", value.real, value.imag)
+        except OverflowError:
+            raise OverflowError(f"{formal.where} must be in the range of C floats, not {value!r}") from None
+    else:
+        ctype = formal.parameter.type
+        is_signed = isinstance(ctype, Scalar) and ctype.kind is Kind.SIGNED
+        data = _int(
+            formal._replace(step=UnboxStep(Unbox.SIGNED if is_signed else Unbox.UNSIGNED, size)), thing
+        ).to_bytes(size, "little", signed=is_signed)
+    return address_of_bytes(data), data
+
+
+def from_wide(ctype: Scalar, data: bytes) -> object:
+    """The Python value of a complex number or an int of 128 bits."""
+    if ctype.kind is Kind.COMPLEX:
+        return complex(*struct.unpack("<2f" if len(data) == 8 else "<2d", data))
+    return int.from_bytes(data, "little", signed=ctype.kind is Kind.SIGNED)
 
 
 def count_message(function: str, count: int, given: int) -> str:

@@ -424,6 +424,7 @@ class Assembler:
     # -- integer arithmetic -----------------------------------------------------------------------------------------
     add_rr = _rr("add", 0x01)
     sub_rr = _rr("sub", 0x29)
+    or_rr = _rr("or", 0x09)
     and32_rr = _rr("and", 0x21, 32)
     xor32_rr = _rr("xor", 0x31, 32)
     cmp_rr = _rr("cmp", 0x39)
@@ -484,6 +485,7 @@ class Assembler:
     call_m = _m("call", 0xFF, 2, 64)
     call_l = _l("call", 0xFF, 2)
     jmp_l = _l("jmp", 0xFF, 4)
+    jmp_m = _m("jmp", 0xFF, 4, 64)
 
     def mov_ri(self, register: int, immediate: int) -> None:
         """Set a register to any 64-bit value in the shortest form: B8+rd id, REX.W C7 /0 id, REX.W B8+rd io."""

@@ -1,0 +1,565 @@
+"""Structs and unions as Python classes: `Struct`, `Union`, `field`, and the way between ctypes classes and Records.
+
+A `Struct` is a ctypes.Structure whose fields come from annotations.  Our own layout (`layout`) decides where members
+lie; ctypes' `_fields_` follow it: as they are where ctypes lays them out in the same way, else with explicit padding,
+and with properties for bit-fields that ctypes would put elsewhere.
+"""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from callgate.c import annotations as c_annotations
+from callgate.c import names, types
+from callgate.c.layout import Place, RecordLayout, record_layout, size_bytes
+from callgate.c.types import Array, CType, Enumeration, Kind, Member, Pointer, Record, Scalar, spell
+from callgate.errors import DeclarationError
+from callgate.target import DATA_MODEL
+
+_STRUCTURE_TYPE = type(ctypes.Structure)
+_UNION_TYPE = type(ctypes.Union)
+_RECORD = "__callgate_record__"
+_HIDDEN = "_callgate_"
+
+
+class Field(NamedTuple):
+    """What `field()` says about a member."""
+
+    bits: int | None = None
+    length: int | None = None
+    align: int | None = None
+    anonymous: bool = False
+
+
+def field(
+    *, bits: int | None = None, length: int | None = None, align: int | None = None, anonymous: bool = False
+) -> Any:
+    """Say more about a member of a Struct or Union than its annotation can.
+
+    `bits` is the width of a bit-field, `length` the number of elements of an `Array[T]`, `align` the member's least
+    alignment in bytes (a power of two), `anonymous` lets the members of a nested struct be used directly.
+    Raises DeclarationError for numbers that C does not allow.
+
+    >>> class flags(Struct):
+    ...     kind: names.uint = field(bits=3)
+    ...     name: names.Array[names.char] = field(length=8)
+    >>> flags(5, b"callgate").kind
+    5
+    """
+    for name, value in (("bits", bits), ("length", length), ("align", align)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise DeclarationError(f"field(): {name}= must be an int, not {type(value).__name__}")
+    if bits is not None and bits < 0:
+        raise DeclarationError(f"field(): bits= must not be negative, not {bits}")
+    if length is not None and length < 0:
+        raise DeclarationError(f"field(): length= must not be negative, not {length}")
+    if align is not None and (align < 1 or align & (align - 1)):
+        raise DeclarationError(f"field(): align= must be a power of two, not {align}")
+    return Field(bits, length, align, anonymous)
+
+
+# -- Records of ctypes classes ------------------------------------------------------------------------------
+
+
+def record_of(cls: type) -> Record:
+    """The Record of a ctypes.Structure or Union; its layout is checked against the one that ctypes made.
+
+    Raises DeclarationError for classes without fields, of foreign byte order, with fields that C has no type for, and
+    where ctypes lays the class out otherwise than C does.
+    """
+    known = cls.__dict__.get(_RECORD)
+    if isinstance(known, Record):
+        return known
+    record = _described(cls)
+    if record.members is not None:
+        _check_layout(cls, record)
+    return record
+
+
+def _described(cls: type) -> Record:
+    tag = "union" if issubclass(cls, ctypes.Union) else "struct"
+    pending = getattr(cls, "_callgate_pending", None)
+    if pending is not None:
+        pending()
+    if getattr(cls, "_swappedbytes_", None) is not None or any(
+        base.__name__.startswith(("_swapped", "BigEndian")) for base in cls.__mro__
+    ):
+        raise DeclarationError(f"{cls.__name__} has the byte order of another machine; C cannot take it by value")
+    declared = [base.__dict__["_fields_"] for base in reversed(cls.__mro__) if "_fields_" in base.__dict__]
+    if not declared:
+        return Record(cls.__name__, tag)
+    anonymous = {name for base in cls.__mro__ for name in base.__dict__.get("_anonymous_", ())}
+    members = []
+    for item in (item for fields in declared for item in fields):
+        name, field_type = item[0], item[1]
+        bits = item[2] if len(item) > 2 else None
+        ctype, _ = c_annotations.value_type(field_type, f"{cls.__name__}.{name}")
+        members.append(Member(name, ctype, bits, 0, name in anonymous))
+    pack = getattr(cls, "_pack_", 0)
+    align = getattr(cls, "_align_", 0)
+    return Record(cls.__name__, tag, tuple(members), pack, align)
+
+
+def _check_layout(cls: type, record: Record) -> None:
+    layout = record_layout(record, DATA_MODEL)
+    difference = _difference(cls, layout)
+    if difference:
+        raise DeclarationError(f"ctypes lays {cls.__name__} out otherwise than C: {difference}")
+
+
+def _difference(cls: type, layout: RecordLayout) -> str:
+    """How a ctypes class lies otherwise than `layout` says, or ""."""
+    size = ctypes.sizeof(cls)
+    if size != layout.size_bytes:
+        return f"it has {size} bytes, C gives it {layout.size_bytes}"
+    for place in layout.places:
+        member = place.member
+        descriptor = getattr(cls, member.name, None) if member.name else None
+        offset = getattr(descriptor, "offset", None)
+        if offset is None:
+            continue
+        if member.bits is None:
+            found = 8 * offset
+        else:
+            low, width = _bits_of(descriptor)
+            found = 8 * offset + low
+            if width != member.bits:
+                return f"{member.name} has {width} bits, not {member.bits}"
+        if found != place.bit_offset:
+            return f"{member.name} lies at bit {found}, in C at bit {place.bit_offset}"
+    return ""
+
+
+def _bits_of(descriptor: Any) -> tuple[int, int]:
+    """The first bit and the width of a ctypes bit-field."""
+    if sys.version_info >= (3, 14):
+        return descriptor.bit_offset, descriptor.bit_size
+    return descriptor.size & 0xFFFF, descriptor.size >> 16
+
+
+# -- Struct and Union ---------------------------------------------------------------------------------------
+
+
+class _Declared(NamedTuple):
+    """One annotated member: its name, C type, ctypes class, and what `field()` said."""
+
+    name: str
+    ctype: CType
+    python_type: type
+    said: Field
+
+
+_waiting: list[_Completion] = []
+"""Classes whose annotations name something that is not defined yet."""
+
+
+class _Completion:
+    """Gives a class its fields, now or when the names in its annotations exist."""
+
+    def __init__(self, cls: type, scopes: tuple[Mapping[str, object], ...], options: tuple[int, int]) -> None:
+        self.cls = cls
+        self.scopes = scopes
+        self.options = options
+
+    def __call__(self) -> None:
+        """Complete the class; DeclarationError where that is not possible (yet)."""
+        cls = self.cls
+        declared = _declared_members(cls, self.scopes)
+        tag = "union" if issubclass(cls, ctypes.Union) else "struct"
+        pack, align = self.options
+        members = tuple(
+            Member(item.name, item.ctype, item.said.bits, item.said.align or 0, item.said.anonymous)
+            for item in declared
+        )
+        inherited = getattr(cls.__mro__[1], _RECORD, None)
+        if isinstance(inherited, Record) and inherited.members:
+            members = (*inherited.members, *members)
+        record = Record(cls.__name__, tag, members, pack, align)
+        if "_callgate_pending" in cls.__dict__:
+            del cls._callgate_pending, cls.__new__  # type: ignore[attr-defined]
+        _install_fields(cls, record, declared)
+        setattr(cls, _RECORD, record)
+
+
+def _make_type(base: type) -> type:
+    """The metaclass of Struct or of Union."""
+
+    class RecordType(base):  # type: ignore[misc, valid-type]
+        def __new__(
+            mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, pack: int = 0, align: int = 0
+        ) -> Any:
+            namespace.setdefault("__slots__", ())  # a misspelt member is an AttributeError
+            return super().__new__(mcs, name, bases, namespace)
+
+        def __init__(
+            cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, pack: int = 0, align: int = 0
+        ) -> None:
+            super().__init__(name, bases, namespace)
+            for option, value in (("pack", pack), ("align", align)):
+                if not isinstance(value, int) or value < 0 or value & (value - 1):
+                    raise DeclarationError(f"{name}: {option}= must be a power of two, not {value!r}")
+            if _RECORD in namespace or "_fields_" in namespace or not _annotations_of(cls):
+                return
+            frame = sys._getframe(1)
+            local_names = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
+            scopes = ({name: cls}, local_names, frame.f_globals, vars(builtins))
+            completion = _Completion(cls, scopes, (pack, align))
+            try:
+                completion()
+            except _NotDefined as problem:
+                _postpone(cls, completion, problem)
+            else:
+                _complete_waiting(cls)
+
+    RecordType.__name__ = RecordType.__qualname__ = f"{base.__name__}OfCallgate"
+    return RecordType
+
+
+class _NotDefined(DeclarationError):
+    """A name in an annotation that is not defined yet."""
+
+
+def _postpone(cls: type, completion: _Completion, problem: _NotDefined) -> None:
+    """Wait for a later class; using this one before is an error."""
+
+    def complete() -> None:
+        completion()
+        _waiting.remove(completion)
+
+    def refuse(made: type, *given: object, **named: object) -> object:
+        complete()
+        return made(*given, **named)
+
+    cls._callgate_pending = staticmethod(complete)  # type: ignore[attr-defined]
+    cls.__new__ = refuse  # type: ignore[assignment, method-assign]
+    _waiting.append(completion)
+
+
+def _complete_waiting(cls: type) -> None:
+    """Try those again that wait, now that `cls` is defined."""
+    for completion in list(_waiting):
+        if completion.cls.__module__ != cls.__module__:
+            continue
+        *_, local_names, module_names, built_in = completion.scopes
+        named = {cls.__name__: cls, completion.cls.__name__: completion.cls}
+        tried = _Completion(completion.cls, (named, local_names, module_names, built_in), completion.options)
+        try:
+            tried()
+        except _NotDefined:
+            continue
+        _waiting.remove(completion)
+        _complete_waiting(completion.cls)
+
+
+def _annotations_of(cls: type) -> dict[str, object]:
+    """The class's own annotations, evaluated where the interpreter evaluates late (3.14)."""
+    own = cls.__dict__.get("__annotations__")
+    if own is None and sys.version_info >= (3, 14):
+        own = cls.__annotations__
+    return dict(own) if own else {}
+
+
+def _declared_members(cls: type, scopes: tuple[Mapping[str, object], ...]) -> list[_Declared]:
+    declared = []
+    for name, annotation in _annotations_of(cls).items():
+        where = f"{cls.__name__}.{name}"
+        said = cls.__dict__.get(name, Field())
+        if not isinstance(said, Field):
+            if isinstance(getattr(said, "offset", None), int) or isinstance(said, property):
+                said = Field()  # completed before
+            else:
+                raise DeclarationError(f"{where}: a member has no default; use field() for bits, length and align")
+        try:
+            resolved = c_annotations.resolve(annotation, scopes, where)
+        except DeclarationError as problem:
+            if isinstance(problem.__cause__, NameError):
+                raise _NotDefined(str(problem)) from problem.__cause__
+            raise
+        ctype, python_type = _member_type(resolved, said, where)
+        declared.append(_Declared(name, ctype, python_type, said))
+    return declared
+
+
+def _member_type(annotation: object, said: Field, where: str) -> tuple[CType, type]:
+    origin = getattr(annotation, "__origin__", None)
+    if origin is names.Array:
+        (element,) = annotation.__args__  # type: ignore[attr-defined]
+        if said.length is None:
+            raise DeclarationError(f"{where}: an array member needs its length: `= field(length=8)`")
+        ctype, python_type = _member_type(element, Field(), where)
+        return Array(ctype, said.length), python_type * said.length
+    if said.length is not None:
+        raise DeclarationError(f"{where}: length= is for arrays, as in `Array[u8] = field(length={said.length})`")
+    if annotation is str or annotation is bytes:
+        annotation = ctypes.c_char_p
+    function = c_annotations.function_pointer_of(annotation, where)
+    if function is not None:
+        return function, ctypes.c_void_p
+    annotation, _ = c_annotations.strip_none(annotation, where)
+    ctype, python_type = c_annotations.value_type(annotation, where)
+    if python_type is None:
+        raise DeclarationError(f"{where}: a member cannot be void")
+    if isinstance(ctype, Record) and ctype.members is None:
+        raise DeclarationError(f"{where}: {spell(ctype)} is incomplete here; a member can only be a pointer to it")
+    return ctype, python_type
+
+
+def _install_fields(cls: type, record: Record, declared: list[_Declared]) -> None:
+    """Give a class the ctypes fields that lie where our layout puts its members."""
+    layout = record_layout(record, DATA_MODEL)
+    plain: list[Any] = [
+        (item.name, item.python_type) if item.said.bits is None else (item.name, item.python_type, item.said.bits)
+        for item in declared
+    ]
+    for item in declared:
+        if isinstance(cls.__dict__.get(item.name), Field):
+            delattr(cls, item.name)
+    anonymous = tuple(item.name for item in declared if item.said.anonymous)
+    base = cls.__mro__[1]
+    has_functions = any(_is_function(item.ctype) for item in declared)
+    if not has_functions and _lies_alike(base, plain, layout, record):
+        if record.pack_bytes:
+            cls._pack_ = record.pack_bytes  # type: ignore[attr-defined]
+        if anonymous:
+            cls._anonymous_ = anonymous  # type: ignore[attr-defined]
+        cls._fields_ = plain  # type: ignore[attr-defined]
+        return
+    _install_padded(cls, record, layout, declared, anonymous)
+
+
+def _is_function(ctype: CType) -> bool:
+    return isinstance(ctype, Pointer) and isinstance(ctype.to, types.FunctionPrototype)
+
+
+def _lies_alike(base: type, plain: list[Any], layout: RecordLayout, record: Record) -> bool:
+    """Whether ctypes, left to itself, lays the fields out as C does."""
+    namespace: dict[str, object] = {"_fields_": plain}
+    if record.pack_bytes:
+        namespace["_pack_"] = record.pack_bytes
+    kind = ctypes.Union if issubclass(base, ctypes.Union) else ctypes.Structure
+    if getattr(base, "_fields_", None):
+        return False if record.align_bytes or record.pack_bytes else not _difference_of_trial(base, namespace, layout)
+    return not _difference_of_trial(kind, namespace, layout)
+
+
+def _difference_of_trial(base: type, namespace: dict[str, object], layout: RecordLayout) -> str:
+    if hasattr(base, _RECORD):
+        namespace = {**namespace, _RECORD: Record("trial", "struct", ())}
+    try:
+        trial = type(base)("trial", (base,), namespace)
+    except (TypeError, ValueError) as problem:
+        return str(problem)
+    return _difference(trial, layout) or ("" if ctypes.alignment(trial) == layout.align_bytes else "its alignment")
+
+
+def _install_padded(
+    cls: type, record: Record, layout: RecordLayout, declared: list[_Declared], anonymous: tuple[str, ...]
+) -> None:
+    """Fields at given offsets: packed, with padding between, bit-fields as properties over their bytes."""
+    by_name = {item.name: item for item in declared}
+    inherited = getattr(cls.__mro__[1], _RECORD, None)
+    inherited_members = inherited.members or () if isinstance(inherited, Record) else ()
+    own = layout.places[len(inherited_members) :]
+    inherited_bytes = ctypes.sizeof(cls.__mro__[1]) if inherited_members else 0
+    if issubclass(cls, ctypes.Union):
+        fields, properties = _union_fields(own, by_name, layout)
+    else:
+        fields, properties = _struct_fields(own, by_name, layout, inherited_bytes)
+    cls._pack_ = 1  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 13):
+        cls._align_ = layout.align_bytes  # type: ignore[attr-defined]
+    if anonymous:
+        cls._anonymous_ = anonymous  # type: ignore[attr-defined]
+    cls._fields_ = fields  # type: ignore[attr-defined]
+    difference = _difference(cls, layout)
+    if difference:
+        raise DeclarationError(f"{cls.__name__} cannot be laid out as C does: {difference}")
+    for name, member_property in properties.items():
+        setattr(cls, name, member_property)
+    names_in_order = tuple(item.name for item in declared)
+
+    def initialise(self: Any, *given: object, **named: object) -> None:
+        if len(given) > len(names_in_order):
+            raise TypeError("too many initializers")
+        for name, value in zip(names_in_order, given, strict=False):
+            if name in named:
+                raise TypeError(f"duplicate values for field {name!r}")
+            setattr(self, name, value)
+        for name, value in named.items():
+            setattr(self, name, value)
+
+    cls.__init__ = initialise  # type: ignore[misc]
+
+
+_Fields = tuple[list[tuple[str, type]], dict[str, property]]
+
+
+def _struct_fields(
+    places: tuple[Place, ...], by_name: Mapping[str, _Declared], layout: RecordLayout, position: int
+) -> _Fields:
+    fields: list[tuple[str, type]] = []
+    properties: dict[str, property] = {}
+    for place in places:
+        member = place.member
+        if member.bits is not None:
+            if member.name and member.bits:
+                properties[member.name] = _bits_property(place, member)
+            continue
+        offset = place.offset_bytes
+        if offset > position:
+            fields.append((f"{_HIDDEN}{position}", ctypes.c_uint8 * (offset - position)))
+        name = member.name
+        if _is_function(member.type):
+            name = f"{_HIDDEN}{member.name}"
+            properties[member.name] = _function_property(name, member)
+        python_type = by_name[member.name].python_type
+        fields.append((name, python_type))
+        position = offset + ctypes.sizeof(python_type)
+    if layout.size_bytes > position:
+        fields.append((f"{_HIDDEN}{position}", ctypes.c_uint8 * (layout.size_bytes - position)))
+    return fields, properties
+
+
+def _union_fields(places: tuple[Place, ...], by_name: Mapping[str, _Declared], layout: RecordLayout) -> _Fields:
+    fields: list[tuple[str, type]] = [(f"{_HIDDEN}all", ctypes.c_uint8 * layout.size_bytes)]
+    properties: dict[str, property] = {}
+    for place in places:
+        member = place.member
+        if member.bits is not None:
+            properties[member.name] = _bits_property(place, member)
+        elif _is_function(member.type):
+            fields.append((f"{_HIDDEN}{member.name}", ctypes.c_void_p))
+            properties[member.name] = _function_property(f"{_HIDDEN}{member.name}", member)
+        else:
+            fields.append((member.name, by_name[member.name].python_type))
+    return fields, properties
+
+
+def _bits_property(place: Place, member: Member) -> property:
+    """A bit-field that ctypes would put elsewhere: read and written bit by bit from its bytes."""
+    first, bits = place.bit_offset, member.bits or 0
+    start, end = first // 8, (first + bits + 7) // 8
+    shift = first - 8 * start
+    mask = (1 << bits) - 1
+    ctype = member.type.base if isinstance(member.type, Enumeration) else member.type
+    is_signed = isinstance(ctype, Scalar) and ctype.kind is Kind.SIGNED
+    is_bool = isinstance(ctype, Scalar) and ctype.kind is Kind.BOOLEAN
+
+    def read(self: Any) -> int:
+        data = ctypes.string_at(ctypes.addressof(self) + start, end - start)
+        value = int.from_bytes(data, "little") >> shift & mask
+        if is_bool:
+            return bool(value)
+        return value - (1 << bits) if is_signed and value >> (bits - 1) else value
+
+    def write(self: Any, value: int) -> None:
+        data = ctypes.string_at(ctypes.addressof(self) + start, end - start)
+        kept = int.from_bytes(data, "little") & ~(mask << shift)
+        written = (kept | (int(value) & mask) << shift).to_bytes(end - start, "little")
+        ctypes.memmove(ctypes.addressof(self) + start, written, len(written))
+
+    return property(read, write, doc=f"bit-field of {bits} bits at bit {first}")
+
+
+def _function_property(hidden: str, member: Member) -> property:
+    """A function pointer: takes a callback, a gate, a ctypes function pointer or None; gives the address or None."""
+
+    def read(self: Any) -> int | None:
+        value: int | None = getattr(self, hidden)
+        return value
+
+    def write(self: Any, value: object) -> None:
+        setattr(self, hidden, address_of_function(value, member.name))
+
+    return property(read, write, doc=spell(member.type, member.name))
+
+
+def address_of_function(value: object, where: str) -> int | None:
+    """The address of what C can call: a callback, a gate, a ctypes function pointer, an address; None is NULL."""
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, (names.FUNCTION_POINTER, ctypes.c_void_p)):
+        return ctypes.cast(value, ctypes.c_void_p).value  # type: ignore[arg-type]
+    address = getattr(getattr(value, "__self__", value), "address", None)
+    if isinstance(address, int):
+        return address
+    raise TypeError(f"{where} must be a callback, a gate or a function pointer, not {type(value).__name__}")
+
+
+def _shown(record: Any) -> str:
+    declared = getattr(type(record), _RECORD, None)
+    members = declared.members if isinstance(declared, Record) and declared.members else ()
+    shown = []
+    for member in members:
+        if not member.name:
+            continue
+        value = getattr(record, member.name)
+        if isinstance(value, ctypes.Array) and len(value) <= 16:
+            value = list(value)
+        shown.append(f"{member.name}={value!r}")
+    return f"{type(record).__name__}({', '.join(shown)})"
+
+
+class Struct(ctypes.Structure, metaclass=_make_type(_STRUCTURE_TYPE)):  # type: ignore[misc]
+    """A C struct: annotations are its members; instances begin as zero.
+
+    `class point(Struct, pack=1)` packs the members, `align=16` aligns the whole.  It is a ctypes.Structure, so
+    `ctypes.sizeof`, `byref`, arrays (`point * 3`) and `Ptr[point]` work.
+
+    >>> class point(Struct):
+    ...     x: names.f64
+    ...     y: names.f64
+    >>> point(1.0, y=2.0)
+    point(x=1.0, y=2.0)
+    """
+
+    __slots__ = ()
+    __repr__ = _shown
+
+
+class Union(ctypes.Union, metaclass=_make_type(_UNION_TYPE)):  # type: ignore[misc]
+    """A C union: annotations are its members, which share their memory.
+
+    >>> class number(Union):
+    ...     integer: names.i32
+    ...     real: names.f32
+    >>> number(real=1.0).integer == 0x3F800000
+    True
+    """
+
+    __slots__ = ()
+    __repr__ = _shown
+
+
+# -- classes for the records of C text ----------------------------------------------------------------------
+
+
+def class_of(record: Record, records: dict[str, type]) -> type:
+    """The class for a struct or union of C text, made once by name in `records`; Opaque where it is incomplete."""
+    known = records.get(record.name)
+    if known is not None and (record.members is None or hasattr(known, _RECORD)):
+        return known
+    if record.members is None:
+        return records.setdefault(record.name, type(record.name, (names.Opaque,), {}))
+    base = Union if record.tag == "union" else Struct
+    cls: Any = known or type(base)(record.name, (base,), {_RECORD: None})
+    records[record.name] = cls  # before its members: they may point back to it
+    setattr(cls, _RECORD, record)
+    declared = []
+    for index, member in enumerate(record.members):
+        if not member.name and member.bits is None:
+            continue
+        python_type = c_annotations.ctypes_of(member.type, records)
+        name = member.name or f"_{index}"
+        declared.append(_Declared(name, member.type, python_type, Field(member.bits, None, None, member.is_anonymous)))
+    _install_fields(cls, record, declared)
+    return cls  # type: ignore[no-any-return]
+
+
+def class_bytes(cls: type) -> int:
+    """The size of a record's class in bytes, as our layout has it."""
+    return size_bytes(record_of(cls), DATA_MODEL)

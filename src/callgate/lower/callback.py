@@ -1,0 +1,556 @@
+"""Callbacks on x86-64: what C calls when it calls a Python function.
+
+C enters through a thunk, which says in r10 where the callback's slot is and jumps to the stub of its shape:
+
+    slot   0   the stub, or `callgate_closed`
+           8   the record of the callback, whose data the shared routines read
+           16  the Python function
+           24  the text of the error that a call after close() is
+
+A stub keeps the arguments, makes sure that the thread holds the GIL, boxes, calls, and converts the result.  Where a
+Python function raises, the exception stays set and `raised_count` is raised: the gate that called C takes it up; until
+then further callbacks of the thread do nothing, and C gets zeros.  In a thread that Python did not start nobody is
+there to take it up, and it goes to sys.unraisablehook.
+
+The frame of a stub:
+
+    higher addresses
+    |  stack arguments        |
+    |  return address         |
+    |  padding                |  keeps rsp a multiple of 16 at calls
+    |  view                   |  a Py_buffer, for results that may hold an object
+    |  objects                |  a free slot (PY_VECTORCALL_ARGUMENTS_OFFSET), then the boxed arguments
+    |  registers              |  the arguments that came in registers, 8 bytes each
+    |  scratch words          |  rbx, record, result object, value (2), how the GIL came, its state, hidden pointer
+    lower addresses             <- rsp
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from callgate.abi.plan import Argument, CallPlan, Class
+from callgate.asm.code import Code
+from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
+from callgate.asm.x86_64.registers import (
+    NAMES_64,
+    NAMES_XMM,
+    R10,
+    RAX,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    RSP,
+    XMM0,
+)
+from callgate.cpython.conversion import Box, BoxStep, CallbackConversion, Unbox
+from callgate.lower.boxing import POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
+from callgate.lower.machine import VIEW_BYTES, Machine
+
+SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE, SLOT_BYTES = 0, 8, 16, 24, 32
+"""The offsets of a callback's slot, and its size."""
+
+HELD, KNOWN, FOREIGN, NONE = 0, 1, 2, 3
+"""How a callback came by the GIL: its thread held it; it had a thread state; it had none; the interpreter is gone."""
+
+_GENERAL = {name: number for number, name in enumerate(NAMES_64)}
+_VECTOR = {name: number for number, name in enumerate(NAMES_XMM)}
+_ARGUMENTS_OFFSET = 1 << 63  # PY_VECTORCALL_ARGUMENTS_OFFSET
+
+
+class _Frame(NamedTuple):
+    """Offsets from rsp in bytes."""
+
+    size_bytes: int
+    saved_rbx: int
+    self_slot: int
+    result_slot: int
+    value: int
+    mode: int
+    state: int
+    hidden: int
+    registers: int
+    objects: int
+    view: int
+
+    def object(self, index: int) -> int:
+        """Where boxed argument `index` is kept."""
+        return self.objects + 8 * (index + 1)
+
+    @property
+    def stack_arguments(self) -> int:
+        """Where C's stack arguments begin: above the return address."""
+        return self.size_bytes + 8
+
+
+def _lay_out(plan: CallPlan, conversion: CallbackConversion) -> _Frame:
+    register_count = sum(len(argument.registers) for argument in plan.arguments)
+    registers = 9 * 8  # after the scratch words, of which the value has two
+    objects = registers + 8 * register_count
+    view = objects + 8 * (1 + len(plan.arguments))
+    has_view = conversion.result is not None and conversion.result.may_own
+    size = view + VIEW_BYTES * has_view | 8  # with the return address a multiple of 16 (psABI 3.2.2)
+    return _Frame(size, 0, 8, 16, 24, 40, 48, 56, registers, objects, view)
+
+
+def lower_callback(
+    plan: CallPlan, conversion: CallbackConversion, machine: Machine, *, with_listing: bool = False
+) -> Code:
+    """The stub for all callbacks of one shape, entered by their thunks."""
+    stub = _Stub(plan, conversion, machine, ListingAssembler() if with_listing else Assembler())
+    stub.emit()
+    return stub.a.finish()
+
+
+def lower_thunks(table: int, count: int) -> Code:
+    """`count` thunks of 16 bytes; thunk i leads to slot i of the table at address `table`."""
+    a = Assembler()
+    for index in range(count):
+        a.mov_ri(R10, table + SLOT_BYTES * index)
+        a.jmp_m(R10, SLOT_STUB)
+        while len(a.code) % THUNK_BYTES:
+            a.code.append(0xCC)  # int3
+    return a.finish()
+
+
+THUNK_BYTES = 16
+
+
+class _Stub(Boxing):
+    """The emission of one stub."""
+
+    def __init__(self, plan: CallPlan, conversion: CallbackConversion, machine: Machine, assembler: Assembler) -> None:
+        frame = _lay_out(plan, conversion)
+        super().__init__(assembler, machine.layout, frame, 1)
+        self.places = frame
+        self.plan = plan
+        self.conversion = conversion
+        self.has_thread_local_state = machine.layout.has_thread_local_state
+
+    def emit(self) -> None:
+        """Emit every block, hot ones first."""
+        a, frame = self.a, self.places
+        a.label("entry")
+        a.sub_ri(RSP, frame.size_bytes)
+        a.mov_mr(RSP, frame.saved_rbx, RBX)
+        a.mov_rr(RBX, R10)
+        self._save_arguments()
+        self._check_gil()
+        a.label("attached")
+        a.note("has a callback before raised?")
+        a.mov_rl(RCX, "raised_count")
+        a.cmp_mi(RCX, 0, 0)
+        a.jcc("ne", "raised_before")
+        a.label("go")
+        a.note("the record lives until the call is over")
+        a.mov_rm(RAX, RBX, SLOT_RECORD)
+        a.mov_mr(RSP, frame.self_slot, RAX)
+        a.inc_m(RAX, 0)
+        self._box_arguments()
+        self._call()
+        self._drop_arguments(len(self.plan.arguments), "called")
+        a.note("did it raise?")
+        a.mov_rm(RDI, RSP, frame.result_slot)
+        a.test_rr(RDI, RDI)
+        a.jcc("e", "raised")
+        self._convert_result()
+        a.label("finish")
+        a.mov_rm(RAX, RSP, frame.self_slot)
+        self._drop(RAX, "record")
+        a.label("detach")
+        a.cmp32_mi(RSP, frame.mode, HELD)
+        a.jcc("ne", "give_back")
+        a.label("leave")
+        self._load_result()
+        a.mov_rm(RBX, RSP, frame.saved_rbx)
+        a.add_ri(RSP, frame.size_bytes)
+        a.ret()
+        self._emit_cold()
+
+    # -- arguments -----------------------------------------------------------------------------------------------------
+    def _save_arguments(self) -> None:
+        a, frame = self.a, self.places
+        if self.plan.result_pointer:
+            a.note("where the result goes")
+            a.mov_mr(RSP, frame.hidden, _GENERAL[self.plan.result_pointer])
+        offset = frame.registers
+        for argument in self.plan.arguments:
+            for register in argument.registers:
+                if register in _VECTOR:
+                    a.movsd_mx(RSP, offset, _VECTOR[register])
+                else:
+                    a.mov_mr(RSP, offset, _GENERAL[register])
+                offset += 8
+
+    def _check_gil(self) -> None:
+        """HELD where this thread has the GIL; it is taken in the cold part otherwise."""
+        a, frame = self.a, self.places
+        a.note("does this thread hold the GIL?")
+        a.call_l("_PyThreadState_UncheckedGet")
+        if not self.has_thread_local_state:
+            a.note("the state of whatever thread holds it")
+            a.mov_mr(RSP, frame.state, RAX)
+            a.call_l("PyGILState_GetThisThreadState")
+            a.cmp_rm(RAX, RSP, frame.state)
+            a.jcc("ne", "attach")
+        a.test_rr(RAX, RAX)
+        a.jcc("e", "attach")
+        a.mov32_mi(RSP, frame.mode, HELD)
+
+    def _box_arguments(self) -> None:
+        a, frame = self.a, self.places
+        offset = frame.registers
+        for index, (argument, box) in enumerate(zip(self.plan.arguments, self.conversion.boxes, strict=True)):
+            a.note(f"argument {index + 1}")
+            source = offset if argument.registers else frame.stack_arguments + argument.stack_offset
+            offset += 8 * len(argument.registers)
+            if box.kind in (Box.STRUCT, Box.WIDE):
+                self._box_memory(box, f"box_{index}", index, RSP, source, is_tail=False)
+            else:
+                self._load(argument, box, source)
+                self._box(box, f"box_{index}", index, is_tail=False)
+            a.mov_mr(RSP, frame.object(index), RAX)
+            if _can_fail(box):
+                a.test_rr(RAX, RAX)
+                a.jcc("e", f"unboxed_{index}")
+
+    def _load(self, argument: Argument, box: BoxStep, source: int) -> None:
+        """Bring an argument to where its boxing expects it, widened."""
+        a = self.a
+        match box.kind:
+            case Box.DOUBLE:
+                a.movsd_xm(XMM0, RSP, source)
+            case Box.FLOAT:
+                a.movss_xm(XMM0, RSP, source)
+            case Box.LONG_DOUBLE:
+                a.fld80_m(RSP, source)
+            case _:
+                a.mov_rm(RAX, RSP, source)
+                if box.kind not in POINTER_BOXES:
+                    self._extend(box)
+
+    def _refuses_null(self, step: BoxStep) -> bool:
+        return step.kind is not Box.HANDLE  # a NULL handle arrives as one, which is false
+
+    def _call(self) -> None:
+        a, frame = self.a, self.places
+        a.note("the Python function")
+        a.mov_rm(RDI, RBX, SLOT_FUNCTION)
+        a.lea(RSI, RSP, frame.object(0))
+        a.mov_ri(RDX, len(self.plan.arguments) | _ARGUMENTS_OFFSET)
+        a.xor32_rr(RCX, RCX)
+        a.call_l("PyObject_Vectorcall")
+        a.mov_mr(RSP, frame.result_slot, RAX)
+
+    def _drop_arguments(self, count: int, label: str) -> None:
+        for index in range(count):
+            self.a.mov_rm(RAX, RSP, self.places.object(index))
+            self._drop(RAX, f"{label}_{index}")
+
+    def _drop(self, register: int, label: str) -> None:
+        """Give up a reference to the object in a register (rax)."""
+        a = self.a
+        if self.layout.has_immortals:
+            a.note("immortal?")
+            a.cmp32_mi(register, 0, 0)
+            a.jcc("l", f"{label}_kept")
+        a.dec_m(register, 0)
+        a.jcc("ne", f"{label}_kept")
+        a.mov_rr(RDI, register)
+        a.call_l("_Py_Dealloc")
+        a.label(f"{label}_kept")
+
+    # -- the result ------------------------------------------------------------------------------------------------------
+    def _convert_result(self) -> None:
+        """Convert the object in rdi (also in the result slot) into the value slot; give up the object."""
+        a, frame, step = self.a, self.places, self.conversion.result
+        if step is None:
+            a.mov_rr(RAX, RDI)
+            self._drop(RAX, "result")
+            return
+        form = self.layout.ints
+        if step.kind in (Unbox.SIGNED, Unbox.UNSIGNED) and form is not None:
+            a.mov_rl(RAX, "PyLong_Type")
+            a.note("an exact int of one positive digit?")
+            a.cmp_mr(RDI, self.layout.type_offset, RAX)
+            a.jcc("ne", "convert")
+            a.cmp_mi(RDI, form.tag_offset, form.one_positive_digit)
+            a.jcc("ne", "convert")
+            a.mov32_rm(RAX, RDI, form.digit_offset)
+            bits = 8 * step.size_bytes - (step.kind is Unbox.SIGNED)
+            if bits < 30:
+                a.cmp32_ri(RAX, (1 << bits) - 1)
+                a.jcc("a", "convert")
+            a.mov_mr(RSP, frame.value, RAX)
+        elif step.kind is Unbox.DOUBLE and step.size_bytes == 8 and self.layout.float_value_offset is not None:
+            a.mov_rl(RAX, "PyFloat_Type")
+            a.note("an exact float?")
+            a.cmp_mr(RDI, self.layout.type_offset, RAX)
+            a.jcc("ne", "convert")
+            a.mov_rm(RAX, RDI, self.layout.float_value_offset)
+            a.mov_mr(RSP, frame.value, RAX)
+        else:
+            a.jmp("convert")
+        a.label("converted")
+        if step.kind in (Unbox.STRUCT, Unbox.WIDE):
+            self._take_memory()
+        if step.may_own:
+            a.lea(RDI, RSP, frame.view)
+            a.mov_ri(RSI, 1)
+            a.call_l("callgate_release")
+        a.mov_rm(RAX, RSP, frame.result_slot)
+        self._drop(RAX, "result")
+
+    def _take_memory(self) -> None:
+        """Copy a value of several words out of the object before that goes."""
+        a, frame = self.a, self.places
+        size = self.plan.result.size_bytes
+        a.mov_rm(RSI, RSP, frame.value)
+        if self.plan.result_pointer:
+            a.mov_rm(RDI, RSP, frame.hidden)
+            if size <= UNROLLED_BYTES:
+                emit_copy(a, RDI, 0, RSI, 0, size)
+            else:
+                a.mov_ri(RDX, size)
+                a.call_l("memcpy")
+        else:
+            emit_copy(a, RSP, frame.value, RSI, 0, size)
+
+    def _load_result(self) -> None:
+        a, frame, result = self.a, self.places, self.plan.result
+        if self.plan.result_pointer:
+            a.mov_rm(RAX, RSP, frame.hidden)
+            return
+        if result.pieces:
+            for piece in result.pieces:
+                if piece.eightbyte_class is Class.X87:
+                    a.fld80_m(RSP, frame.value)
+                elif piece.eightbyte_class is Class.SSE:
+                    a.movsd_xm(_VECTOR[piece.register], RSP, frame.value + piece.offset_bytes)
+                else:
+                    a.mov_rm(_GENERAL[piece.register], RSP, frame.value + piece.offset_bytes)
+            return
+        match result.eightbyte_class:
+            case Class.SSE:
+                a.movsd_xm(XMM0, RSP, frame.value)
+            case Class.X87:
+                a.fld64_m(RSP, frame.value)
+            case Class.INTEGER:
+                a.mov_rm(RAX, RSP, frame.value)
+
+    # -- the cold part ---------------------------------------------------------------------------------------------------
+    def _emit_cold(self) -> None:
+        a, frame, step = self.a, self.places, self.conversion.result
+        a.note("take the GIL, with a thread state made where there is none")
+        a.label("attach")
+        a.call_l("callgate_attach")
+        a.mov32_mr(RSP, frame.mode, RAX)
+        a.cmp32_ri(RAX, NONE)
+        a.jcc("ne", "attached")
+        a.note("the interpreter is gone, or going")
+        self._emit_zero()
+        a.jmp("leave")
+
+        a.note("by a callback of this thread, whose exception is still set?")
+        a.label("raised_before")
+        a.call_l("PyErr_Occurred")
+        a.test_rr(RAX, RAX)
+        a.jcc("e", "go")
+        self._emit_zero()
+        a.jmp("detach")
+
+        if step is not None:
+            a.label("convert")
+            a.mov_rm(RDI, RSP, frame.self_slot)
+            a.lea(RSI, RSP, frame.result_slot)
+            a.lea(RDX, RSP, frame.value)
+            a.lea(RCX, RSP, frame.view)
+            a.call_l("callgate_convert")
+            a.test32_rr(RAX, RAX)
+            a.jcc("ne", "unconverted")
+            a.jmp("converted")
+            a.label("unconverted")
+            a.mov_rm(RAX, RSP, frame.result_slot)
+            self._drop(RAX, "refused")
+
+        a.label("raised")
+        a.note("this thread's gate, or the hook for what nobody can raise")
+        a.mov32_rm(RDI, RSP, frame.mode)
+        a.mov_rm(RSI, RBX, SLOT_FUNCTION)
+        a.call_l("callgate_callback_failed")
+        self._emit_zero()
+        a.jmp("finish")
+
+        for index, box in enumerate(self.conversion.boxes):
+            if _can_fail(box):
+                a.label(f"unboxed_{index}")
+                self._drop_arguments(index, f"unboxed_{index}")
+                a.jmp("raised")
+
+        a.note("give the GIL back")
+        a.label("give_back")
+        a.call_l("callgate_detach")
+        a.jmp("leave")
+
+    def _emit_zero(self) -> None:
+        """C gets the zero of the result type."""
+        a, frame = self.a, self.places
+        a.mov_mi(RSP, frame.value, 0)
+        a.mov_mi(RSP, frame.value + 8, 0)
+        if self.plan.result_pointer:
+            a.mov_rm(RDI, RSP, frame.hidden)
+            a.xor32_rr(RSI, RSI)
+            a.mov_ri(RDX, self.plan.result.size_bytes)
+            a.call_l("memset")
+
+
+def _can_fail(box: BoxStep) -> bool:
+    return box.kind not in (Box.BOOL, Box.NONE)
+
+
+def lower_callback_routines(machine: Machine, *, with_listing: bool = False) -> Code:
+    """The routines that all stubs share.
+
+    callgate_attach() -> KNOWN, FOREIGN or NONE; callgate_detach();
+    callgate_callback_failed(mode, function); callgate_closed, which a thunk jumps to;
+    callgate_thread_ends(thread state), the destructor of the key under which foreign threads keep theirs.
+    """
+    a = ListingAssembler() if with_listing else Assembler()
+    _emit_attach(a)
+    _emit_detach(a)
+    _emit_failed(a)
+    _emit_closed(a)
+    _emit_thread_ends(a)
+    return a.finish()
+
+
+def _emit_attach(a: Assembler) -> None:
+    """Take the GIL.  A thread that Python did not start gets a thread state, which stays until the thread ends."""
+    a.label("callgate_attach")
+    a.sub_ri(RSP, 8)
+    a.call_l("Py_IsInitialized")
+    a.test32_rr(RAX, RAX)
+    a.jcc("e", "no_interpreter")
+    a.note("taking the GIL would end this thread now")
+    a.call_l("Py_IsFinalizing")
+    a.test32_rr(RAX, RAX)
+    a.jcc("ne", "no_interpreter")
+    a.call_l("PyGILState_GetThisThreadState")
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "new_thread")
+    a.call_l("PyGILState_Ensure")
+    a.note("a state made for an earlier callback?")
+    a.mov_rl(RDI, "thread_key")
+    a.mov32_rm(RDI, RDI, 0)
+    a.call_l("pthread_getspecific")
+    a.test_rr(RAX, RAX)
+    a.mov_ri(RAX, KNOWN)
+    a.jcc("e", "attach_done")
+    a.mov_ri(RAX, FOREIGN)
+    a.label("attach_done")
+    a.add_ri(RSP, 8)
+    a.ret()
+
+    a.label("new_thread")
+    a.call_l("PyGILState_Ensure")
+    a.note("counted twice, released once: the state stays with the thread")
+    a.call_l("PyGILState_Ensure")
+    a.call_l("PyGILState_GetThisThreadState")
+    a.mov_rr(RSI, RAX)
+    a.mov_rl(RDI, "thread_key")
+    a.mov32_rm(RDI, RDI, 0)
+    a.call_l("pthread_setspecific")
+    a.mov_ri(RAX, FOREIGN)
+    a.jmp("attach_done")
+
+    a.label("no_interpreter")
+    a.mov_ri(RAX, NONE)
+    a.jmp("attach_done")
+
+
+_UNLOCKED = 1  # PyGILState_UNLOCKED
+
+
+def _emit_detach(a: Assembler) -> None:
+    a.label("callgate_detach")
+    a.mov_ri(RDI, _UNLOCKED)
+    a.jmp_l("PyGILState_Release")
+
+
+def _emit_failed(a: Assembler) -> None:
+    a.label("callgate_callback_failed")
+    a.cmp32_ri(RDI, FOREIGN)
+    a.jcc("e", "nobody_raises")
+    a.mov_rl(RCX, "raised_count")
+    a.inc_m(RCX, 0)
+    a.ret()
+    a.label("nobody_raises")
+    a.mov_rr(RDI, RSI)
+    a.jmp_l("PyErr_WriteUnraisable")
+
+
+def _emit_closed(a: Assembler) -> None:
+    """C calls a callback that is closed: an error, and zeros for C."""
+    # rbx the slot, then how the GIL came
+    a.label("callgate_closed")
+    a.push(RBX)
+    a.sub_ri(RSP, 16)
+    a.mov_rr(RBX, R10)
+    a.call_l("_PyThreadState_UncheckedGet")
+    a.mov_mr(RSP, 0, RAX)
+    a.call_l("PyGILState_GetThisThreadState")
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "closed_attach")
+    a.cmp_rm(RAX, RSP, 0)
+    a.mov_ri(RAX, HELD)
+    a.jcc("e", "closed_attached")
+    a.label("closed_attach")
+    a.call("callgate_attach")
+    a.cmp32_ri(RAX, NONE)
+    a.jcc("e", "closed_done")
+    a.label("closed_attached")
+    a.mov_mr(RSP, 0, RAX)
+    a.call_l("PyErr_Occurred")
+    a.test_rr(RAX, RAX)
+    a.jcc("ne", "closed_detach")
+    a.mov_rl(RDI, "RuntimeError")
+    a.mov_rm(RSI, RBX, SLOT_MESSAGE)
+    a.call_l("PyErr_SetString")
+    a.mov_rm(RDI, RSP, 0)
+    a.note("whose it was is in the message")
+    a.xor32_rr(RSI, RSI)
+    a.call("callgate_callback_failed")
+    a.label("closed_detach")
+    a.cmp_mi(RSP, 0, HELD)
+    a.jcc("e", "closed_done")
+    a.call("callgate_detach")
+    a.label("closed_done")
+    a.add_ri(RSP, 16)
+    a.pop(RBX)
+    a.xor32_rr(RAX, RAX)
+    a.pxor_xx(XMM0, XMM0)
+    a.ret()
+
+
+def _emit_thread_ends(a: Assembler) -> None:
+    """The destructor of the key: a thread with a state of ours ends."""
+    # rbx the thread state
+    a.label("callgate_thread_ends")
+    a.push(RBX)
+    a.mov_rr(RBX, RDI)
+    a.call_l("Py_IsInitialized")
+    a.test32_rr(RAX, RAX)
+    a.jcc("e", "thread_ended")
+    a.call_l("Py_IsFinalizing")
+    a.test32_rr(RAX, RAX)
+    a.jcc("ne", "thread_ended")
+    a.mov_rr(RDI, RBX)
+    a.call_l("PyEval_RestoreThread")
+    a.mov_rr(RDI, RBX)
+    a.call_l("PyThreadState_Clear")
+    a.call_l("PyThreadState_DeleteCurrent")
+    a.label("thread_ended")
+    a.pop(RBX)
+    a.ret()
