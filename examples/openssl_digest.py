@@ -23,11 +23,11 @@ class EVP_MD_CTX(Opaque): ...
 class Crypto(Protocol):
     def ERR_get_error(self) -> ulong: ...
     def ERR_reason_error_string(self, code: ulong, /) -> str | None: ...
-    @cg.function(fails_if="null")
-    def EVP_get_digestbyname(self, name: cstr, /) -> Ptr[EVP_MD]: ...
     def EVP_MD_get_size(self, md: Ptr[EVP_MD], /) -> i32: ...
 
-    # The context is ours: EVP_MD_CTX_free is called when the handle is collected.
+    # What these two return is ours: EVP_MD_free and EVP_MD_CTX_free are called when the handles are collected.
+    @cg.function(fails_if="null", free="EVP_MD_free")
+    def EVP_MD_fetch(self, library: Ptr[None] | None, name: cstr, wanted: cstr | None, /) -> Ptr[EVP_MD]: ...
     @cg.function(fails_if="null", free="EVP_MD_CTX_free")
     def EVP_MD_CTX_new(self) -> Ptr[EVP_MD_CTX]: ...
     @cg.function(fails_if=lambda done: done != 1)
@@ -50,7 +50,7 @@ crypto = cg.load(("crypto", "libcrypto.so.3"), Crypto, error=failed)
 
 def digest(name: str, pieces: Iterable[bytes | bytearray | memoryview]) -> bytes:
     """The digest of the pieces in a row."""
-    md = crypto.EVP_get_digestbyname(name)
+    md = crypto.EVP_MD_fetch(None, name, None)
     context = crypto.EVP_MD_CTX_new()
     crypto.EVP_DigestInit_ex(context, md, None)
     for piece in pieces:
