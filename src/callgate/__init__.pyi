@@ -4,15 +4,17 @@ A name that begins with an underscore exists only here.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from ctypes import Structure, Union, _CArgObject, _Pointer
+from _ctypes import _CData
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import Structure, _CArgObject, _Pointer
+from ctypes import Union as _CUnion
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from _typeshed import ReadableBuffer, WriteableBuffer
-from typing_extensions import Never, TypeVarTuple, Unpack
+from typing_extensions import Never, Self, TypeVarTuple, Unpack
 
 from callgate.abi.plan import CallPlan
-from callgate.c.types import FunctionType
+from callgate.c.types import CallbackType, FunctionType
 from callgate.errors import CallError as CallError
 from callgate.errors import CallgateError as CallgateError
 from callgate.errors import DeclarationError as DeclarationError
@@ -21,7 +23,9 @@ from callgate.errors import LibraryNotFoundError as LibraryNotFoundError
 from callgate.errors import SymbolNotFoundError as SymbolNotFoundError
 
 __all__ = [
+    "Array",
     "CallError",
+    "Callback",
     "CallgateError",
     "DeclarationError",
     "EngineError",
@@ -33,14 +37,19 @@ __all__ = [
     "Ptr",
     "Readable",
     "Status",
+    "Struct",
     "SymbolNotFoundError",
+    "Union",
+    "VarArg",
     "Writable",
     "bool_",
+    "callback",
     "char",
     "cstr",
     "explain",
     "f32",
     "f64",
+    "field",
     "function",
     "gate",
     "gate_from",
@@ -82,7 +91,7 @@ _D = TypeVar("_D")
 _L = TypeVar("_L")
 _N_co = TypeVar("_N_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
-_Record = TypeVar("_Record", bound=Structure | Union)
+_Record = TypeVar("_Record", bound=Structure | _CUnion)
 
 # -- scalars: what the caller passes and gets ------------------------------------------------------------------------
 f32: TypeAlias = float
@@ -148,11 +157,82 @@ class _HasArrayInterface(Protocol):
 Readable: TypeAlias = ReadableBuffer | _HasArrayInterface | _PointsTo[_T] | _CArgObject | list[_T]
 Writable: TypeAlias = WriteableBuffer | _HasArrayInterface | _PointsTo[_T] | _CArgObject
 
+VarArg: TypeAlias = int | float | str | bytes | _CData | _CArgObject | None
+
 class Out(Generic[_T]):
     """`Out[T]`: `T *` that the function fills.  It is not passed; its value is returned."""
 
 class Status(int):
     """An int result that says whether the call failed; judged by `fails_if` and `error`, then dropped."""
+
+# -- structs and unions ----------------------------------------------------------------------------------------------
+# No dataclass_transform: members begin as zero, so `point()` and `point(1.0)` are right, and it would want all of them.
+class Struct(Structure):
+    """A C struct whose members are its annotations: `class point(Struct): x: f64; y: f64`; `point()` is all zero.
+
+    `class header(Struct, pack=1)` packs the members, `align=16` aligns the whole.
+    """
+
+    def __init_subclass__(cls, *, pack: int = 0, align: int = 0) -> None: ...
+    __getattr__: None  # type: ignore[assignment, misc]  # members that are declared, and no others
+    __setattr__: None  # type: ignore[assignment, misc]
+
+class Union(_CUnion):
+    """A C union whose members are its annotations."""
+
+    def __init_subclass__(cls, *, pack: int = 0, align: int = 0) -> None: ...
+    __getattr__: None  # type: ignore[assignment, misc]
+    __setattr__: None  # type: ignore[assignment, misc]
+
+class Array(_CData, Generic[_T]):
+    """An array as a member: `name: Array[char] = field(length=8)`.  One of char is bytes, one of wchar str."""
+
+    @overload
+    def __getitem__(self, index: int, /) -> _T: ...
+    @overload
+    def __getitem__(self, items: slice, /) -> list[_T]: ...
+    @overload
+    def __setitem__(self, index: int, value: _T, /) -> None: ...
+    @overload
+    def __setitem__(self, items: slice, values: Sequence[_T], /) -> None: ...
+    def __iter__(self) -> Iterator[_T]: ...
+    def __len__(self) -> int: ...
+    @overload
+    def __get__(self: Array[bytes], record: Structure | _CUnion, owner: object, /) -> bytes: ...
+    @overload
+    def __get__(self: Array[str], record: Structure | _CUnion, owner: object, /) -> str: ...
+    @overload
+    def __get__(self, record: object, owner: object, /) -> Self: ...
+    @overload
+    def __set__(self: Array[bytes], record: Structure | _CUnion, value: bytes, /) -> None: ...
+    @overload
+    def __set__(self: Array[str], record: Structure | _CUnion, value: str, /) -> None: ...
+    @overload
+    def __set__(self, record: object, value: Array[_T] | tuple[_T, ...], /) -> None: ...
+
+def field(
+    *, bits: int | None = None, length: int | None = None, align: int | None = None, anonymous: bool = False
+) -> Any: ...
+
+# -- functions that C calls ------------------------------------------------------------------------------------------
+class Callback(Generic[_P, _R]):
+    """`Callback[[A, B], R]`: a function pointer that C keeps, made by `@callback`.
+
+    C may call it until `close()`, and as long as the program refers to it.  `address` is what C gets.
+    """
+
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def engine(self) -> _Engine: ...
+    @property
+    def signature(self) -> CallbackType: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def close(self) -> None: ...
+
+def callback(function: Callable[_P, _R], /, *, engine: _Engine | None = None) -> Callback[_P, _R]: ...
 
 # -- declarations ----------------------------------------------------------------------------------------------------
 _Engine: TypeAlias = Literal["native", "ctypes"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from callgate import Ptr, Writable, char, cstr, f64, i32, i64, usize
+from callgate import Ptr, VarArg, Writable, char, cstr, f64, i32, i64, usize
 from callgate.cli.contenders import Kit, Unavailable
 from callgate.cli.timing import Turn
 from callgate.library import gate, load
@@ -127,12 +127,6 @@ def _accelerated(kit: Kit, call: Call, substitute: Call, blocking: bool | None) 
 
 
 # --- structs, callbacks, variable arguments ---------------------------------------------------------------------
-try:
-    from callgate import VarArg  # type: ignore[attr-defined]
-except ImportError:
-    VarArg = int
-
-
 class Point(ctypes.Structure):
     """The struct of bench_targets.c, the same class for the gate, ctypes and the extension."""
 
