@@ -45,7 +45,7 @@ def cleaned(raw: str | None) -> str:
     >>> cleaned("/** @brief The length.\\n *  @param s a string\\n */")
     'The length.\\ns: a string'
     """
-    if not raw or _ABOUT_SOMETHING_ELSE.search(raw):
+    if not raw or _ABOUT_SOMETHING_ELSE.search(raw) or re.fullmatch(r"/\*+/", raw):
         return ""
     kept: list[str] = []
     for line in _undecorated(raw):
@@ -59,8 +59,9 @@ def cleaned(raw: str | None) -> str:
             kept.append(text)
     while kept and not kept[-1]:
         kept.pop()
-    filled = [line for line in kept[1:] if line]
-    margin = min((len(line) - len(line.lstrip()) for line in filled), default=0)
+    begins_behind_the_opening = bool(_undecorated(raw)[0].strip())
+    margins = [len(line) - len(line.lstrip()) for line in kept[begins_behind_the_opening:] if line]
+    margin = min(margins, default=0)
     return "\n".join([line.strip() for line in kept[:1]] + [line[margin:] for line in kept[1:]])
 
 

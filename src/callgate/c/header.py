@@ -6,6 +6,7 @@ Nothing here knows Python's names or writes text.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, TypeAlias
 
 from callgate.c.doc_comments import Remarks, cleaned, first_sentence
@@ -90,13 +91,15 @@ class _Reader:
         reader = MacroReader(self.clang, self.unit, self.location, self._remark)
         candidates = reader.candidates(macros)
         probed = parse(self.clang, self.name, self.reading, reader.probes(candidates))
-        constants, refused = reader.constants(candidates, probed, MAIN)
+        constants, refused = reader.constants(candidates, probed, MAIN, self.type_of)
+        self._read_waiting()
         functions = tuple(function._replace(refusal=self._refusal(function)) for function in self.functions.values())
         order = {short_name(file): position for position, file in enumerate(self.own)}
         not_bound = [*self.not_bound, *reader.refused, *refused]
         not_bound = [item for item in not_bound if item.name not in self.functions]  # a macro that stands for it
         not_bound.sort(key=lambda item: (order.get(item.location.file, 0), item.location.line))
-        return Header(self.name, tuple(self.types.values()), functions, tuple(constants), tuple(not_bound))
+        name = PurePath(self.name).name if PurePath(self.name).is_absolute() else self.name
+        return Header(name, tuple(self.types.values()), functions, tuple(constants), tuple(not_bound))
 
     def location(self, cursor: Cursor) -> Location:
         """Where a cursor is, with the file's name as an include line would give it."""

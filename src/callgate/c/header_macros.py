@@ -6,17 +6,18 @@ constant, and its errors tell which macros are something else.
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from callgate.c.header_model import ConstantOf, Location, NotBound
+from callgate.c.header_model import ConstantOf, HeaderType, Location, NotBound
 
 Clang: TypeAlias = Any
 Cursor: TypeAlias = Any
 
 _PREFIX = "callgate_value_of_"
+_ADDRESS_PREFIX = "callgate_address_of_"
+_LINES = 4  # of a probe
 _INTEGER, _FLOATING = 1, 2  # CXEval_Int, CXEval_Float
 _ERROR = 3  # CXDiagnostic_Error
 _DISTURBING = frozenset(
@@ -38,25 +39,6 @@ class Macro(NamedTuple):
     doc: str
 
 
-def _evaluation(clang: Clang) -> Any:
-    """libclang's functions that its Python package does not declare."""
-    lib = clang.conf.lib
-    lib.clang_Cursor_Evaluate.argtypes = [clang.Cursor]
-    lib.clang_Cursor_Evaluate.restype = ctypes.c_void_p
-    for name, restype in (
-        ("getKind", ctypes.c_int),
-        ("getAsLongLong", ctypes.c_longlong),
-        ("isUnsignedInt", ctypes.c_uint),
-        ("getAsUnsigned", ctypes.c_ulonglong),
-        ("getAsDouble", ctypes.c_double),
-        ("dispose", None),
-    ):
-        function = getattr(lib, f"clang_EvalResult_{name}")
-        function.argtypes = [ctypes.c_void_p]
-        function.restype = restype
-    return lib
-
-
 class MacroReader:
     """Sorts out macros, writes the probes, and reads their values."""
 
@@ -66,7 +48,7 @@ class MacroReader:
         self.clang = clang
         self.location = location
         self.remark = remark
-        self.lib = _evaluation(clang)
+        self.lib = clang.conf.lib
         self.refused: list[NotBound] = []
         self._definitions = {
             cursor.spelling: cursor
@@ -112,43 +94,57 @@ class MacroReader:
         return found
 
     def probes(self, macros: Sequence[Macro]) -> str:
-        """C text that gives each macro's value to a variable, three lines for one; none where it has been undefined."""
+        """C text that gives each macro's value to a variable, `_LINES` for one; none where it has been undefined."""
         return "".join(
-            f"#ifdef {macro.name}\n__auto_type {_PREFIX}{macro.name} = {macro.name};\n#endif\n" for macro in macros
+            f"#ifdef {name}\n"
+            f"__auto_type {_PREFIX}{name} = {name};\n"
+            f"__UINTPTR_TYPE__ {_ADDRESS_PREFIX}{name} = (__UINTPTR_TYPE__)({name});\n"
+            "#endif\n"
+            for name in (macro.name for macro in macros)
         )
 
-    def constants(self, macros: Sequence[Macro], unit: Clang, main: str) -> tuple[list[ConstantOf], list[NotBound]]:
-        """The values, and the macros that have none."""
+    def constants(
+        self, macros: Sequence[Macro], unit: Clang, main: str, type_of: Callable[[Any], HeaderType]
+    ) -> tuple[list[ConstantOf], list[NotBound]]:
+        """The values, and the macros that have none; `unit` has the probes in the file `main`."""
         failed = {
             diagnostic.location.line
             for diagnostic in unit.diagnostics
             if diagnostic.severity >= _ERROR and diagnostic.location.file and diagnostic.location.file.name == main
         }
         variables = {
-            cursor.spelling.removeprefix(_PREFIX): cursor
+            cursor.spelling: cursor
             for cursor in unit.cursor.get_children()
-            if cursor.kind == self.clang.CursorKind.VAR_DECL and cursor.spelling.startswith(_PREFIX)
+            if cursor.kind == self.clang.CursorKind.VAR_DECL and cursor.spelling.startswith("callgate_")
         }
         constants, refused = [], []
         for number, macro in enumerate(macros):
-            line = 3 + 3 * number  # the first line includes the header
-            variable = variables.get(macro.name)
+            line = 3 + _LINES * number  # the first line includes the header
+            variable = variables.get(_PREFIX + macro.name)
             if variable is None and line not in failed:
                 continue  # undefined at the end
-            value = None
-            if line not in failed:
+            value, pointer = None, None
+            if variable is not None and line not in failed:
                 value = self._value(variable)
+                if value is None and variable.type.get_canonical().kind == self.clang.TypeKind.POINTER:
+                    value = self._evaluated(variables.get(_ADDRESS_PREFIX + macro.name))
+                    pointer = type_of(variable.type)
             if value is None:
-                reason = _no_constant(macro, variable if line not in failed else None)
-                refused.append(NotBound(macro.name, reason, macro.location))
+                refused.append(NotBound(macro.name, _no_constant(macro), macro.location))
                 continue
             is_hexadecimal = any(token[:2] in ("0x", "0X") for token in macro.tokens) or "<<" in macro.tokens
-            constants.append(ConstantOf(macro.name, value, is_hexadecimal, macro.doc, macro.location))
+            constants.append(ConstantOf(macro.name, value, is_hexadecimal, pointer, macro.doc, macro.location))
         return constants, refused
 
     def _value(self, variable: Cursor) -> int | float | str | bytes | None:
         if variable.type.get_canonical().kind == self.clang.TypeKind.POINTER:
             return self._string(variable)
+        return self._evaluated(variable)
+
+    def _evaluated(self, variable: Cursor | None) -> int | float | None:
+        """A variable's value, if clang finds it constant."""
+        if variable is None:
+            return None
         result = self.lib.clang_Cursor_Evaluate(variable)
         if not result:
             return None
@@ -206,7 +202,5 @@ def _body(cursor: Cursor) -> tuple[str, ...]:
     return tuple(token.spelling for token in cursor.get_tokens())[1:]
 
 
-def _no_constant(macro: Macro, variable: Cursor | None) -> str:
-    if variable is not None and variable.type.kind.name == "POINTER":
-        return "a macro that is a pointer: " + " ".join(macro.tokens)
+def _no_constant(macro: Macro) -> str:
     return "a macro that is no constant: " + " ".join(macro.tokens[:12]) + (" …" if len(macro.tokens) > 12 else "")

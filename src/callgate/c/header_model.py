@@ -171,11 +171,15 @@ class FunctionOf(NamedTuple):
 
 
 class ConstantOf(NamedTuple):
-    """An object-like macro with a value; `is_hexadecimal` tells how the header writes it."""
+    """An object-like macro with a value; `is_hexadecimal` tells how the header writes it.
+
+    `pointer` is the type of an address, as in `((destructor)-1)`, and None for other values.
+    """
 
     name: str
     value: int | float | str | bytes
     is_hexadecimal: bool
+    pointer: HeaderType | None
     doc: str
     location: Location
 

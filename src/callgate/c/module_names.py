@@ -6,7 +6,10 @@ import keyword
 from collections.abc import Iterable, Sequence
 
 MODULE_RESERVED = frozenset(
-    ("cg", "lib", "annotations", "bytes", "IntEnum", "IntFlag", "Protocol", "TYPE_CHECKING", "NOT_BOUND")
+    (
+        *("cg", "lib", "annotations", "bytes", "cast", "ctypes"),
+        *("IntEnum", "IntFlag", "Protocol", "TYPE_CHECKING", "NOT_BOUND"),
+    )
 )
 """Names of a generated module that mean something else there."""
 

@@ -51,6 +51,9 @@ def selected(header: Header, only: str | None) -> Header:
         if not function.refusal:
             for ctype in (function.result, *(parameter.type for parameter in function.parameters)):
                 need_types(ctype)
+    for constant in constants:
+        if constant.pointer is not None and constant.value:
+            need_types(constant.pointer)
     for key, declared in by_key.items():
         is_own = declared.is_own if not isinstance(declared, TypedefOf) else True
         names = [declared.name] if declared.name else []

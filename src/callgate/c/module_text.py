@@ -40,6 +40,7 @@ from callgate.c.module_records import fit, opaque_lines, record_lines
 from callgate.c.module_selection import selected
 from callgate.c.module_types import Annotations, has_alias
 from callgate.c.passing import python_name
+from callgate.target import DATA_MODEL
 
 
 class Wishes(NamedTuple):
@@ -175,6 +176,7 @@ class _Writer:
         constants = self._constants()
         enums = [line for enum in self.header.enums.values() if enum.name for line in ["", "", *self._enum(enum)]]
         records = self._types()
+        records += self._addresses()
         protocol = self._protocol()
         not_bound = self._not_bound()
         parts = [
@@ -209,6 +211,10 @@ class _Writer:
         typing = ["Protocol"] if self.functions else []
         if any(field.is_anonymous for record in self.header.records.values() for field in record.fields or ()):
             typing.append("TYPE_CHECKING")
+        addresses = [constant for constant in self.header.constants if constant.pointer is not None and constant.value]
+        if addresses:
+            lines.insert(2, "import ctypes")
+            typing.append("cast")
         if typing:
             lines.append(f"from typing import {', '.join(sorted(typing, key=_import_order))}")
         if len(lines) > 2:
@@ -228,7 +234,7 @@ class _Writer:
                 value = f"{self.enumerator_names[member.name]} = {member.value}"
                 lines += with_remark(value, member.doc, 0)
         for constant in self.header.constants:
-            if constant.name in self.constant_names:
+            if constant.name in self.constant_names and constant.pointer is None:
                 value = f"{self.constant_names[constant.name]} = {_literal(constant)}"
                 lines += with_remark(value, constant.doc, 0)
         return lines
@@ -280,6 +286,35 @@ class _Writer:
                 was_alias = True
         lines += self._second_names()
         return lines
+
+    def _addresses(self) -> list[str]:
+        """The constants that are pointers; they need the types."""
+        lines: list[str] = []
+        for constant in self.header.constants:
+            if constant.name not in self.constant_names or constant.pointer is None:
+                continue
+            name = self.constant_names[constant.name]
+            annotation = self._alias_of(constant.pointer)
+            annotation = annotation or self.annotations.member(constant.pointer).removesuffix(" | None")
+            number = constant.value if isinstance(constant.value, int) else 0
+            pointer_bits = 8 * DATA_MODEL.pointer_bytes
+            signed = number - (1 << pointer_bits) if number >> (pointer_bits - 1) else number
+            if not number:
+                value = "None"
+            elif annotation.startswith("Ptr[") and annotation != "Ptr[None]":
+                value = f"ctypes.cast({signed}, {annotation})"
+            else:
+                value = f"cast({_quoted(annotation)}, ctypes.c_void_p({signed}))"
+            lines += with_remark(f"{name} = {value}", constant.doc, 0)
+        return ["", "", *lines] if lines else []
+
+    def _alias_of(self, ctype: HeaderType) -> str | None:
+        """A typedef for the type of a constant: clang gives the type behind it."""
+        for declared in self.header.types:
+            is_alias = isinstance(declared, TypedefOf) and declared.name in self.annotations.aliases
+            if isinstance(declared, TypedefOf) and is_alias and stripped(declared.type) == stripped(ctype):
+                return self.names[declared.name]
+        return None
 
     def _second_names(self) -> list[str]:
         """Other names for types whose own name is a member where they are used."""

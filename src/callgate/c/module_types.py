@@ -21,7 +21,6 @@ from callgate.c.header_model import (
     stripped,
 )
 
-
 _CHARACTERS = (Named("char", 1), Named("wchar", 2), Named("wchar", 4))
 """Text is copied where it arrives; what Python returns to C needs somebody who keeps it, so it is a pointer."""
 
@@ -169,8 +168,9 @@ class Annotations:
             return f"{self.of_callgate('Ptr')}[None]"
         arguments = ", ".join(self.result(parameter) for parameter in prototype.parameters)
         pointee, _ = self._pointee(prototype.result)
-        is_text = pointee is not None and stripped(pointee) in _CHARACTERS
-        result = f"{self.pointer(pointee)} | None" if is_text else self.result(prototype.result)
+        result = self.result(prototype.result)
+        if pointee is not None and stripped(pointee) in _CHARACTERS:
+            result = f"{self.pointer(pointee)} | None"
         return f"{self.of_callgate('Callback')}[[{arguments}], {result}]"
 
     def is_callable(self, prototype: Prototype) -> bool:

@@ -6,6 +6,7 @@ libclang is an optional dependency and is imported when a header is read; it has
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import re
@@ -39,11 +40,38 @@ class Reading(NamedTuple):
 
 
 def load_clang() -> Clang:
+    """libclang's Python package, with the functions that it leaves undeclared; HeaderError where there is none."""
     try:
         clang = importlib.import_module("clang.cindex")
     except ImportError:
         raise HeaderError("reading headers needs libclang: pip install 'callgate[headers]'") from None
+    try:
+        _declare(clang, clang.conf.lib)
+    except (clang.LibclangError, AttributeError) as problem:
+        raise HeaderError(f"libclang cannot be loaded: {problem}; pip install 'callgate[headers]'") from None
     return clang
+
+
+def _declare(clang: Clang, lib: Clang) -> None:
+    """Give functions of libclang their types (clang-c/Index.h)."""
+    evaluation = [ctypes.c_void_p]
+    for name, argtypes, restype in (
+        ("clang_Cursor_Evaluate", [clang.Cursor], ctypes.c_void_p),
+        ("clang_Cursor_isFunctionInlined", [clang.Cursor], ctypes.c_uint),
+        ("clang_Cursor_isMacroFunctionLike", [clang.Cursor], ctypes.c_uint),
+        ("clang_EvalResult_getKind", evaluation, ctypes.c_int),
+        ("clang_EvalResult_getAsLongLong", evaluation, ctypes.c_longlong),
+        ("clang_EvalResult_isUnsignedInt", evaluation, ctypes.c_uint),
+        ("clang_EvalResult_getAsUnsigned", evaluation, ctypes.c_ulonglong),
+        ("clang_EvalResult_getAsDouble", evaluation, ctypes.c_double),
+        ("clang_EvalResult_dispose", evaluation, None),
+        ("clang_getFunctionTypeCallingConv", [clang.Type], ctypes.c_int),
+        ("clang_Type_getValueType", [clang.Type], clang.Type),
+    ):
+        function = getattr(lib, name)
+        function.argtypes, function.restype = argtypes, restype
+        if restype is clang.Type:
+            function.errcheck = clang.Type.from_result
 
 
 def parse(clang: Clang, name: str, reading: Reading, more: str) -> Clang:
@@ -61,15 +89,12 @@ def parse(clang: Clang, name: str, reading: Reading, more: str) -> Clang:
     arguments += _system_arguments()
     unit_class = clang.TranslationUnit
     try:
-        index = clang.Index.create()
-        return index.parse(
+        return clang.Index.create().parse(
             MAIN,
             arguments,
             unsaved_files=files,
             options=unit_class.PARSE_DETAILED_PROCESSING_RECORD | unit_class.PARSE_SKIP_FUNCTION_BODIES,
         )
-    except clang.LibclangError as problem:
-        raise HeaderError(f"libclang cannot be loaded: {problem}; pip install 'callgate[headers]'") from None
     except clang.TranslationUnitLoadError:
         raise HeaderError(f"libclang cannot read {name}") from None
 

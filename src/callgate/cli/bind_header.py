@@ -104,14 +104,17 @@ def _opened(libraries: tuple[str, ...]) -> SharedLibrary | None:
 def _missing(header: Header, shared: SharedLibrary) -> dict[str, str]:
     """The functions that the library does not export, and the reason to give."""
     return {
-        function.name: _why_missing(function, shared)
+        function.name: _why_missing(function)
         for function in header.functions
         if not function.refusal and shared.find(function.symbol) is None
     }
 
 
-def _why_missing(function: FunctionOf, shared: SharedLibrary) -> str:
-    return "an inline function" if function.is_inline else f"{shared} has no symbol {function.symbol}"
+def _why_missing(function: FunctionOf) -> str:
+    if function.is_inline:
+        return "an inline function"
+    named = "" if function.symbol == function.name else f": {function.symbol}"
+    return f"the library has no such symbol{named}"
 
 
 def _command(arguments: argparse.Namespace) -> str:
