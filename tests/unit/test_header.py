@@ -642,7 +642,11 @@ class TestComments:
             ("/**\n * @brief Short.\n * @sa other\n */", "Short.\nSee other"),
             ("/**\n * Uses \\c this and @ref that.\n */", "Uses this and that."),
             ('/** Ends with a quote" */', 'Ends with a quote"'),
-            ("/**\n   Indented\n     deeper.\n */", "Indented\n  deeper."),
+            ("/**\n   First\n   second\n     deeper.\n */", "First\nsecond\n  deeper."),
+            (
+                "/** Sum.\n *\n * @param a one\n *          and more\n * @return it\n */",
+                "Sum.\n\na: one\n    and more\nReturns: it",
+            ),
         ],
     )
     def test_become_docstrings(self, load: Callable[..., Any], comment: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 # Doxygen's commands, with \ or @: those that become words, those that go, those whose whole line goes.
@@ -33,9 +34,9 @@ def _undecorated(raw: str) -> list[str]:
         if text.startswith("//"):
             lines.append(text[2:])
             continue
-        text = re.sub(r"^/\*[*!]*<?", "", text)
-        text = re.sub(r"\**\*/$", "", text)
-        lines.append(re.sub(r"^\*+(?=\s|$)", "", text) if not line.strip().startswith("/*") else text)
+        is_first = text.startswith("/*")
+        text = re.sub(r"\s*\**\*/$", "", text if is_first else line.rstrip())
+        lines.append(re.sub(r"^/\*[*!]*<?" if is_first else r"^\s*\*+(?=\s|$)", "", text))
     return lines
 
 
@@ -59,10 +60,20 @@ def cleaned(raw: str | None) -> str:
             kept.append(text)
     while kept and not kept[-1]:
         kept.pop()
-    begins_behind_the_opening = bool(_undecorated(raw)[0].strip())
-    margins = [len(line) - len(line.lstrip()) for line in kept[begins_behind_the_opening:] if line]
-    margin = min(margins, default=0)
-    return "\n".join([line.strip() for line in kept[:1]] + [line[margin:] for line in kept[1:]])
+    rest = textwrap.dedent("\n".join(kept[1:])).split("\n") if kept[1:] else []
+    return "\n".join([line.strip() for line in kept[:1]] + _hanging(rest))
+
+
+def _hanging(lines: list[str]) -> list[str]:
+    """What continues the line of a parameter is indented by four."""
+    made, continues = [], False
+    for line in lines:
+        if continues and line.startswith(" "):
+            line = "    " + line.strip()  # noqa: PLW2901
+        else:
+            continues = bool(re.match(r"(?:[\w.]+|Returns [^:]+):(?: |$)", line))
+        made.append(line)
+    return made
 
 
 def first_sentence(doc: str) -> str:

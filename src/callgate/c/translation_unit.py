@@ -83,7 +83,17 @@ def parse(clang: Clang, name: str, reading: Reading, more: str) -> Clang:
     text = f'#include "{_quotable(path.resolve())}"\n' if is_path else f"#include <{name}>\n"
     files = [(MAIN, text + more)]
     files += [(f"{freestanding.FOLDER}/{name}", content) for name, content in freestanding.HEADERS.items()]
-    arguments = ["-x", "c", "-std=gnu11", "-ferror-limit=0", "-w", "-nobuiltininc", "-isystem", freestanding.FOLDER]
+    arguments = [
+        "-x",
+        "c",
+        "-std=gnu11",
+        "-ferror-limit=0",
+        "-w",
+        "-nobuiltininc",
+        "-isystem",
+        freestanding.FOLDER,
+        "-fretain-comments-from-system-headers",
+    ]
     arguments += [f"-I{folder}" for folder in reading.include]
     arguments += [f"-D{macro}" for macro in reading.define]
     arguments += _system_arguments()
