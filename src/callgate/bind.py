@@ -25,6 +25,7 @@ from callgate.errors import DeclarationError, EngineError
 from callgate.runtime import ctypes_engine, trace
 from callgate.runtime.engine import choose, is_native_asked_for
 from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
+from callgate.runtime.variadic import VariadicGate
 from callgate.target import DATA_MODEL
 
 _IS_TRACED = os.environ.get("CALLGATE_TRACE", "0") not in ("", "0")
@@ -36,6 +37,13 @@ def bind(signature: FunctionType, address: int, library: object, options: Option
     `library` is kept alive by the gate.  Raises DeclarationError for options that do not fit the result, EngineError
     where `options.engine` cannot run.
     """
+    if signature.is_variadic:
+        return _bind_variadic(signature, address, library, options)
+    return _bind_fixed(signature, address, library, options)
+
+
+def _bind_fixed(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:
+    """A function of as many arguments as `signature` has, the variable ones of one call among them."""
     judgement = _judgement(signature, options)
     conversion = convert(
         signature,
@@ -54,6 +62,35 @@ def bind(signature: FunctionType, address: int, library: object, options: Option
             raise
         gate.engine = "ctypes"
         function = ctypes_engine.install(gate)
+    if _IS_TRACED:
+        function = trace.traced(function, gate)
+    return function  # type: ignore[return-value]
+
+
+def _bind_variadic(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:
+    """The dispatcher of a variadic function; each list of argument types becomes a gate when it first comes."""
+
+    conversion = convert(
+        signature,
+        DATA_MODEL,
+        judgement=_judgement(signature, options),
+        saves_errno=options.fails_if is not None and options.error is None,
+        is_blocking=options.blocking,
+    )
+    if conversion.outs:
+        raise DeclarationError(f"{signature.name}(): a variadic function cannot have Out parameters")
+    native = choose(options.engine)
+    gate = VariadicGate(
+        signature,
+        conversion,
+        address,
+        library,
+        options,
+        "native" if native is not None else "ctypes",
+        native.machine if native is not None else None,
+        bind=lambda shape: _bind_fixed(shape, address, library, options),
+    )
+    function = native.install_variadic(gate) if native is not None else ctypes_engine.install_variadic(gate)
     if _IS_TRACED:
         function = trace.traced(function, gate)
     return function  # type: ignore[return-value]

@@ -91,8 +91,7 @@ def eightbyte_classes(ctype: CType, target: Target) -> tuple[Class, ...]:
         return (Class.MEMORY,)
     if Class.X87UP in classes and (classes[0] is not Class.X87 or classes[1] is not Class.X87UP):  # 5(b)
         return (Class.MEMORY,)
-    # an eightbyte of padding alone travels as nothing; compilers agree to pass it in an SSE register
-    return tuple(Class.SSE if klass is Class.NO_CLASS else klass for klass in classes)
+    return tuple(classes)
 
 
 def _classify_at(ctype: CType, offset: int, classes: list[Class], target: Target) -> None:
@@ -153,6 +152,8 @@ def _pieces(
     free = {Class.INTEGER: iter(integers), Class.SSE: iter(vectors)}
     pieces = []
     for index, klass in enumerate(classes):
+        if klass is Class.NO_CLASS:
+            continue  # padding alone travels as nothing
         register = next(free[klass], "")
         if not register:
             return None
@@ -198,9 +199,13 @@ def _argument(ctype: CType, registers: _Registers, target: Target) -> Argument:
             return Argument(ctype, size, klass, register)
         return Argument(ctype, size, klass, "", registers.push(size, align_bytes(ctype, target)))
     classes = eightbyte_classes(ctype, target)
-    if not classes:
+    if all(klass is Class.NO_CLASS for klass in classes):
         return Argument(ctype, 0, Class.NO_CLASS, "")
     if classes[0] is Class.MEMORY or Class.X87 in classes:
+        if align_bytes(ctype, target) > 16:
+            raise DeclarationError(
+                f"{spell(ctype)} is aligned to {align_bytes(ctype, target)} bytes; more than 16 cannot be passed by value"
+            )
         return Argument(ctype, size, Class.MEMORY, "", registers.push(size, align_bytes(ctype, target)))
     # "If there are no registers available for any eightbyte of an argument, the whole argument is passed on the stack."
     pieces = _pieces(classes, size, registers.integers, registers.vectors)
@@ -218,7 +223,7 @@ def _result(ctype: CType, target: Target) -> Argument:
         return Argument(ctype, 0 if klass is Class.NO_CLASS else size_bytes(ctype, target), klass, place)
     classes = eightbyte_classes(ctype, target)
     size = size_bytes(ctype, target)
-    if not classes:
+    if all(klass is Class.NO_CLASS for klass in classes):
         return Argument(ctype, 0, Class.NO_CLASS, "")
     if classes[0] is Class.MEMORY:
         return Argument(ctype, size, Class.MEMORY, "rax")

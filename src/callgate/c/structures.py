@@ -320,15 +320,24 @@ def _install_fields(cls: type, record: Record, declared: list[_Declared]) -> Non
             delattr(cls, item.name)
     anonymous = tuple(item.name for item in declared if item.said.anonymous)
     base = cls.__mro__[1]
-    has_functions = any(_is_function(item.ctype) for item in declared)
-    if not has_functions and _lies_alike(base, plain, layout, record):
+    needs_properties = any(_is_function(item.ctype) or _is_boolean_bit_field(item) for item in declared)
+    if not needs_properties and _lies_alike(base, plain, layout, record):
         if record.pack_bytes:
             cls._pack_ = record.pack_bytes  # type: ignore[attr-defined]
         if anonymous:
             cls._anonymous_ = anonymous  # type: ignore[attr-defined]
         cls._fields_ = plain  # type: ignore[attr-defined]
+        for item in declared:
+            if item.said.anonymous:
+                for name, member_property in _reached_through(item, cls).items():
+                    type.__setattr__(cls, name, member_property)
         return
     _install_padded(cls, record, layout, declared, anonymous)
+
+
+def _is_boolean_bit_field(item: _Declared) -> bool:
+    """ctypes reads and writes all bits of the byte."""
+    return item.said.bits is not None and isinstance(item.ctype, Scalar) and item.ctype.kind is Kind.BOOLEAN
 
 
 def _is_function(ctype: CType) -> bool:
@@ -378,8 +387,11 @@ def _install_padded(
     difference = _difference(cls, layout)
     if difference:
         raise DeclarationError(f"{cls.__name__} cannot be laid out as C does: {difference}")
+    for item in declared:
+        if item.said.anonymous and isinstance(item.ctype, Record):
+            properties.update(_reached_through(item, cls))
     for name, member_property in properties.items():
-        setattr(cls, name, member_property)
+        type.__setattr__(cls, name, member_property)  # before 3.13, that of unions forgets the cache of attributes
     names_in_order = tuple(item.name for item in declared)
 
     def initialise(self: Any, *given: object, **named: object) -> None:
@@ -437,6 +449,20 @@ def _union_fields(places: tuple[Place, ...], by_name: Mapping[str, _Declared], l
         else:
             fields.append((member.name, by_name[member.name].python_type))
     return fields, properties
+
+
+def _reached_through(item: _Declared, cls: type) -> dict[str, property]:
+    """The properties of an anonymous member, as the outer record's own."""
+    reached = {}
+    for name in dir(item.python_type):
+        inner = getattr(item.python_type, name)
+        if isinstance(inner, property) and not hasattr(cls, name):
+            reached[name] = property(
+                lambda self, name=name: getattr(getattr(self, item.name), name),  # type: ignore[misc]
+                lambda self, value, name=name: setattr(getattr(self, item.name), name, value),  # type: ignore[misc]
+                doc=inner.__doc__,
+            )
+    return reached
 
 
 def _bits_property(place: Place, member: Member) -> property:

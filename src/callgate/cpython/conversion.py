@@ -54,6 +54,7 @@ class Unbox(IntEnum):
     FUNCTION = 14
     WIDE = 15  # more than a word: the word is the address of a copy
     OBJECT = 16
+    CDATA = 17  # a ctypes scalar of one class, in variable arguments
 
 
 class Element(IntEnum):
@@ -202,6 +203,26 @@ def _unbox_value(ctype: CType, target: Target) -> UnboxStep:
     return UnboxStep(_BY_KIND[ctype.kind][0], size)
 
 
+VARIABLE = "..."
+"""The name of parameters that are variable arguments."""
+
+
+def _unbox_cdata(parameter: Parameter, target: Target) -> UnboxStep:
+    """A ctypes scalar as a variable argument; a struct is passed as any other.
+
+    Its type stays what it is: what C promotes it to (C11 6.5.2.2p7) has the same class, and is widened alike.
+    """
+    if not isinstance(parameter.type, Scalar):
+        return _unbox_value(parameter.type, target)
+    kind, size = parameter.type.kind, size_bytes(parameter.type, target)
+    if size > 8:
+        return UnboxStep(Unbox.DOUBLE, 8)
+    if kind is Kind.FLOATING:
+        return UnboxStep(Unbox.CDATA, size, element=Element.FLOATING)
+    is_signed = kind is Kind.SIGNED or (kind is Kind.CHARACTER and target.is_char_signed)
+    return UnboxStep(Unbox.CDATA, size, element=Element.SIGNED if is_signed else Element.UNSIGNED)
+
+
 def element_of(ctype: CType, target: Target) -> tuple[Element, int, int]:
     """What a buffer for the pointer or array type `ctype` must hold: item class, item bytes, minimum bytes."""
     minimum = 0
@@ -239,6 +260,8 @@ def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
     """The conversion of one argument that Python passes."""
     nullable = parameter.is_nullable
     match parameter.passing:
+        case Passing.VALUE if parameter.name == VARIABLE and parameter.python_type is not None:
+            return _unbox_cdata(parameter, target)
         case Passing.VALUE:
             return _unbox_value(parameter.type, target)
         case Passing.STRING:

@@ -188,7 +188,7 @@ class _Stub(Boxing):
         """HELD where this thread has the GIL; it is taken in the cold part otherwise."""
         a, frame = self.a, self.places
         a.note("does this thread hold the GIL?")
-        a.call_l("_PyThreadState_UncheckedGet")
+        a.call_l("PyThreadState_GetUnchecked")
         if not self.has_thread_local_state:
             a.note("the state of whatever thread holds it")
             a.mov_mr(RSP, frame.state, RAX)
@@ -498,7 +498,7 @@ def _emit_closed(a: Assembler) -> None:
     a.push(RBX)
     a.sub_ri(RSP, 16)
     a.mov_rr(RBX, R10)
-    a.call_l("_PyThreadState_UncheckedGet")
+    a.call_l("PyThreadState_GetUnchecked")
     a.mov_mr(RSP, 0, RAX)
     a.call_l("PyGILState_GetThisThreadState")
     a.test_rr(RAX, RAX)

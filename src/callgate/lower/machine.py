@@ -28,6 +28,8 @@ STEP_OPERAND = 8
 FLAG_NULLABLE = 1
 FLAG_WRITABLE = 2
 FLAG_SIGNED_BYTE = 4
+VARIADIC_FIXED, VARIADIC_COUNT, VARIADIC_ENTRIES = 0, 8, 16
+ENTRY_GATE, ENTRY_CODE, ENTRY_TYPES = 8, 16, 24
 VIEW_BYTES = 80  # sizeof(Py_buffer)
 VIEW_OBJECT = 8  # offsetof(Py_buffer, obj)
 
@@ -70,6 +72,14 @@ def pack_steps(steps: tuple[UnboxStep, ...], result_count: int) -> bytes:
     ]
     parts.append(_STEP.pack(int(Unbox.END), 0, 0, 0, 0, 0))
     return b"".join(parts) + bytes(STEP_BYTES * result_count)
+
+
+def pack_variadic(fixed: int, entries: Sequence[tuple[int, int, Sequence[int]]]) -> bytes:
+    """The data of a variadic gate: each entry is a gate, its code, and the types of the variable arguments."""
+    parts = [_HEAD.pack(fixed, len(entries))]
+    for gate, code, types in entries:
+        parts.append(struct.pack(f"<{3 + len(types)}Q", fixed + len(types), gate, code, *types))
+    return b"".join(parts)
 
 
 def pack_data(address: int, names: int, steps: bytes, operands: Sequence[tuple[int, int]]) -> bytes:

@@ -23,6 +23,9 @@ from callgate.asm.code import Code
 from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
 from callgate.asm.x86_64.registers import (
     R8,
+    R9,
+    R10,
+    R11,
     R12,
     R13,
     R14,
@@ -42,11 +45,17 @@ from callgate.cpython.conversion import Element, Unbox
 from callgate.lower.machine import (
     DATA_NAMES,
     DATA_STEPS,
+    ENTRY_CODE,
+    ENTRY_GATE,
+    ENTRY_TYPES,
     FLAG_NULLABLE,
     FLAG_SIGNED_BYTE,
     FLAG_WRITABLE,
     STEP_BYTES,
     STEP_OPERAND,
+    VARIADIC_COUNT,
+    VARIADIC_ENTRIES,
+    VARIADIC_FIXED,
     VIEW_BYTES,
     VIEW_OBJECT,
     Machine,
@@ -67,7 +76,7 @@ _SAVED = (RBX, RBP, R12, R13, R14, R15)
 def lower_routines(machine: Machine, *, with_listing: bool = False) -> Code:
     """All shared routines in one Code; each starts at the label of its name."""
     a = ListingAssembler() if with_listing else Assembler()
-    for emit in (_emit_convert, _emit_keywords, _emit_release, _emit_errors, _emit_judge, _emit_boxes):
+    for emit in (_emit_convert, _emit_keywords, _emit_release, _emit_errors, _emit_variadic, _emit_judge, _emit_boxes):
         emit(a, machine)
     return a.finish()
 
@@ -138,6 +147,7 @@ def _emit_convert(a: Assembler, machine: Machine) -> None:
         (Unbox.FUNCTION, "elsewhere"),
         (Unbox.WIDE, "elsewhere"),
         (Unbox.OBJECT, "object"),
+        (Unbox.CDATA, "cdata"),
     ):
         a.cmp32_ri(RAX, int(kind))
         a.jcc("e", label)
@@ -718,8 +728,43 @@ def _emit_convert_record(a: Assembler, machine: Machine) -> None:
     a.label("struct")
     a.mov_rm(RAX, R15, machine.layout.type_offset)
     a.cmp_rm(RAX, RBP, STEP_OPERAND)
-    a.jcc("ne", "python")
+    a.jcc("e", "struct_data")
+    a.note("a subclass?")
+    a.mov_rm(RDI, R15, machine.layout.type_offset)
+    a.mov_rm(RSI, RBP, STEP_OPERAND)
+    a.call_l("PyType_IsSubtype")
+    a.test32_rr(RAX, RAX)
+    a.jcc("e", "python")
+    a.label("struct_data")
     a.mov_rm(RAX, R15, machine.layout.cdata_pointer_offset)
+    a.jmp("store")
+    a.note("a ctypes scalar: its value, widened")
+    a.label("cdata")
+    a.mov_rm(RAX, R15, machine.layout.type_offset)
+    a.cmp_rm(RAX, RBP, STEP_OPERAND)
+    a.jcc("ne", "python")
+    a.mov_rm(RCX, R15, machine.layout.cdata_pointer_offset)
+    a.movzx8_rm(RDX, RBP, _FIELD_SIZE)
+    a.mov_rm(RAX, RCX, 0)
+    a.cmp32_ri(RDX, 8)
+    a.jcc("e", "store")
+    a.cmp8_mi(RBP, _FIELD_ELEMENT, int(Element.FLOATING))
+    a.jcc("e", "cdata_float")
+    a.mov_ri(RCX, 8)
+    a.sub_rr(RCX, RDX)
+    a.shl_ri(RCX, 3)
+    a.shl_rc(RAX)
+    a.cmp8_mi(RBP, _FIELD_ELEMENT, int(Element.SIGNED))
+    a.jcc("e", "cdata_signed")
+    a.shr_rc(RAX)
+    a.jmp("store")
+    a.label("cdata_signed")
+    a.sar_rc(RAX)
+    a.jmp("store")
+    a.note("a float is promoted to double")
+    a.label("cdata_float")
+    a.cvtss2sd_xm(XMM0, RCX, 0)
+    a.movq_rx(XMM0, RAX)
     a.jmp("store")
     a.label("record")
     _no_view(a)
@@ -1011,6 +1056,115 @@ def _emit_raise(a: Assembler, label: str, method: str, words: int) -> None:
     a.ret()
 
 
+def _emit_variadic(a: Assembler, machine: Machine) -> None:
+    """The code of every variadic gate: find the gate for the types of the arguments, and go on there.
+
+    A variadic gate's data: 0 the count of fixed arguments, 8 the count of entries, then the entries: 0 the count of all
+    arguments, 8 the gate, 16 its code, 24 the types of the variable arguments.  Where none fits Python makes one.
+    """
+    layout = machine.layout
+    a.label("callgate_variadic")
+    a.mov_rm(RAX, RDI, layout.gate_data_offset)
+    a.add_ri(RAX, layout.bytes_data_offset)
+    a.note("keyword arguments?")
+    a.test_rr(RCX, RCX)
+    a.jcc("ne", "variadic_keywords")
+    a.note("r8 fixed arguments, r9 entries left, rax the entry")
+    a.mov_rm(R8, RAX, VARIADIC_FIXED)
+    a.mov_rm(R9, RAX, VARIADIC_COUNT)
+    a.add_ri(RAX, VARIADIC_ENTRIES)
+    a.label("variadic_entry")
+    a.test_rr(R9, R9)
+    a.jcc("e", "variadic_miss")
+    a.mov_rm(R10, RAX, 0)
+    a.cmp_rr(R10, RDX)
+    a.jcc("ne", "variadic_next")
+    a.note("r10 types left, r11 the argument, rcx the type")
+    a.sub_rr(R10, R8)
+    a.mov_rr(R11, R8)
+    a.shl_ri(R11, 3)
+    a.add_rr(R11, RSI)
+    a.lea(RCX, RAX, ENTRY_TYPES)
+    a.note("in the red zone")
+    a.mov_mr(RSP, -8, R9)
+    a.label("variadic_type")
+    a.test_rr(R10, R10)
+    a.jcc("e", "variadic_found")
+    a.mov_rm(R9, R11, 0)
+    a.mov_rm(R9, R9, layout.type_offset)
+    a.cmp_rm(R9, RCX, 0)
+    a.jcc("ne", "variadic_other")
+    a.add_ri(R11, 8)
+    a.add_ri(RCX, 8)
+    a.sub_ri(R10, 1)
+    a.jmp("variadic_type")
+    a.label("variadic_other")
+    a.mov_rm(R9, RSP, -8)
+    a.mov_rm(R10, RAX, 0)
+    a.label("variadic_next")
+    a.sub_rr(R10, R8)
+    a.shl_ri(R10, 3)
+    a.add_rr(RAX, R10)
+    a.add_ri(RAX, ENTRY_TYPES)
+    a.sub_ri(R9, 1)
+    a.jmp("variadic_entry")
+    a.label("variadic_found")
+    a.xor32_rr(RCX, RCX)
+    a.mov_rm(RDI, RAX, ENTRY_GATE)
+    a.jmp_m(RAX, ENTRY_CODE)
+
+    a.note("self._call_new(*args), which makes the gate and calls it")
+    a.label("variadic_miss")
+    for register in (RBX, RBP, R12):
+        a.push(register)
+    a.mov_rr(RBX, RSI)
+    a.mov_rr(RBP, RDX)
+    a.mov_rl(RSI, "name:_call_new")
+    a.call_l("PyObject_GetAttr")
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "variadic_called")
+    a.mov_rr(RSI, RBX)
+    a.mov_rr(RDX, RBP)
+    a.xor32_rr(RCX, RCX)
+    a.mov_rr(RBX, RAX)
+    a.mov_rr(RDI, RAX)
+    a.call_l("PyObject_Vectorcall")
+    a.mov_rr(RBP, RAX)
+    a.mov_rr(RDI, RBX)
+    a.call_l("Py_DecRef")
+    a.mov_rr(RAX, RBP)
+    a.label("variadic_called")
+    for register in (R12, RBP, RBX):
+        a.pop(register)
+    a.ret()
+
+    a.label("variadic_keywords")
+    a.push(RBX)
+    a.push(RBP)
+    a.sub_ri(RSP, 8)
+    a.mov_rr(RBX, RDI)
+    a.mov_rr(RBP, RCX)
+    a.mov_rr(RDI, RDX)
+    a.call_l("PyLong_FromLong")
+    a.mov_mr(RSP, 0, RAX)
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "variadic_refused")
+
+    def arguments() -> None:
+        a.mov_rr(RDX, RAX)
+        a.mov_rr(RCX, RBP)
+
+    _call_method(a, "_refuse_arguments", arguments, 2)
+    a.mov_rm(RDI, RSP, 0)
+    a.call_l("Py_DecRef")
+    a.label("variadic_refused")
+    a.xor32_rr(RAX, RAX)
+    a.add_ri(RSP, 8)
+    a.pop(RBP)
+    a.pop(RBX)
+    a.ret()
+
+
 def _emit_judge(a: Assembler, machine: Machine) -> None:
     """Call self._judge(result, errno) -> None or an exception; on an exception give up the result."""
     # rbx self   rbp result   r12 errno, then what came back
@@ -1083,6 +1237,35 @@ def _emit_boxes(a: Assembler, machine: Machine) -> None:
     a.label("python_boxed")
     for register in (R12, RBP, RBX):
         a.pop(register)
+    a.ret()
+
+    a.note("as tp_new: calls a class that has a __new__ or __init__ of its own; what it makes must be an instance")
+    a.label("callgate_call_type")
+    a.push(RBX)
+    a.push(RBP)
+    a.sub_ri(RSP, 8)
+    a.mov_rr(RBX, RDI)
+    a.xor32_rr(RSI, RSI)
+    a.call_l("PyObject_CallObject")
+    a.mov_rr(RBP, RAX)
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "type_called")
+    a.mov_rm(RDI, RAX, machine.layout.type_offset)
+    a.mov_rr(RSI, RBX)
+    a.call_l("PyType_IsSubtype")
+    a.test32_rr(RAX, RAX)
+    a.mov_rr(RAX, RBP)
+    a.jcc("ne", "type_called")
+    a.mov_rr(RDI, RBP)
+    a.call_l("Py_DecRef")
+    a.mov_rl(RDI, "TypeError")
+    a.mov_rl(RSI, "text_no_instance")
+    a.call_l("PyErr_SetString")
+    a.xor32_rr(RAX, RAX)
+    a.label("type_called")
+    a.add_ri(RSP, 8)
+    a.pop(RBP)
+    a.pop(RBX)
     a.ret()
 
     a.note("1 where a callback of this thread raised: its exception becomes the gate's")

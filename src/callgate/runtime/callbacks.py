@@ -120,7 +120,6 @@ class Callback(GateBase, names.Callback):
         self._kept: object = None
         self.__name__ = callback_type.name
 
-
     def __call__(self, *given: Any, **named: Any) -> Any:
         return self._function(*given, **named)
 

@@ -13,13 +13,14 @@ from callgate.abi.plan import Class
 from callgate.abi.sysv import eightbyte_classes
 from callgate.c.annotations import ctypes_of
 from callgate.c.layout import align_bytes, size_bytes
-from callgate.c.types import CType, Enumeration, Kind, Record, Result, Scalar, spell
-from callgate.cpython.conversion import Box, BoxStep, Judgement, Unbox
+from callgate.c.types import FLOAT, CType, Enumeration, FunctionType, Kind, Record, Result, Scalar, spell
+from callgate.cpython.conversion import VARIABLE, Box, BoxStep, Judgement, Unbox
 from callgate.errors import DeclarationError, unreachable
 from callgate.runtime import boxing, reference
 from callgate.runtime.callbacks import PENDING
 from callgate.runtime.gate import Gate
 from callgate.runtime.native import text_signature
+from callgate.runtime.variadic import VariadicGate
 from callgate.target import DATA_MODEL
 
 _CDECL, _HOLDS_GIL, _USES_ERRNO = 0x1, 0x4, 0x8  # FUNCFLAG_… of ctypes
@@ -136,10 +137,23 @@ def install(gate: Gate) -> object:
     return function
 
 
+def install_variadic(gate: VariadicGate) -> object:
+    """The same for a variadic gate, which looks for the gate that fits the arguments' types."""
+
+    def call(gate: VariadicGate, /, *given: object, **named: object) -> object:
+        return gate._call_new(*given, **named)
+
+    _describe(call, gate.signature)
+    return types.MethodType(call, gate)
+
+
 def _make_call(gate: Gate) -> Callable[..., object]:
     signature, conversion = gate.signature, gate.conversion
     name = signature.name
-    argument_types = [raw_type(parameter.type) for parameter in signature.parameters]
+    argument_types = [
+        ctypes.c_double if parameter.name == VARIABLE and parameter.type == FLOAT else raw_type(parameter.type)
+        for parameter in signature.parameters
+    ]
     result_type = None if conversion.result.kind is Box.NONE else raw_type(signature.result.type)
     errno_flag = _USES_ERRNO if conversion.saves_errno else 0
     gil_flag = 0 if conversion.is_blocking else _HOLDS_GIL
@@ -208,14 +222,20 @@ def _make_call(gate: Gate) -> Callable[..., object]:
             return tuple(values)
         return values[0] if values else None
 
+    _describe(call, signature)
+    return call
+
+
+def _describe(call: Callable[..., object], signature: FunctionType) -> None:
+    """Name and document a call as a builtin would be."""
+    name = signature.name
     call.__name__ = name
     call.__qualname__ = name
-    text = text_signature(signature)
-    head, _, doc = text.partition("\n--\n\n")
+    head, _, doc = text_signature(signature).partition("\n--\n\n")
     call.__doc__ = doc
-    call.__text_signature__ = head.replace("(", "($self, " if count else "($self", 1)[len(name) :]  # type: ignore[attr-defined]
+    parameters = head[len(name) + 1 :]
+    call.__text_signature__ = f"($self{', ' * (parameters != ')')}{parameters}"  # type: ignore[attr-defined]
     call.__module__ = "callgate"
-    return call
 
 
 def _box_checked(gate: Gate, step: BoxStep, result: Result, value: object, which: int) -> object:

@@ -10,12 +10,19 @@ import weakref
 from callgate.abi.plan import classify, classify_types
 from callgate.c import names
 from callgate.c.types import CallbackType, FunctionType, Result, declaration
-from callgate.cpython.conversion import Box, BoxStep, Conversion, Unbox, UnboxStep, convert_callback
+from callgate.cpython.conversion import VARIABLE, Box, BoxStep, Conversion, Unbox, UnboxStep, convert_callback
 from callgate.cpython.layout import Layout
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
 from callgate.lower.callback import lower_callback, lower_callback_routines, lower_thunks
-from callgate.lower.machine import Machine, pack_data, pack_steps, result_operand_offset, step_operand_offset
+from callgate.lower.machine import (
+    Machine,
+    pack_data,
+    pack_steps,
+    pack_variadic,
+    result_operand_offset,
+    step_operand_offset,
+)
 from callgate.lower.routines import lower_routines
 from callgate.runtime import reference
 from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
@@ -33,6 +40,14 @@ _METHOD_DEFINITION = struct.Struct("<QQi4xQ")  # PyMethodDef: name, function, fl
 
 RAISED_COUNT = ctypes.c_int64()
 """How many callbacks have left an exception that no gate has taken up yet."""
+
+
+_NO_INSTANCE = b"the class of a result made something that is no instance of it"
+_OLDER_NAMES = {
+    "Py_IsFinalizing": "_Py_IsFinalizing",  # before 3.13
+    "PyThreadState_GetUnchecked": "_PyThreadState_UncheckedGet",  # before 3.13
+    "PyObject_Vectorcall": "PyObject_VectorcallDict",  # before 3.11 the former is no symbol; without keywords the same
+}
 
 
 class Shape:
@@ -113,11 +128,10 @@ class NativeEngine:
                 return ctypes.addressof(RAISED_COUNT)
             case "RuntimeError":
                 return id(RuntimeError)
-            case "Py_IsFinalizing":
-                try:
-                    return api_address(symbol)
-                except AttributeError:
-                    return api_address("_Py_IsFinalizing")  # before 3.13
+            case "TypeError":
+                return id(TypeError)
+            case "text_no_instance":
+                return bytes_address(_NO_INSTANCE)
             case (
                 "__errno_location"
                 | "strlen"
@@ -131,7 +145,16 @@ class NativeEngine:
         if symbol.startswith("name:"):
             name = self._names.setdefault(symbol, interned(symbol[5:]))
             return id(name)
-        return api_address(symbol)
+        return self._api(symbol)
+
+    def _api(self, symbol: str) -> int:
+        """The address of a C API function, by the name it has in this version."""
+        try:
+            return api_address(symbol)
+        except AttributeError:
+            if symbol not in _OLDER_NAMES:
+                raise
+            return api_address(_OLDER_NAMES[symbol])
 
     def shape(self, signature: FunctionType, conversion: Conversion) -> Shape:
         """The machine code for a conversion, made and published where no gate has it yet."""
@@ -157,19 +180,34 @@ class NativeEngine:
         signature, conversion = gate.signature, gate.conversion
         shape = self.shape(signature, conversion)
         keyword_names = gate.keyword_names
-        gate._data = pack_data(gate.address, id(keyword_names), shape.steps, _operands(signature, conversion))
+        gate._data = pack_data(
+            gate.address,
+            id(keyword_names),
+            shape.steps,
+            _operands(signature, conversion, self._addresses["callgate_call_type"]),
+        )
+        gate._shape = shape
+        gate._kept = keyword_names
+        return self._new_builtin(gate, shape.block.address)
+
+    def _new_builtin(self, gate: Gate, code: int) -> object:
+        """The PyCFunction of a gate, whose `__self__` the gate is."""
+        signature = gate.signature
         name = signature.name.encode()
         doc = text_signature(signature).encode()
         data_offset = self.machine.layout.bytes_data_offset
         definition = _METHOD_DEFINITION.pack(
-            id(name) + data_offset, shape.block.address, _METH_FASTCALL | _METH_KEYWORDS, id(doc) + data_offset
+            id(name) + data_offset, code, _METH_FASTCALL | _METH_KEYWORDS, id(doc) + data_offset
         )
-        gate._shape = shape
-        gate._kept = keyword_names
         module = _ModuleName("callgate")
         module.definition = (definition, name, doc)
         untrack(module)
         return self._new_function(id(definition) + data_offset, gate, module)
+
+    def install_variadic(self, gate: Gate) -> object:
+        """Make the builtin of a variadic gate, which looks for the gate that fits the arguments' types."""
+        gate._data = pack_variadic(len(gate.signature.parameters), ())
+        return self._new_builtin(gate, self._addresses["callgate_variadic"])
 
     # -- callbacks -------------------------------------------------------------------------------------------------------
     def install_callback(self, callback: Callback) -> None:
@@ -207,7 +245,9 @@ class NativeEngine:
         if conversion.result is not None and declared.result is not None and conversion.result.kind in _TYPED:
             operands.append((step_operand_offset(0), id(declared.result.python_type)))
         for index, (box, result) in enumerate(zip(conversion.boxes, declared.parameters, strict=True)):
-            operands += _box_operands(result_operand_offset(1, index), box, result)
+            operands += _box_operands(
+                result_operand_offset(1, index), box, result, self._addresses["callgate_call_type"]
+            )
         padded = steps or (UnboxStep(Unbox.END, 0),)
         data = pack_data(0, 0, pack_steps(padded, len(conversion.boxes)), operands)
         return Shape(shape.block, shape.code_bytes, data, (shape, declared, self._needs))
@@ -241,16 +281,16 @@ def _keep_for_ever(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:
+def _box_operands(offset: int, box: BoxStep, result: Result, call_type: int) -> list[tuple[int, int]]:
     if box.kind in (Box.HANDLE, Box.STRUCT):
-        return [(offset, id(result.python_type)), (offset + 8, maker(result.python_type))]
+        return [(offset, id(result.python_type)), (offset + 8, maker(result.python_type, call_type))]
     if box.kind is Box.ENUM:
         members = result.python_type._value2member_map_  # type: ignore[attr-defined]
         return [(offset, id(members)), (offset + 8, id(result.python_type))]
     return []
 
 
-def _operands(signature: FunctionType, conversion: Conversion) -> list[tuple[int, int]]:
+def _operands(signature: FunctionType, conversion: Conversion, call_type: int) -> list[tuple[int, int]]:
     """The addresses of type objects that the machine code compares with or calls; the signature keeps them alive."""
     operands = [
         (step_operand_offset(index), id(signature.parameters[conversion.positions[index]].python_type))
@@ -264,21 +304,24 @@ def _operands(signature: FunctionType, conversion: Conversion) -> list[tuple[int
         results.append((out.box, declared))
     for index, (box, result) in enumerate(results):
         offset = result_operand_offset(len(conversion.steps), index)
-        operands += _box_operands(offset, box, result)
+        operands += _box_operands(offset, box, result, call_type)
     return operands
 
 
-_TYPED = (Unbox.HANDLE, Unbox.STRUCT, Unbox.RECORD)
+_TYPED = (Unbox.HANDLE, Unbox.STRUCT, Unbox.RECORD, Unbox.CDATA)
 _PY_TP_NEW = 65  # typeslots.h
 _makers: dict[type, int] = {}
 
 
-def maker(cls: object) -> int:
-    """The address of a ctypes class's tp_new, which makes a zeroed instance of it or of a subclass."""
+def maker(cls: object, call_type: int) -> int:
+    """The address of a ctypes class's tp_new, which makes a zeroed instance of it or of a subclass.
+
+    A class with a `__new__` or `__init__` of its own is called: `call_type` is the routine for that.
+    """
     for base in _PLAIN_BASES:
         if isinstance(cls, type) and issubclass(cls, base):
-            if cls.__new__ is not base.__new__:
-                raise EngineError(f"{cls.__name__} has a __new__ of its own")
+            if cls.__new__ is not base.__new__ or cls.__init__ is not base.__init__:
+                return call_type
             made = _makers.get(base)
             if made is None:
                 prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_int)
@@ -296,7 +339,9 @@ def text_signature(signature: FunctionType) -> str:
     for number, parameter in enumerate(p for p in signature.parameters if p.out is None):
         name = parameter.name if parameter.name.isidentifier() else f"arg{number + 1}"
         names.append(f"{name}_" if keyword.iskeyword(name) else name)
-    if signature.positional_only:
-        names.insert(signature.positional_only, "/")
+    if signature.positional_only or signature.is_variadic:
+        names.insert(len(names) if signature.is_variadic else signature.positional_only, "/")
+    if signature.is_variadic and signature.parameters[-1].name != VARIABLE:
+        names.append("*args")
     doc = f"{signature.doc}\n\n" if signature.doc else ""
     return f"{signature.name}({', '.join(names)})\n--\n\n{doc}{declaration(signature)}"

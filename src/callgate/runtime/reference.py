@@ -25,7 +25,7 @@ from callgate.c.types import (
     Scalar,
     spell,
 )
-from callgate.cpython.conversion import Element, Unbox, UnboxStep
+from callgate.cpython.conversion import VARIABLE, Element, Unbox, UnboxStep
 from callgate.errors import unreachable
 from callgate.runtime import callbacks
 
@@ -124,6 +124,8 @@ def expected(formal: Formal) -> str:
             words = _FUNCTIONS[parameter.passing is Passing.CALLABLE]
         case Unbox.WIDE:
             words = "complex" if _is_complex(parameter) else "int"
+        case Unbox.CDATA:
+            words = _short_name(_class(formal))
         case Unbox.OBJECT:
             words = "an object"
         case Unbox.END:
@@ -164,7 +166,8 @@ def _int(formal: Formal, thing: object) -> int:
         ctype = formal.parameter.type
         name = ctype.base.name if isinstance(ctype, Enumeration) else spell(ctype)
         shown = str(value) if abs(value) < 1 << 128 else f"an int of {value.bit_length()} bits"
-        raise OverflowError(f"{formal.where} must be in {low}..{high} ({name}), not {shown}")
+        hint = f"; pass a wider one as c_int64({shown})" if formal.parameter.name == VARIABLE else ""
+        raise OverflowError(f"{formal.where} must be in {low}..{high} ({name}), not {shown}{hint}")
     return value
 
 
@@ -178,6 +181,8 @@ def _exact_bytes(thing: bytes) -> bytes:
 
 
 def _float(formal: Formal, thing: object) -> float:
+    if formal.parameter.name == VARIABLE and isinstance(thing, ctypes.c_longdouble):
+        thing = thing.value
     if isinstance(thing, float):
         value = float.__float__(thing)
     elif hasattr(type(thing), "__float__") or hasattr(type(thing), "__index__"):
@@ -471,6 +476,8 @@ def to_value(formal: Formal, thing: object) -> tuple[int | float, object]:
             return 0, None
         raise _mismatch(formal, thing)
     match step.kind:
+        case Unbox.CDATA:
+            return _cdata_value(formal, thing), None
         case Unbox.SIGNED | Unbox.UNSIGNED:
             return _int(formal, thing), None
         case Unbox.DOUBLE | Unbox.FLOAT:
@@ -504,6 +511,17 @@ def to_value(formal: Formal, thing: object) -> tuple[int | float, object]:
             raise AssertionError("END is no conversion")
         case _:
             unreachable(step.kind)
+
+
+def _cdata_value(formal: Formal, thing: object) -> int | float:
+    """The value of a ctypes scalar."""
+    wanted = _class(formal)
+    if wanted is None or type(thing) is not wanted:
+        raise _mismatch(formal, thing)
+    value = thing.value  # type: ignore[attr-defined]
+    if isinstance(value, bytes):
+        return int.from_bytes(value, "little", signed=formal.step.element is Element.SIGNED)
+    return ord(value) if isinstance(value, str) else value  # type: ignore[no-any-return]
 
 
 def _struct(formal: Formal, thing: object) -> tuple[int, object]:

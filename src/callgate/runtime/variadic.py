@@ -1,0 +1,122 @@
+"""Variadic gates: for each list of argument types a gate of its own, made once and kept.
+
+C promotes variable arguments by their types (C11 6.5.2.2p6-7); Python's objects have types only when they come.  So a
+variadic gate is a dispatcher: it compares the types of the variable arguments with those seen before and goes on in
+the gate made for them.  Machine code does that for the types seen first, this module for the others.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from callgate.c import names
+from callgate.c.annotations import parameter_of, value_type
+from callgate.c.types import (
+    CHAR,
+    DOUBLE,
+    INT,
+    VOID,
+    VOID_POINTER,
+    FunctionPrototype,
+    FunctionType,
+    Parameter,
+    Passing,
+    Pointer,
+    Scalar,
+)
+from callgate.cpython.conversion import VARIABLE
+from callgate.lower.machine import pack_variadic
+from callgate.runtime import reference
+from callgate.runtime.gate import Gate
+from callgate.runtime.probe import GateBase
+
+MOST_ENTRIES = 32
+"""How many lists of types machine code looks through; the others are found by a dict."""
+
+_FUNCTION = Pointer(FunctionPrototype("void (*)()"))
+_BYREF = type(ctypes.byref(ctypes.c_int()))
+
+
+class VariadicGate(Gate):
+    """The gate of a variadic function; `shapes` are the gates made so far, by the types of the variable arguments."""
+
+    __slots__ = ("_bind", "_entries", "shapes")
+
+    def __init__(self, *given: Any, bind: Callable[[FunctionType], Callable[..., Any]]) -> None:
+        super().__init__(*given)
+        self._bind = bind
+        self.shapes: dict[tuple[type, ...], Callable[..., Any]] = {}
+        self._entries: list[tuple[int, int, list[int]]] = []
+
+    def _call_new(self, *given: object, **named: object) -> object:
+        """Call with types that machine code does not know yet."""
+        name, count = self.signature.name, len(self.signature.parameters)
+        if named:
+            self._refuse_arguments(len(given), tuple(named))
+        if len(given) < count:
+            raise TypeError(f"{name}() takes at least {count} argument{'s' * (count != 1)} ({len(given)} given)")
+        variable = given[count:]
+        key = tuple(map(type, variable))
+        function = self.shapes.get(key)
+        if function is None:
+            function = self._new_shape(key, variable, count)
+        return function(*given)
+
+    def _refuse_arguments(self, count: int, keywords: tuple[str, ...] = ()) -> NoReturn:
+        raise TypeError(f"{self.signature.name}() takes no keyword arguments")
+
+    def _new_shape(self, key: tuple[type, ...], variable: tuple[object, ...], count: int) -> Callable[..., Any]:
+        signature = self.signature
+        added = tuple(
+            variable_parameter(thing, f"{signature.name}() argument {number}")
+            for number, thing in enumerate(variable, count + 1)
+        )
+        parameters = (*signature.parameters, *added)
+        function = self._bind(signature._replace(parameters=parameters, positional_only=len(parameters)))
+        function = self.shapes.setdefault(key, function)  # another thread may have been first
+        record = getattr(function, "__self__", None)
+        if isinstance(record, Gate) and record.engine == "native" and len(self._entries) < MOST_ENTRIES:
+            self._entries.append((id(record), record.code_address, [id(cls) for cls in key]))
+            self._data = pack_variadic(count, self._entries)
+        return function
+
+
+def variable_parameter(thing: object, where: str) -> Parameter:
+    """How an object travels as a variable argument, by its type."""
+    cls = type(thing)
+    if isinstance(thing, names.CDATA):
+        return _ctypes_parameter(cls, where)
+    if isinstance(thing, float):
+        return Parameter(VARIABLE, DOUBLE, Passing.VALUE)
+    if isinstance(thing, (str, bytes)):
+        return Parameter(VARIABLE, Pointer(CHAR, True), Passing.STRING)
+    if thing is None:
+        return Parameter(VARIABLE, VOID_POINTER, Passing.HANDLE, True, ctypes.c_void_p)
+    if isinstance(thing, _BYREF):
+        return Parameter(VARIABLE, Pointer(VOID), Passing.WRITABLE)
+    if isinstance(thing, names.Callback) or isinstance(getattr(thing, "__self__", None), GateBase):
+        return Parameter(VARIABLE, _FUNCTION, Passing.CALLBACK)
+    if hasattr(cls, "__index__"):
+        return Parameter(VARIABLE, INT, Passing.VALUE)
+    if hasattr(cls, "__float__"):
+        return Parameter(VARIABLE, DOUBLE, Passing.VALUE)
+    raise TypeError(
+        f"{where} cannot be a variable argument: {reference.type_name(thing)}; "
+        "pass an int, a float, str, bytes, None or a ctypes value"
+    )
+
+
+def _ctypes_parameter(cls: type, where: str) -> Parameter:
+    if issubclass(cls, ctypes.Array):
+        return Parameter(VARIABLE, Pointer(VOID), Passing.WRITABLE)
+    if issubclass(cls, (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p, names.FUNCTION_POINTER)):
+        return Parameter(VARIABLE, VOID_POINTER, Passing.HANDLE, True, cls)
+    if issubclass(cls, (ctypes.Structure, ctypes.Union)):
+        return parameter_of(VARIABLE, cls, where)
+    base = next((base for base in cls.__mro__ if "_type_" in base.__dict__), cls)
+    ctype, _ = value_type(base, where)
+    if not isinstance(ctype, Scalar):
+        raise TypeError(f"{where} cannot be a variable argument: {cls.__name__}")
+    return Parameter(VARIABLE, ctype, Passing.VALUE, False, cls)
