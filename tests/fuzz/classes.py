@@ -92,17 +92,18 @@ class Classes:
         return type(base)(record.name, (base,), namespace, pack=record.pack_bytes, align=record.align_bytes)
 
 
-def can_be_written(record: Record) -> bool:
+def can_be_written(ctype: CType) -> bool:
     """Whether a class can say it: no members, unnamed bit-fields, bit-fields of characters are for C text alone."""
-    if not record.members:
+    if isinstance(ctype, Array):
+        return can_be_written(ctype.element)
+    if not isinstance(ctype, Record):
+        return True
+    if not ctype.members:
         return False
-    for member in record.members:
-        ctype = member.type
-        while isinstance(ctype, Array):
-            ctype = ctype.element
-        if isinstance(ctype, Record) and not can_be_written(ctype):
+    for member in ctype.members:
+        if not can_be_written(member.type):
             return False
-        if member.bits is not None and (not member.name or ctype in (c.CHAR, c.WCHAR)):
+        if member.bits is not None and (not member.name or member.type in (c.CHAR, c.WCHAR)):
             return False
     return True
 

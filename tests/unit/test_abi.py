@@ -1,22 +1,33 @@
-"""The System V classification of scalars, and the plan as data."""
+"""The System V classification, and the plan as data."""
 
 from __future__ import annotations
 
 import pytest
 
-from callgate.abi.plan import Class, classify
+from callgate.abi.plan import Class, Piece, classify, classify_types
+from callgate.abi.sysv import eightbyte_classes, merge
 from callgate.c.declarations import parse_function
 from callgate.c.layout import size_bytes
 from callgate.c.types import (
     CHAR,
+    DOUBLE,
+    DOUBLE_COMPLEX,
+    FLOAT,
+    FLOAT_COMPLEX,
     INT,
+    INT128,
+    LONG,
     LONG_DOUBLE,
+    SHORT,
+    UNSIGNED_CHAR,
     VOID,
     WCHAR,
     Array,
+    CType,
     FunctionPrototype,
     FunctionType,
     Kind,
+    Member,
     Parameter,
     Passing,
     Pointer,
@@ -85,14 +96,168 @@ def test_results(text: str, klass: Class, place: str) -> None:
     assert (result.eightbyte_class, result.register) == (klass, place)
 
 
+def struct(*types: CType, tag: str = "struct", **options: int) -> Record:
+    members = (Member(f"m{index}", ctype) for index, ctype in enumerate(types))
+    return Record("s", tag, tuple(members), **options)
+
+
+def union(*types: CType) -> Record:
+    return struct(*types, tag="union")
+
+
+def bit_fields(*fields: tuple[CType, int]) -> Record:
+    return Record("s", "struct", tuple(Member(f"m{n}", ctype, bits) for n, (ctype, bits) in enumerate(fields)))
+
+
+def places_of(*types: CType, result: CType = VOID) -> list[str]:
+    """The registers or the stack offset of each argument."""
+    plan = classify_types(types, result, X86_64_LINUX)
+    return [" ".join(argument.registers) or f"+{argument.stack_offset}" for argument in plan.arguments]
+
+
+NO, INTEGER, SSE = Class.NO_CLASS, Class.INTEGER, Class.SSE
+X87, X87UP, MEMORY = Class.X87, Class.X87UP, Class.MEMORY
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "merged"),
+    [
+        # psABI 3.2.3, rule 4, (a) to (f)
+        *((klass, klass, klass) for klass in Class),
+        *((klass, NO, klass) for klass in Class),
+        *((klass, MEMORY, MEMORY) for klass in Class),
+        *((klass, INTEGER, INTEGER) for klass in (SSE, X87, X87UP)),
+        (X87, SSE, MEMORY),
+        (X87UP, SSE, MEMORY),
+        (X87, X87UP, MEMORY),
+    ],
+)
+def test_merge(a: Class, b: Class, merged: Class) -> None:
+    assert merge(a, b) is merge(b, a) is merged
+
+
+@pytest.mark.parametrize(
+    ("ctype", "classes", "argument", "result"),
+    [
+        # one eightbyte
+        (struct(CHAR), [INTEGER], "rdi", "rax"),
+        (struct(FLOAT), [SSE], "xmm0", "xmm0"),
+        (struct(FLOAT, FLOAT), [SSE], "xmm0", "xmm0"),
+        (struct(FLOAT, INT), [INTEGER], "rdi", "rax"),
+        (struct(INT, FLOAT), [INTEGER], "rdi", "rax"),
+        (struct(Array(CHAR, 3)), [INTEGER], "rdi", "rax"),
+        (struct(Pointer(VOID)), [INTEGER], "rdi", "rax"),
+        (union(INT, DOUBLE), [INTEGER], "rdi", "rax"),
+        (union(FLOAT, DOUBLE), [SSE], "xmm0", "xmm0"),
+        (struct(union(FLOAT, INT), FLOAT), [INTEGER], "rdi", "rax"),
+        # two
+        (struct(DOUBLE, INT), [SSE, INTEGER], "xmm0 rdi", "xmm0 rax"),
+        (struct(INT, DOUBLE), [INTEGER, SSE], "rdi xmm0", "rax xmm0"),
+        (struct(DOUBLE, DOUBLE), [SSE, SSE], "xmm0 xmm1", "xmm0 xmm1"),
+        (struct(LONG, LONG), [INTEGER, INTEGER], "rdi rsi", "rax rdx"),
+        (struct(Array(CHAR, 16)), [INTEGER, INTEGER], "rdi rsi", "rax rdx"),
+        (struct(Array(CHAR, 9)), [INTEGER, INTEGER], "rdi rsi", "rax rdx"),
+        (struct(FLOAT, FLOAT, FLOAT), [SSE, SSE], "xmm0 xmm1", "xmm0 xmm1"),
+        (struct(FLOAT, FLOAT, INT, FLOAT), [SSE, INTEGER], "xmm0 rdi", "xmm0 rax"),
+        (struct(Array(FLOAT, 3), SHORT), [SSE, INTEGER], "xmm0 rdi", "xmm0 rax"),
+        (union(Array(DOUBLE, 2), INT), [INTEGER, SSE], "rdi xmm0", "rax xmm0"),
+        (union(struct(LONG, DOUBLE), struct(DOUBLE, FLOAT)), [INTEGER, SSE], "rdi xmm0", "rax xmm0"),
+        (INT128, [INTEGER, INTEGER], "rdi rsi", "rax rdx"),
+        (FLOAT_COMPLEX, [SSE], "xmm0", "xmm0"),
+        (DOUBLE_COMPLEX, [SSE, SSE], "xmm0 xmm1", "xmm0 xmm1"),
+        (struct(INT, FLOAT_COMPLEX), [INTEGER, SSE], "rdi xmm0", "rax xmm0"),
+        # an eightbyte of padding alone takes no register
+        (struct(DOUBLE, align_bytes=16), [SSE, NO], "xmm0", "xmm0"),
+        (struct(INT, align_bytes=16), [INTEGER, NO], "rdi", "rax"),
+        # bit-fields are INTEGER
+        (bit_fields((INT, 3), (UNSIGNED_CHAR, 2)), [INTEGER], "rdi", "rax"),
+        (bit_fields((LONG, 40), (LONG, 40)), [INTEGER, INTEGER], "rdi rsi", "rax rdx"),
+        # nothing
+        (struct(), [], "", ""),
+        (struct(Array(struct(), 4)), [], "", ""),
+        # long double: memory as an argument, st0 as a result
+        (struct(LONG_DOUBLE), [X87, X87UP], "+0", "st0"),
+        (union(LONG_DOUBLE, LONG_DOUBLE), [X87, X87UP], "+0", "st0"),
+        # the cleanup: X87UP behind another class than X87
+        (union(LONG_DOUBLE, LONG), [MEMORY], "+0", "memory"),
+        (union(LONG_DOUBLE, DOUBLE), [MEMORY], "+0", "memory"),
+        # more than two eightbytes
+        (struct(LONG, LONG, CHAR), [MEMORY], "+0", "memory"),
+        (struct(Array(FLOAT, 5)), [MEMORY], "+0", "memory"),
+        (struct(LONG_DOUBLE, LONG_DOUBLE), [MEMORY], "+0", "memory"),
+        # members that are not aligned
+        (struct(CHAR, LONG, pack_bytes=1), [MEMORY], "+0", "memory"),
+        (struct(INT, DOUBLE, pack_bytes=4), [MEMORY], "+0", "memory"),
+        (struct(LONG, CHAR, pack_bytes=1), [INTEGER, INTEGER], "rdi rsi", "rax rdx"),
+        (struct(FLOAT, FLOAT_COMPLEX, pack_bytes=1), [SSE, SSE], "xmm0 xmm1", "xmm0 xmm1"),
+    ],
+)
+def test_records(ctype: CType, classes: list[Class], argument: str, result: str) -> None:
+    assert list(eightbyte_classes(ctype, X86_64_LINUX)) == classes
+    (passed,) = classify_types([ctype], VOID, X86_64_LINUX).arguments
+    assert (" ".join(passed.registers) or ("+0" if passed.size_bytes else "")) == argument
+    plan = classify_types([], ctype, X86_64_LINUX)
+    if result == "memory":
+        assert (plan.result.eightbyte_class, plan.result_pointer, plan.result.register) == (MEMORY, "rdi", "rax")
+    else:
+        assert (" ".join(plan.result.registers), plan.result_pointer) == (result, "")
+
+
+def test_pieces() -> None:
+    """The bytes of a value that each register holds; the last may be fewer than eight."""
+    (argument,) = classify_types([struct(DOUBLE, Array(CHAR, 3), align_bytes=1)], VOID, X86_64_LINUX).arguments
+    assert argument.pieces == (Piece(0, 8, SSE, "xmm0"), Piece(8, 8, INTEGER, "rdi"))
+    (argument,) = classify_types([struct(Array(CHAR, 11))], VOID, X86_64_LINUX).arguments
+    assert argument.pieces == (Piece(0, 8, INTEGER, "rdi"), Piece(8, 3, INTEGER, "rsi"))
+
+
+def test_an_argument_is_never_split() -> None:
+    """What no longer fits goes to the stack whole; smaller ones behind it still get registers."""
+    pair, mixed, doubles = struct(LONG, LONG), struct(LONG, DOUBLE), struct(DOUBLE, DOUBLE)
+    assert places_of(*[INT] * 5, pair, INT, INT) == ["rdi", "rsi", "rdx", "rcx", "r8", "+0", "r9", "+16"]
+    assert places_of(*[INT] * 6, mixed, DOUBLE)[6:] == ["+0", "xmm0"]
+    assert places_of(*[DOUBLE] * 8, mixed, INT)[8:] == ["+0", "rdi"]
+    assert places_of(*[DOUBLE] * 7, doubles, FLOAT, FLOAT)[7:] == ["+0", "xmm7", "+16"]
+    assert places_of(pair, pair, INT, pair, INT) == ["rdi rsi", "rdx rcx", "r8", "+0", "r9"]
+    assert places_of(*[INT] * 5, INT128, INT)[5:] == ["+0", "r9"]
+
+
+def test_the_stack() -> None:
+    """Eightbytes, aligned as the type but to 8 at least; class MEMORY takes no register."""
+    big = struct(Array(CHAR, 17))
+    assert places_of(big, INT, big, INT) == ["+0", "rdi", "+24", "rsi"]
+    assert places_of(struct(Array(CHAR, 17)), struct(LONG_DOUBLE), big) == ["+0", "+32", "+48"]
+    assert places_of(*[INT] * 7, INT128)[6:] == ["+0", "+16"]
+    assert places_of(struct(), INT, struct(), big) == ["+0", "rdi", "+0", "+0"]
+    assert classify_types([big], VOID, X86_64_LINUX).stack_bytes == 32
+
+
+def test_a_hidden_pointer_takes_the_first_register() -> None:
+    big = struct(LONG, LONG, LONG)
+    assert places_of(INT, struct(LONG, LONG), result=big) == ["rsi", "rdx rcx"]
+    assert places_of(*[INT] * 6, result=big) == ["rsi", "rdx", "rcx", "r8", "r9", "+0"]
+
+
+def test_variable_arguments_travel_as_others_do() -> None:
+    plan = classify_types([Pointer(CHAR, True), INT, DOUBLE, DOUBLE], INT, X86_64_LINUX, is_variadic=True)
+    assert [argument.register for argument in plan.arguments] == ["rdi", "rsi", "xmm0", "xmm1"]
+    assert (plan.is_variadic, plan.vector_registers) == (
+        True,
+        2,
+    )  # "%al is used to indicate the number of vector registers"
+    assert classify_types([INT, *[DOUBLE] * 11], INT, X86_64_LINUX, is_variadic=True).vector_registers == 8
+
+
 def test_what_is_not_known_raises() -> None:
     nothing = Result(VOID, Returning.NOTHING)
-    variadic = FunctionType("f", (), nothing, is_variadic=True)
-    with pytest.raises(DeclarationError, match=r"^f\(\) is variadic, which cannot be called yet$"):
-        classify(variadic, X86_64_LINUX)
     by_value = FunctionType("f", (Parameter("s", Record("s"), Passing.VALUE),), nothing)
     with pytest.raises(DeclarationError, match=r"^struct s is incomplete: it has no size$"):
         classify(by_value, X86_64_LINUX)
+    with pytest.raises(
+        DeclarationError, match=r"^struct s is aligned to 32 bytes; more than 16 cannot be passed by value$"
+    ):
+        classify_types([struct(INT, align_bytes=32)], VOID, X86_64_LINUX)
+    assert classify_types([], struct(INT, align_bytes=32), X86_64_LINUX).result_pointer == "rdi"
     with pytest.raises(DeclarationError, match=r"^no calling convention is known for target mars$"):
         classify(FunctionType("f", (), nothing), X86_64_LINUX._replace(name="mars", calling_convention="martian"))
 

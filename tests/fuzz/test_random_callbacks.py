@@ -1,0 +1,220 @@
+"""Random callbacks on both engines: C functions built by gcc call Python with given values and check what comes back.
+
+CALLGATE_CALLBACKS is how many are drawn (2,000 by default, half on each engine), CALLGATE_SEED the seed of the first
+batch.  What arrives in Python and what C gets back is compared as bytes, without padding.  Narrow integers sometimes
+come with garbage above them, which the convention allows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+import callgate
+from callgate.c import types as c
+from callgate.c.types import Kind, Pointer, Record, Scalar, spell
+from callgate.target import HOST, X86_64_LINUX
+from fuzz.classes import Classes, can_be_written, ctypes_scalar
+from fuzz.isolation import Watch, isolated
+from fuzz.values import FILL, MAXIMUM_SEEN, PRELUDE, Function, Value, braced, draw_function
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("gcc") and HOST == X86_64_LINUX and hasattr(os, "fork")),
+    reason="needs gcc and fork on x86-64 Linux",
+)
+
+ENGINES = ("native", "ctypes")
+BATCH = 250
+COUNT = int(os.environ.get("CALLGATE_CALLBACKS", "2000"))
+SEED = int(os.environ.get("CALLGATE_SEED", "1"))
+POINTER = Pointer(c.VOID)
+
+
+def is_narrow(value: Value) -> bool:
+    """Whether an argument leaves the upper bits of its register open."""
+    return isinstance(value.ctype, Scalar) and value.ctype.kind is not Kind.FLOATING and len(value.image) < 8
+
+
+def caller(function: Function, garbage: int) -> str:
+    """The C function that calls back; with `garbage` above narrow integers unless that is 0."""
+    types, lines = [], [f"{spell(function.result_type, 'result')};"] if function.result else []
+    for index, value in enumerate(function.arguments):
+        ctype, image = value.ctype, value.image
+        if garbage and is_narrow(value):
+            ctype, image = c.UNSIGNED_LONG, image + bytes((garbage,)) * (8 - len(image))
+        types.append(ctype)
+        lines.append(f"{spell(ctype, f'a{index}')};")
+        if image:
+            lines.append(f"memcpy(&a{index}, (unsigned char[]){braced(image)}, {len(image)});")
+    names = ", ".join(f"a{index}" for index in range(len(types)))
+    pointer = spell(function.result_type, f"(*)({', '.join(map(spell, types)) or 'void'})")
+    call = f"(({pointer})callback)({names});"
+    lines += ["START", "scramble();", f"result = {call}" if function.result else call]
+    if function.result:
+        lines.append(f"memcpy(seen, &result, {len(function.result.image)});")
+    body = "".join(f"    {line}\n" for line in lines)
+    return f"int {function.name}(void *callback)\n{{\n{body}    return -7;\n}}\n"
+
+
+def python(classes: Classes, value: Value) -> Any:
+    """The Python value of what lies in memory."""
+    if isinstance(value.ctype, Record):
+        return classes.of(value.ctype).from_buffer_copy(value.image)
+    return ctypes_scalar(value.ctype).from_buffer_copy(value.image).value
+
+
+def image_of(value: Value, item: object) -> bytes:
+    """The memory of a Python value that arrived."""
+    if isinstance(value.ctype, Record) or isinstance(item, ctypes.c_void_p):
+        return bytes(item)  # type: ignore[call-overload, no-any-return]
+    return bytes(ctypes_scalar(value.ctype)(item))
+
+
+def annotation(classes: Classes, value: Value) -> Any:
+    return callgate.Ptr[None] | None if value.ctype == POINTER else classes.annotation(value.ctype)
+
+
+def bound(function: Function, library: Any, classes: Classes, called: list[Any], *, is_kept: bool) -> Callable[[], Any]:
+    """What calls the C function with a Python one that records its arguments in `called`."""
+    given = [annotation(classes, value) for value in function.arguments]
+    returned = annotation(classes, function.result) if function.result else None
+    names = [f"a{index}" for index in range(len(given))]
+    scope: dict[str, Any] = {
+        "called": called,
+        "result": python(classes, function.result) if function.result else None,
+    }
+    exec(f"def back({', '.join(names)}):\n    called.append([{', '.join(names)}])\n    return result", scope)
+    exec(f"def {function.name}(callback): ...", scope)
+    back, declared = scope["back"], scope[function.name]
+    marker = callgate.Callback if is_kept else Callable
+    declared.__annotations__ = {"callback": marker[given, returned], "return": callgate.i32}
+    if is_kept:
+        back.__annotations__ = dict(zip([*names, "return"], [*given, returned], strict=True))
+        back = callgate.callback(back)
+    gate = library.function(declared)
+    return lambda: gate(back)
+
+
+def problems_of(
+    function: Function, classes: Classes, call: Callable[[], Any], called: list[Any], seen: Any
+) -> list[str]:
+    problems = []
+    if (returned := call()) != -7:
+        problems.append(f"{returned!r} came back from C")
+    if len(called) != 1:
+        return [*problems, f"called {len(called)} times"]
+    for index, (value, item) in enumerate(zip(function.arguments, called[0], strict=True)):
+        image = image_of(value, item)
+        if value.differs(image):
+            problems.append(f"a{index} is {item!r}: {value.shown(image)}, expected {value.shown(value.image)}")
+        if isinstance(value.ctype, Record) and type(item) is not classes.of(value.ctype):
+            problems.append(f"a{index} is a {type(item).__name__}")
+    size = len(function.result.image) if function.result else 0
+    problems.append(function.result_problem(seen.raw[:size]))
+    if seen.raw[size:].strip(bytes((FILL,))):
+        problems.append("more was written than the result")
+    return [problem for problem in problems if problem]
+
+
+def problems_in(path: Path, engine: str, batch: Sequence[Function], watch: Watch) -> dict[int, str]:
+    plain = ctypes.CDLL(str(path))
+    seen = (ctypes.c_char * MAXIMUM_SEEN).in_dll(plain, "seen")
+    library = callgate.load(str(path), engine=engine)
+    classes = Classes()
+    found = {}
+    for index, function in enumerate(batch):
+        watch(index)
+        called: list[Any] = []
+        try:
+            call = bound(function, library, classes, called, is_kept=index % 2 == 1)
+            problems = problems_of(function, classes, call, called, seen)
+        except Exception:
+            problems = [traceback.format_exc(limit=-3)]
+        if problems:
+            found[index] = "\n".join(problems)
+    return found
+
+
+def source(batch: Sequence[Function]) -> str:
+    return PRELUDE + "".join(
+        f"\n{function.records}{caller(function, (0, 0x80, 0xA5, 0)[index % 4])}" for index, function in enumerate(batch)
+    )
+
+
+def built(batch: Sequence[Function], directory: Path, engine: str, optimization: int) -> dict[int, str]:
+    with TemporaryDirectory(dir=directory) as folder:
+        text, path = Path(folder, "callers.c"), Path(folder, "callers.so")
+        text.write_text(source(batch))
+        command = ["gcc", f"-O{optimization}", "-w", "-Wno-psabi", "-shared", "-fPIC", "-o", str(path), str(text)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr[:4000]
+        return isolated(lambda watch: problems_in(path, engine, batch, watch))
+
+
+def smallest(function: Function, place: int, directory: Path, engine: str, optimization: int) -> tuple[Function, str]:
+    """The callback without the arguments that it fails without; `place` in the batch decides how it is called."""
+
+    def attempt(candidate: Function) -> str:
+        filler = Function("", (), None)
+        batch = [replace(filler, name=f"filler{index}") for index in range(place % 4)]
+        return built([*batch, candidate], directory, engine, optimization).get(place % 4, "")
+
+    problem = attempt(function)
+    candidates = [replace(function, result=None)]
+    index = len(function.arguments)
+    while problem and (candidates or index):
+        if not candidates:
+            index -= 1
+            rest = function.arguments[:index] + function.arguments[index + 1 :]
+            candidates = [replace(function, arguments=rest)]
+        candidate = candidates.pop()
+        if still := attempt(candidate):
+            function, problem = candidate, still
+    return function.without_unused_records(), problem
+
+
+def functions(seed: int, count: int, engine: str) -> list[Function]:
+    """Up to `count` callbacks that depend on the seed alone.
+
+    Types that no class can say are left out, and those that ctypes has no callbacks for: struct results.
+    """
+    random = Random(seed)
+    drawn = [draw_function(random, f"f{index}", more_scalars=(POINTER, POINTER)) for index in range(count)]
+    if engine == "ctypes":
+        drawn = [replace(f, result=None) if isinstance(f.result_type, Record) else f for f in drawn]
+    return [
+        function
+        for function in drawn
+        if all(map(can_be_written, [*(value.ctype for value in function.arguments), function.result_type]))
+    ]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_random_callbacks(engine: str, tmp_path: Path) -> None:
+    """The engines see callbacks of their own; every other one is made by `@callback`."""
+    called = 0
+    for number, done in enumerate(range(0, COUNT // 2, BATCH)):
+        seed = SEED + 2 * number + ENGINES.index(engine)
+        batch = functions(seed, min(BATCH, COUNT // 2 - done), engine)
+        optimization = 2 * (number % 2)
+        found = built(batch, tmp_path, engine, optimization)
+        reports = []
+        for index, problem in sorted(found.items())[:3]:
+            small, words = smallest(batch[index], index, tmp_path, engine, optimization)
+            reports.append(f"{small.records}{small.prototype}\n{words or problem}")
+        assert not found, f"{engine}: {len(found)} of CALLGATE_SEED={seed} (-O{optimization}):\n" + "\n\n".join(reports)
+        called += len(batch)
+    print(f"{engine}: {called} callbacks, CALLGATE_SEED={SEED}", file=sys.stderr)
+    assert called >= COUNT // 4
