@@ -119,3 +119,11 @@ def python_value(member: Member, bits: int) -> object:
     assert isinstance(ctype, Scalar)
     is_negative = ctype.kind is Kind.SIGNED and bits >> (member.bits - 1)
     return bits - (1 << member.bits) if is_negative else bits
+
+
+def words(item: object) -> str:
+    """The repr of a value for a report; structs whose bits are no values of their members have none."""
+    try:
+        return repr(item)
+    except ValueError as problem:
+        return f"<{type(item).__name__}: {problem}>"

@@ -26,7 +26,7 @@ import callgate
 from callgate.c import types as c
 from callgate.c.types import Kind, Pointer, Record, Scalar, spell
 from callgate.target import HOST, X86_64_LINUX
-from fuzz.classes import Classes, can_be_written, ctypes_scalar
+from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
 from fuzz.isolation import Watch, isolated
 from fuzz.values import FILL, MAXIMUM_SEEN, PRELUDE, Function, Value, braced, draw_function
 
@@ -118,7 +118,7 @@ def problems_of(
     for index, (value, item) in enumerate(zip(function.arguments, called[0], strict=True)):
         image = image_of(value, item)
         if value.differs(image):
-            problems.append(f"a{index} is {item!r}: {value.shown(image)}, expected {value.shown(value.image)}")
+            problems.append(f"a{index} is {words(item)}: {value.shown(image)}, expected {value.shown(value.image)}")
         if isinstance(value.ctype, Record) and type(item) is not classes.of(value.ctype):
             problems.append(f"a{index} is a {type(item).__name__}")
     size = len(function.result.image) if function.result else 0

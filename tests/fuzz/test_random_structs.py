@@ -25,7 +25,7 @@ import pytest
 import callgate
 from callgate.c.types import Record
 from callgate.target import HOST, X86_64_LINUX
-from fuzz.classes import Classes, can_be_written, ctypes_scalar
+from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
 from fuzz.isolation import Watch, isolated
 from fuzz.values import MAXIMUM_SEEN, Function, Value, functions, source
 
@@ -96,7 +96,7 @@ def problems_of(function: Function, bound: Callable[..., Any], written: Written,
     for value, item in zip(expected, results, strict=True):
         image = image_of(value, item)
         if value.differs(image):
-            problems.append(f"{item!r} came back: {value.shown(image)}, expected {value.shown(value.image)}")
+            problems.append(f"{words(item)} came back: {value.shown(image)}, expected {value.shown(value.image)}")
         if isinstance(value.ctype, Record) and type(item) is not written.classes.of(value.ctype):
             problems.append(f"a {type(item).__name__} came back")
     return problems
