@@ -806,6 +806,20 @@ class TestWhatBelongsToTheLibrary:
         assert bind(header, define=("WITH", "LEVEL=4")).functions == ("with_", "call")
         assert "SIZE = 8\n" in bind(header, define=("LEVEL=4",)).text
 
+    def test_headers_that_must_come_before(
+        self, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write("typedef int earlier_t;\n#define EARLIER 1\nint earlier(void);", "before/first.h")
+        path = write("#define LATER (EARLIER + 1)\n#define OTHER { 1 }\n#define LAST 3\nearlier_t abs(size_t x);")
+        before = ["--before", str(tmp_path / "before/first.h"), "--before", "stddef.h"]
+        assert main(["bind", str(path), "-l", "c", *before]) == 0
+        out, err = capsys.readouterr()
+        assert "Made by: callgate bind thing.h -l c --before first.h --before stddef.h\n" in out
+        assert "LATER = 2\nLAST = 3\n" in out
+        assert "def abs(self, x: usize) -> i32: ..." in out
+        assert "EARLIER =" not in out and "def earlier" not in out
+        assert "1 function, 0 types, 2 constants; 1 not bound" in err
+
     def test_only_what_matches_and_needs(self, bind: Callable[..., Module]) -> None:
         module = bind(
             "struct a { int x; }; struct b { struct a in; }; struct c { int x; }; enum e { E }; typedef int number;\n"

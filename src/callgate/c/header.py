@@ -91,7 +91,7 @@ class _Reader:
         reader = MacroReader(self.clang, self.unit, self.location, self._remark)
         candidates = reader.candidates(macros)
         probed = parse(self.clang, self.name, self.reading, reader.probes(candidates))
-        constants, refused = reader.constants(candidates, probed, MAIN, self.type_of)
+        constants, refused = reader.constants(candidates, probed, MAIN, len(self.reading.before) + 2, self.type_of)
         self._read_waiting()
         functions = tuple(function._replace(refusal=self._refusal(function)) for function in self.functions.values())
         order = {short_name(file): position for position, file in enumerate(self.own)}

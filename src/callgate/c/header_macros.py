@@ -104,9 +104,9 @@ class MacroReader:
         )
 
     def constants(
-        self, macros: Sequence[Macro], unit: Clang, main: str, type_of: Callable[[Any], HeaderType]
+        self, macros: Sequence[Macro], unit: Clang, main: str, first_line: int, type_of: Callable[[Any], HeaderType]
     ) -> tuple[list[ConstantOf], list[NotBound]]:
-        """The values, and the macros that have none; `unit` has the probes in the file `main`."""
+        """The values, and the macros that have none; `unit` has the probes in the file `main` from `first_line`."""
         failed = {
             diagnostic.location.line
             for diagnostic in unit.diagnostics
@@ -119,7 +119,7 @@ class MacroReader:
         }
         constants, refused = [], []
         for number, macro in enumerate(macros):
-            line = 3 + _LINES * number  # the first line includes the header
+            line = first_line + 1 + _LINES * number
             variable = variables.get(_PREFIX + macro.name)
             if variable is None and line not in failed:
                 continue  # undefined at the end

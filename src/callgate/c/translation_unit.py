@@ -33,10 +33,14 @@ class HeaderError(CallgateError):
 
 
 class Reading(NamedTuple):
-    """How a header is to be read: folders to search, and macros defined as `NAME` or `NAME=VALUE`."""
+    """How a header is to be read.
+
+    `include` are folders to search, `define` macros as `NAME` or `NAME=VALUE`, `before` headers to include first.
+    """
 
     include: tuple[str, ...] = ()
     define: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
 
 def load_clang() -> Clang:
@@ -76,11 +80,7 @@ def _declare(clang: Clang, lib: Clang) -> None:
 
 def parse(clang: Clang, name: str, reading: Reading, more: str) -> Clang:
     """The translation unit that includes the header, with `more` after it."""
-    path = Path(name)
-    is_path = path.is_file() and not (
-        path.parent == Path(".") and any((Path(i) / name).is_file() for i in reading.include)
-    )
-    text = f'#include "{_quotable(path.resolve())}"\n' if is_path else f"#include <{name}>\n"
+    text = "".join(f"{_include(one, reading)}\n" for one in (*reading.before, name))
     files = [(MAIN, text + more)]
     files += [(f"{freestanding.FOLDER}/{name}", content) for name, content in freestanding.HEADERS.items()]
     arguments = [
@@ -109,8 +109,13 @@ def parse(clang: Clang, name: str, reading: Reading, more: str) -> Clang:
         raise HeaderError(f"libclang cannot read {name}") from None
 
 
-def _quotable(path: Path) -> str:
-    return str(path).replace("\\", "/")
+def _include(name: str, reading: Reading) -> str:
+    """The line that includes a header: a path as it is, a name as clang finds it; folders that are given come first."""
+    path = Path(name)
+    is_given = any((Path(folder) / name).is_file() for folder in reading.include)
+    if path.is_file() and (path.is_absolute() or not is_given):
+        return f'#include "{str(path.resolve()).replace(chr(92), "/")}"'
+    return f"#include <{name}>"
 
 
 def _system_arguments() -> list[str]:
@@ -164,15 +169,16 @@ def own_files(unit: Clang) -> tuple[str, ...]:
     is one for the headers of all libraries; there, what lies in a folder named after the header (git2.h, git2/).
     """
     inclusions = list(unit.get_includes())
-    if not inclusions:
+    first = max((index for index, inclusion in enumerate(inclusions) if inclusion.depth == 1), default=None)
+    if first is None:
         return ()
-    main = inclusions[0].include.name
+    main = inclusions[first].include.name
     folder = os.path.realpath(os.path.dirname(main))
     if folder in _system_folders():
         folder = os.path.join(folder, Path(main).stem)
     own = [main]
     lines: dict[str, list[bytes]] = {}
-    for inclusion in inclusions[1:]:
+    for inclusion in inclusions[first + 1 :]:
         included, source = inclusion.include.name, inclusion.source.name
         if source not in own or included in own or included.startswith(freestanding.FOLDER):
             continue

@@ -43,6 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "-D", metavar="NAME[=VALUE]", dest="define", action="append", default=[], help="a macro to define before"
     )
+    parser.add_argument("--before", metavar="HEADER", action="append", default=[], help="a header to include before")
     parser.add_argument(
         "--only",
         metavar="REGEX",
@@ -61,8 +62,9 @@ def run(arguments: argparse.Namespace) -> None:
     """
     _check_pattern(arguments.only)
     progress = Progress()
+    reading = Reading(tuple(arguments.include), tuple(arguments.define), tuple(arguments.before))
     try:
-        header = read_header(arguments.header, Reading(tuple(arguments.include), tuple(arguments.define)), progress.say)
+        header = read_header(arguments.header, reading, progress.say)
         progress.say(f"writing {arguments.output or 'the module'}")
         libraries = tuple(arguments.library)
         shared = _opened(libraries)
@@ -124,6 +126,8 @@ def _command(arguments: argparse.Namespace) -> str:
         words += ["-l", _portable(library)]
     for macro in arguments.define:
         words += ["-D", macro]
+    for header in arguments.before:
+        words += ["--before", _portable(header)]
     if arguments.only is not None:
         words += ["--only", arguments.only]
     for prefix in arguments.prefix:
