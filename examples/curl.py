@@ -115,7 +115,7 @@ def main() -> None:
 
     for url in (f"{place}/missing", "nonsense://host/"):
         try:
-            fetch(url, print)
+            fetch(url, headers.append)
         except CurlError as problem:
             print("CurlError:", problem)
     server.shutdown()
