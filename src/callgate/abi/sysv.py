@@ -203,9 +203,7 @@ def _argument(ctype: CType, registers: _Registers, target: Target) -> Argument:
         return Argument(ctype, 0, Class.NO_CLASS, "")
     if classes[0] is Class.MEMORY or Class.X87 in classes:
         if align_bytes(ctype, target) > 16:
-            raise DeclarationError(
-                f"{spell(ctype)} is aligned to {align_bytes(ctype, target)} bytes; more than 16 cannot be passed by value"
-            )
+            raise DeclarationError(f"{spell(ctype)} is aligned to more than 16 bytes and cannot be passed by value")
         return Argument(ctype, size, Class.MEMORY, "", registers.push(size, align_bytes(ctype, target)))
     # "If there are no registers available for any eightbyte of an argument, the whole argument is passed on the stack."
     pieces = _pieces(classes, size, registers.integers, registers.vectors)

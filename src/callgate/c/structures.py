@@ -330,7 +330,8 @@ def _install_fields(cls: type, record: Record, declared: list[_Declared]) -> Non
         for item in declared:
             if item.said.anonymous:
                 for name, member_property in _reached_through(item, cls).items():
-                    type.__setattr__(cls, name, member_property)
+                    setattr(cls, name, member_property)
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
         return
     _install_padded(cls, record, layout, declared, anonymous)
 
@@ -391,7 +392,8 @@ def _install_padded(
         if item.said.anonymous and isinstance(item.ctype, Record):
             properties.update(_reached_through(item, cls))
     for name, member_property in properties.items():
-        type.__setattr__(cls, name, member_property)  # before 3.13, that of unions forgets the cache of attributes
+        setattr(cls, name, member_property)
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))  # before 3.13 a union's setattr forgets to
     names_in_order = tuple(item.name for item in declared)
 
     def initialise(self: Any, *given: object, **named: object) -> None:
@@ -523,7 +525,10 @@ def _shown(record: Any) -> str:
     for member in members:
         if not member.name:
             continue
-        value = getattr(record, member.name)
+        try:
+            value = getattr(record, member.name)
+        except ValueError:  # a wchar that is no character
+            value = "?"
         if isinstance(value, ctypes.Array) and len(value) <= 16:
             value = list(value)
         shown.append(f"{member.name}={value!r}")

@@ -184,7 +184,8 @@ class Parameter(NamedTuple):
     `type` is the C parameter's type: a Scalar, Enumeration or Record for VALUE, else a Pointer or Array.
     `python_type` is the enum class or the ctypes class of a struct (VALUE), the ctypes class of a handle or of a
     buffer's element, the CallbackType of a function pointer; None in C text.
-    `name` is "" where C text gives none.  `out` describes what comes back for OUT and is None otherwise.
+    `name` is "" where C text gives none.  `out` describes what comes back for OUT and is None otherwise.  `held` is
+    the type of the ctypes scalar that is passed as a variable argument: C promotes it to `type`.
     """
 
     name: str
@@ -193,6 +194,7 @@ class Parameter(NamedTuple):
     is_nullable: bool = False
     python_type: object = None
     out: Result | None = None
+    held: CType | None = None
 
 
 class FunctionType(NamedTuple):

@@ -207,14 +207,11 @@ VARIABLE = "..."
 """The name of parameters that are variable arguments."""
 
 
-def _unbox_cdata(parameter: Parameter, target: Target) -> UnboxStep:
-    """A ctypes scalar as a variable argument; a struct is passed as any other.
-
-    Its type stays what it is: what C promotes it to (C11 6.5.2.2p7) has the same class, and is widened alike.
-    """
-    if not isinstance(parameter.type, Scalar):
-        return _unbox_value(parameter.type, target)
-    kind, size = parameter.type.kind, size_bytes(parameter.type, target)
+def _unbox_cdata(held: CType, target: Target) -> UnboxStep:
+    """A ctypes scalar as a variable argument, read from its memory and widened."""
+    if not isinstance(held, Scalar):
+        raise DeclarationError(f"{spell(held)} is no scalar")
+    kind, size = held.kind, size_bytes(held, target)
     if size > 8:
         return UnboxStep(Unbox.DOUBLE, 8)
     if kind is Kind.FLOATING:
@@ -260,8 +257,8 @@ def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
     """The conversion of one argument that Python passes."""
     nullable = parameter.is_nullable
     match parameter.passing:
-        case Passing.VALUE if parameter.name == VARIABLE and parameter.python_type is not None:
-            return _unbox_cdata(parameter, target)
+        case Passing.VALUE if parameter.held is not None:
+            return _unbox_cdata(parameter.held, target)
         case Passing.VALUE:
             return _unbox_value(parameter.type, target)
         case Passing.STRING:

@@ -169,7 +169,7 @@ class _Stub(Boxing):
         a.ret()
         self._emit_cold()
 
-    # -- arguments -----------------------------------------------------------------------------------------------------
+    # -- arguments -------------------------------------------------------------------------------------
     def _save_arguments(self) -> None:
         a, frame = self.a, self.places
         if self.plan.result_pointer:
@@ -262,7 +262,7 @@ class _Stub(Boxing):
         a.call_l("_Py_Dealloc")
         a.label(f"{label}_kept")
 
-    # -- the result ------------------------------------------------------------------------------------------------------
+    # -- the result -------------------------------------------------------------------------------------
     def _convert_result(self) -> None:
         """Convert the object in rdi (also in the result slot) into the value slot; give up the object."""
         a, frame, step = self.a, self.places, self.conversion.result
@@ -340,7 +340,7 @@ class _Stub(Boxing):
             case Class.INTEGER:
                 a.mov_rm(RAX, RSP, frame.value)
 
-    # -- the cold part ---------------------------------------------------------------------------------------------------
+    # -- the cold part -------------------------------------------------------------------------------------
     def _emit_cold(self) -> None:
         a, frame, step = self.a, self.places, self.conversion.result
         a.note("take the GIL, with a thread state made where there is none")

@@ -170,7 +170,7 @@ class Callback(GateBase, names.Callback):
             )
             thunks.give_back(place)
 
-    # -- for machine code and the ctypes engine --------------------------------------------------------------------------
+    # -- for machine code and the ctypes engine -------------------------------------------------------------------------------------
     @property
     def formal(self) -> Formal:
         """The result as the reference conversion needs it."""

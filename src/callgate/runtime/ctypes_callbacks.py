@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from callgate.c.types import Pointer, Record, spell
+from callgate.abi.plan import Class, classify_types
+from callgate.c.types import spell
 from callgate.cpython.conversion import Box, BoxStep, convert_callback
 from callgate.errors import DeclarationError
 from callgate.runtime import ctypes_engine, reference
 from callgate.runtime.callbacks import PENDING
+from callgate.runtime.ctypes_plan import PlannedCall
 from callgate.target import DATA_MODEL
 
 if TYPE_CHECKING:
@@ -21,16 +23,14 @@ def make_closure(callback: Callback) -> object:
     """A ctypes function pointer that calls the callback's Python function."""
     declared = callback.type
     conversion = convert_callback(declared, DATA_MODEL)
-    result = declared.result
-    if result is not None and isinstance(result.type, Record):
+    plan = classify_types([parameter.type for parameter in declared.parameters], declared.result_type, DATA_MODEL)
+    planned = PlannedCall(plan)
+    if len(plan.result.pieces) > 1 or (plan.result.pieces and plan.result.eightbyte_class is Class.X87):
         raise DeclarationError(
-            f"{declared.name}() returns {spell(result.type)}: ctypes has no callbacks that return structs"
+            f"{declared.name}() returns {spell(declared.result_type)}: a callback of the ctypes engine returns one word"
         )
-    argument_types = [ctypes_engine.raw_type(parameter.type) for parameter in declared.parameters]
-    result_type = None if result is None else ctypes_engine.raw_type(result.type)
     boxes = tuple(zip(conversion.boxes, declared.parameters, strict=True))
-    function = callback._function
-    step = conversion.result
+    function, step, result_type = callback._function, conversion.result, planned.result_type
 
     def box(index: int, step: BoxStep, parameter: Result, raw: object) -> object:
         if step.kind in ctypes_engine.POINTERS and not raw:
@@ -41,27 +41,43 @@ def make_closure(callback: Callback) -> object:
             raw = 0
         return ctypes_engine.box(step, parameter, raw)
 
-    def call(*raws: object) -> object:
-        zero = 0 if result_type is not None else None
+    def finish(value: Any, raws: tuple[Any, ...]) -> Any:
+        """What ctypes returns to C for a converted value, or for None the zero of its type."""
+        if step is None:
+            return None
+        if plan.result_pointer:
+            size = plan.result.size_bytes
+            if value is None:
+                ctypes.memset(raws[0], 0, size)
+            else:
+                ctypes.memmove(raws[0], value, size)
+            return raws[0]
+        if plan.result.pieces:
+            word = result_type()
+            if value is not None:
+                ctypes.memmove(ctypes.addressof(word), value, plan.result.size_bytes)
+            return word.value
+        return 0 if value is None else value
+
+    def call(*raws: Any) -> Any:
         if PENDING.is_set():
-            return zero
+            return finish(None, raws)
         try:
             if callback._closed:
                 raise RuntimeError(f"{declared.name}() was called by C after it was closed")
             arguments = [
-                box(index, step, parameter, raw)
-                for index, ((step, parameter), raw) in enumerate(zip(boxes, raws, strict=True))
+                box(index, step, parameter, value)
+                for index, ((step, parameter), value) in enumerate(zip(boxes, planned.values(raws), strict=True))
             ]
             returned = function(*arguments)
-            if step is None or result is None:
+            if step is None:
                 return None
-            value, _ = reference.to_value(callback.formal, returned)
+            value, owner = reference.to_value(callback.formal, returned)
+            given = finish(value, raws)
+            del owner  # what the value lies in must live until here
+            return given
         except BaseException as problem:  # every exception belongs to the gate that called C
             PENDING.put(problem, function)
-            return zero
-        if isinstance(result.type, Pointer):
-            return value or None
-        return value
+            return finish(None, raws)
 
-    prototype = ctypes.CFUNCTYPE(result_type, *argument_types)
-    return prototype(call)
+    return ctypes.CFUNCTYPE(result_type, *planned.argument_types)(call)

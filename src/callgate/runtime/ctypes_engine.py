@@ -7,77 +7,18 @@ import sys
 import types
 from _ctypes import CFuncPtr
 from collections.abc import Callable
-from functools import lru_cache
 
-from callgate.abi.plan import Class
-from callgate.abi.sysv import eightbyte_classes
-from callgate.c.annotations import ctypes_of
-from callgate.c.layout import align_bytes, size_bytes
-from callgate.c.types import FLOAT, CType, Enumeration, FunctionType, Kind, Record, Result, Scalar, spell
-from callgate.cpython.conversion import VARIABLE, Box, BoxStep, Judgement, Unbox
-from callgate.errors import DeclarationError, unreachable
+from callgate.c.types import FunctionType, Result
+from callgate.cpython.conversion import Box, BoxStep, Judgement
+from callgate.errors import unreachable
 from callgate.runtime import boxing, reference
 from callgate.runtime.callbacks import PENDING
+from callgate.runtime.ctypes_plan import PlannedCall, memory, raw_type
 from callgate.runtime.gate import Gate
 from callgate.runtime.native import text_signature
 from callgate.runtime.variadic import VariadicGate
-from callgate.target import DATA_MODEL
 
 _CDECL, _HOLDS_GIL, _USES_ERRNO = 0x1, 0x4, 0x8  # FUNCFLAG_… of ctypes
-
-
-def raw_type(ctype: CType) -> type:
-    """The ctypes class that travels: plain ints for characters, c_void_p for every pointer."""
-    if isinstance(ctype, Enumeration):
-        ctype = ctype.base
-    if isinstance(ctype, Record):
-        return _surrogate(ctype)
-    if not isinstance(ctype, Scalar):
-        return ctypes.c_void_p
-    if ctype.kind is Kind.COMPLEX or (ctype.kind is not Kind.FLOATING and size_bytes(ctype, DATA_MODEL) > 8):
-        return _surrogate(ctype)
-    if ctype.kind is Kind.CHARACTER:
-        return ctypes.c_byte if DATA_MODEL.is_char_signed else ctypes.c_ubyte
-    if ctype.kind is Kind.WIDE_CHARACTER:
-        return {2: ctypes.c_uint16, 4: ctypes.c_uint32}[ctypes.sizeof(ctypes.c_wchar)]
-    return ctypes_of(ctype, {})
-
-
-@lru_cache(maxsize=256)
-def _surrogate(ctype: CType) -> type:
-    """A ctypes struct that travels as `ctype` does: ctypes passes no unions, and no bit-fields, by value."""
-    size = size_bytes(ctype, DATA_MODEL)
-    fields: list[tuple[str, type]] = []
-    if align_bytes(ctype, DATA_MODEL) == 16 and not isinstance(ctype, Scalar) and size > 16:
-        fields.append(("all", ctypes.c_longdouble * (size // 16)))
-    elif size > 16:
-        fields.append(("all", ctypes.c_uint8 * size))
-    else:
-        classes = eightbyte_classes(ctype, DATA_MODEL)
-        if Class.MEMORY in classes:
-            raise DeclarationError(
-                f"the ctypes engine cannot pass {spell(ctype)}, whose members are not aligned, by value"
-            )
-        for index, klass in enumerate(classes):
-            rest = min(8, size - 8 * index)
-            if klass is Class.X87:
-                fields.append(("all", ctypes.c_longdouble))
-                break
-            if klass is Class.SSE:
-                parts = (
-                    [ctypes.c_double]
-                    if rest == 8 and not _is_loosely_aligned(ctype)
-                    else [ctypes.c_float] * (rest // 4)
-                )
-            else:
-                parts = [ctypes.c_uint64] if rest == 8 and not _is_loosely_aligned(ctype) else [ctypes.c_uint8] * rest
-            fields += [(f"part{index}_{number}", part) for number, part in enumerate(parts)]
-    return type("Surrogate", (ctypes.Structure,), {"_fields_": fields})
-
-
-def _is_loosely_aligned(ctype: CType) -> bool:
-    """A struct whose size is no multiple of 8 must not be aligned to 8 either."""
-    return align_bytes(ctype, DATA_MODEL) < 8
 
 
 def box(step: BoxStep, result: Result, value: object) -> object:
@@ -118,7 +59,7 @@ def box(step: BoxStep, result: Result, value: object) -> object:
 
 
 POINTERS = (Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE, Box.PYTHON, Box.OBJECT)
-_BY_ADDRESS = (Unbox.STRUCT, Unbox.WIDE)
+_SEVERAL_WORDS = (Box.STRUCT, Box.WIDE)
 
 
 def _has_failed(judgement: Judgement, code: int, step: BoxStep) -> bool:
@@ -150,16 +91,18 @@ def install_variadic(gate: VariadicGate) -> object:
 def _make_call(gate: Gate) -> Callable[..., object]:
     signature, conversion = gate.signature, gate.conversion
     name = signature.name
-    argument_types = [
-        ctypes.c_double if parameter.name == VARIABLE and parameter.type == FLOAT else raw_type(parameter.type)
-        for parameter in signature.parameters
-    ]
-    result_type = None if conversion.result.kind is Box.NONE else raw_type(signature.result.type)
+    # values of several words travel as a call plan says
+    planned = PlannedCall(gate.plan) if conversion.depends_on_plan else None
+    if planned is not None:
+        argument_types, result_type = planned.argument_types, planned.result_type
+    else:
+        argument_types = tuple(raw_type(parameter.type) for parameter in signature.parameters)
+        result_type = None if conversion.result.kind is Box.NONE else raw_type(signature.result.type)
     errno_flag = _USES_ERRNO if conversion.saves_errno else 0
     gil_flag = 0 if conversion.is_blocking else _HOLDS_GIL
 
     class Function(CFuncPtr):
-        _argtypes_ = tuple(argument_types)
+        _argtypes_ = argument_types
         _restype_ = result_type
         _flags_ = _CDECL | gil_flag | errno_flag
 
@@ -168,8 +111,11 @@ def _make_call(gate: Gate) -> Callable[..., object]:
     positions = conversion.positions
     names = gate.keyword_names
     count = len(formals)
+    word_count = len(signature.parameters)
+    result_bytes = conversion.result.size_bytes
+    is_several_words = conversion.result.kind in _SEVERAL_WORDS
     outs = [
-        (out.position, out.box, declared, raw_type(declared.type))
+        (out.position, out.box, declared)
         for out in conversion.outs
         if (declared := signature.parameters[out.position].out) is not None
     ]
@@ -177,22 +123,24 @@ def _make_call(gate: Gate) -> Callable[..., object]:
     def call(gate: Gate, /, *given: object, **keywords: object) -> object:
         if keywords or len(given) != count:
             given = tuple(reference.place_keywords(name, names, given, keywords))
-        words: list[object] = [None] * len(argument_types)
+        words: list[object] = [None] * word_count
         converted = [reference.to_value(formal, thing) for formal, thing in zip(formals, given, strict=True)]
         try:
-            for position, step, (word, _) in zip(positions, conversion.steps, converted, strict=True):
-                is_struct = step.kind in _BY_ADDRESS
-                words[position] = argument_types[position].from_address(word) if is_struct else word
+            for position, (word, _) in zip(positions, converted, strict=True):
+                words[position] = word
             return call_c(gate, words)
         finally:
             converted.clear()  # the traceback of an exception keeps this frame, and must not keep buffers exported
 
     def call_c(gate: Gate, words: list[object]) -> object:
         cells = []
-        for position, _, _, cell_type in outs:
-            cell = cell_type()
+        for position, step, declared in outs:
+            cell = memory(step.size_bytes) if step.kind in _SEVERAL_WORDS else raw_type(declared.type)()
             words[position] = ctypes.addressof(cell)
             cells.append(cell)
+        result = memory(result_bytes) if is_several_words else None
+        if planned is not None:
+            words = planned.pack(words, result)
         PENDING.enter()
         try:
             if errno_flag:
@@ -204,6 +152,9 @@ def _make_call(gate: Gate) -> Callable[..., object]:
                 errno = 0
         finally:
             PENDING.leave()
+        if planned is not None and is_several_words:
+            planned.unpack(raw, result)
+            raw = result
         code = int(raw) if isinstance(raw, int) else 0
         judgement = conversion.judgement
         if _has_failed(judgement, code, conversion.result):
@@ -215,8 +166,8 @@ def _make_call(gate: Gate) -> Callable[..., object]:
                 gate._judge(value, errno)
             if conversion.result.kind is not Box.NONE and not conversion.drops_result:
                 values.append(value)
-        for index, ((_, step, declared, _), cell) in enumerate(zip(outs, cells, strict=True), 1):
-            stored = cell if step.kind in (Box.STRUCT, Box.WIDE) else cell.value
+        for index, ((_, step, declared), cell) in enumerate(zip(outs, cells, strict=True), 1):
+            stored = cell if step.kind in _SEVERAL_WORDS else cell.value
             values.append(_box_checked(gate, step, declared, stored, index))
         if len(values) > 1:
             return tuple(values)

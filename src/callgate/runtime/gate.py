@@ -81,7 +81,7 @@ class Gate(GateBase):
         self._kept: object = None
         self._shape: object = None
 
-    # -- for people -------------------------------------------------------------------------------------------------
+    # -- for people -------------------------------------------------------------------------------------
     def __repr__(self) -> str:
         origin = f" of {self.library}" if self.library is not None else f" at {self.address:#x}"
         return f"<gate {declaration(self.signature)}{origin}, {self.engine}>"
@@ -129,7 +129,7 @@ class Gate(GateBase):
             parts.append(self.listing)
         return "\n\n".join(parts)
 
-    # -- for the engines ----------------------------------------------------------------------------------------------
+    # -- for the engines -------------------------------------------------------------------------------------
     @property
     def formals(self) -> tuple[reference.Formal, ...]:
         """The parameters that Python passes, as the reference conversion needs them."""

@@ -209,7 +209,7 @@ class NativeEngine:
         gate._data = pack_variadic(len(gate.signature.parameters), ())
         return self._new_builtin(gate, self._addresses["callgate_variadic"])
 
-    # -- callbacks -------------------------------------------------------------------------------------------------------
+    # -- callbacks -------------------------------------------------------------------------------------
     def install_callback(self, callback: Callback) -> None:
         """Give a callback its thunk."""
         thunks = self._thunks

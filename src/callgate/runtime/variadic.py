@@ -13,14 +13,17 @@ from typing import Any, NoReturn
 
 from callgate.c import names
 from callgate.c.annotations import parameter_of, value_type
+from callgate.c.layout import size_bytes
 from callgate.c.types import (
     CHAR,
     DOUBLE,
+    FLOAT,
     INT,
     VOID,
     VOID_POINTER,
     FunctionPrototype,
     FunctionType,
+    Kind,
     Parameter,
     Passing,
     Pointer,
@@ -31,6 +34,7 @@ from callgate.lower.machine import pack_variadic
 from callgate.runtime import reference
 from callgate.runtime.gate import Gate
 from callgate.runtime.probe import GateBase
+from callgate.target import DATA_MODEL
 
 MOST_ENTRIES = 32
 """How many lists of types machine code looks through; the others are found by a dict."""
@@ -119,4 +123,11 @@ def _ctypes_parameter(cls: type, where: str) -> Parameter:
     ctype, _ = value_type(base, where)
     if not isinstance(ctype, Scalar):
         raise TypeError(f"{where} cannot be a variable argument: {cls.__name__}")
-    return Parameter(VARIABLE, ctype, Passing.VALUE, False, cls)
+    return Parameter(VARIABLE, _promoted(ctype), Passing.VALUE, False, cls, None, ctype)
+
+
+def _promoted(ctype: Scalar) -> Scalar:
+    """The default argument promotions (C11 6.5.2.2p6)."""
+    if ctype.kind is Kind.FLOATING:
+        return DOUBLE if ctype == FLOAT else ctype
+    return INT if size_bytes(ctype, DATA_MODEL) < size_bytes(INT, DATA_MODEL) else ctype
