@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -26,6 +27,7 @@ import callgate
 from callgate.c.types import Record
 from callgate.target import HOST, X86_64_LINUX
 from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
+from fuzz.generate import Index, Real, Whole
 from fuzz.isolation import Watch, isolated
 from fuzz.values import MAXIMUM_SEEN, Function, Value, functions, source
 
@@ -50,7 +52,7 @@ class Written:
         self.library = callgate.load(str(path), engine=engine)
         self.classes = Classes()
 
-    def function(self, function: Function) -> Callable[..., Any]:
+    def function(self, function: Function, options: dict[str, Any]) -> Callable[..., Any]:
         arguments = [self.classes.annotation(value.ctype) for value in function.arguments]
         outs = [callgate.Out[self.classes.annotation(value.ctype)] for value in function.outs]
         returned = self.classes.annotation(function.result.ctype) if function.result else None
@@ -59,13 +61,32 @@ class Written:
         exec(f"def {function.name}({', '.join(names)}): ...", scope)
         declared = scope[function.name]
         declared.__annotations__ = dict(zip([*names, "return"], [*arguments, *outs, returned], strict=True))
-        return self.library.function(declared)  # type: ignore[no-any-return]
+        return self.library.function(**options)(declared)  # type: ignore[no-any-return]
 
     def python(self, value: Value) -> Any:
         """The Python value of what lies in memory."""
         if isinstance(value.ctype, Record):
             return self.classes.of(value.ctype).from_buffer_copy(value.image)
         return ctypes_scalar(value.ctype).from_buffer_copy(value.image).value
+
+
+def draw_options(random: Random, function: Function) -> dict[str, Any]:
+    """Options that make other code: the GIL released, errno saved, the result judged (none fails)."""
+    options: dict[str, Any] = {}
+    if random.random() < 0.25:
+        options["blocking"] = True
+    if function.result and random.random() < 0.2:
+        options["fails_if"] = lambda _: False
+    return options
+
+
+def draw_passed(random: Random, value: Value, plain: Any) -> Any:
+    """What is passed: sometimes not the plain object, so that the slow path converts."""
+    if random.random() > 0.05 or isinstance(value.ctype, Record):
+        return plain
+    if type(plain) is int:
+        return random.choice((Index, Whole))(plain)
+    return Real(plain) if type(plain) is float else plain
 
 
 def image_of(value: Value, returned: object) -> bytes:
@@ -78,11 +99,15 @@ def image_of(value: Value, returned: object) -> bytes:
 # -- one call ---------------------------------------------------------------------------------------------------------
 
 
-def problems_of(function: Function, bound: Callable[..., Any], written: Written, library: ctypes.CDLL) -> list[str]:
+def problems_of(
+    function: Function, bound: Callable[..., Any], written: Written, library: ctypes.CDLL, random: Random
+) -> list[str]:
     seen = (ctypes.c_char * MAXIMUM_SEEN).in_dll(library, "seen")
-    objects = [written.python(value) for value in function.arguments]
+    objects = [draw_passed(random, value, written.python(value)) for value in function.arguments]
     before = [bytes(item) if isinstance(item, ctypes.Structure | ctypes.Union) else b"" for item in objects]
-    returned = bound(*objects)
+    by_position = len(objects) - (random.randint(0, len(objects)) if random.random() < 0.1 else 0)
+    by_name = {f"a{index}": item for index, item in enumerate(objects) if index >= by_position}
+    returned = bound(*objects[:by_position], **by_name)
     problems = function.problems(seen.raw)
     if ctypes.c_ubyte.in_dll(library, "misaligned").value:
         problems.append("the stack was not aligned to 16 bytes")
@@ -108,15 +133,17 @@ def problems_in(path: Path, engine: str, batch: Sequence[Function], watch: Watch
     found = {}
     for index, function in enumerate(batch):
         watch(index)
+        random = Random(function.name + function.records)  # the same while arguments are left out
+        options = draw_options(random, function)
         try:
-            bound = written.function(function)
-            problems = problems_of(function, bound, written, library)
+            bound = written.function(function, options)
+            problems = problems_of(function, bound, written, library, random)
             if callgate.gate(bound).engine != engine:
                 problems.append(f"the engine is {callgate.gate(bound).engine}")
         except Exception:
             problems = [traceback.format_exc(limit=-3)]
         if problems:
-            found[index] = "\n".join(problems)
+            found[index] = "\n".join([*problems, f"options {', '.join(options) or 'none'}"])
     return found
 
 
