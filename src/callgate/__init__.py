@@ -55,17 +55,18 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Callback": "callgate.runtime.callbacks",
+    "Gate": "callgate.runtime.gate",
+    "Library": "callgate.library",
     "Struct": "callgate.c.structures",
     "Union": "callgate.c.structures",
     "callback": "callgate.library",
-    "field": "callgate.c.structures",
-    "Gate": "callgate.runtime.gate",
-    "Library": "callgate.library",
     "explain": "callgate.explanation",
+    "field": "callgate.c.structures",
     "function": "callgate.library",
     "gate": "callgate.library",
     "gate_from": "callgate.library",
     "load": "callgate.library",
+    "variable": "callgate.library",
 }
 
 __all__ = [
@@ -119,6 +120,7 @@ __all__ = [
     "ulonglong",
     "ushort",
     "usize",
+    "variable",
     "wchar",
     "wstr",
 ]

@@ -10,12 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 from callgate.c.annotations import ctypes_of
+from callgate.c.passing import CannotBind, callback_of, function_of
 from callgate.c.types import (
+    CallbackType,
     Enumeration,
+    FunctionPrototype,
     FunctionType,
     Kind,
+    Parameter,
     Passing,
     Pointer,
+    Record,
     Result,
     Returning,
     Scalar,
@@ -55,6 +60,7 @@ def _bind_fixed(signature: FunctionType, address: int, library: object, options:
     native = choose(options.engine)
     machine = native.machine if native is not None else None
     gate = Gate(signature, conversion, address, library, options, "native" if native is not None else "ctypes", machine)
+    gate._bind_pointer = _bind_pointer
     try:
         function = native.install(gate) if native is not None else ctypes_engine.install(gate)
     except EngineError:  # executable memory may be refused later than at first
@@ -65,6 +71,12 @@ def _bind_fixed(signature: FunctionType, address: int, library: object, options:
     if _IS_TRACED:
         function = trace.traced(function, gate)
     return function  # type: ignore[return-value]
+
+
+def _bind_pointer(signature: FunctionType, address: int, gate: Gate) -> Callable[..., Any]:
+    """A function that C handed over as a pointer: a gate under the rules of the gate it came from."""
+    options = Options(blocking=gate.options.blocking, engine=gate.options.engine)
+    return bind(signature, address, gate.library, options)
 
 
 def _bind_variadic(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:
@@ -97,25 +109,52 @@ def _bind_variadic(signature: FunctionType, address: int, library: object, optio
 
 
 def with_python_types(signature: FunctionType, records: dict[str, type]) -> FunctionType:
-    """Give a FunctionType from C text the ctypes classes of its handles; `records` has the opaque types by name."""
-    parameters = tuple(
-        parameter._replace(python_type=ctypes_of(parameter.type, records))
-        if parameter.passing is Passing.HANDLE and parameter.python_type is None
-        else parameter._replace(python_type=_element_type(parameter.type.to, records))
-        if parameter.passing in (Passing.READABLE, Passing.WRITABLE)
-        and isinstance(parameter.type, Pointer)
-        and isinstance(parameter.type.to, Pointer)
-        else parameter
-        for parameter in signature.parameters
-    )
-    result = signature.result
-    if result.returning is Returning.HANDLE and result.python_type is None:
-        result = result._replace(python_type=ctypes_of(result.type, records))
-    return signature._replace(parameters=parameters, result=result)
+    """Give a FunctionType from C text the ctypes classes of its handles and structs; `records` has them by name."""
+    parameters = tuple(_typed_parameter(parameter, records) for parameter in signature.parameters)
+    return signature._replace(parameters=parameters, result=_typed_result(signature.result, records))
 
 
-def _element_type(pointee: Pointer, records: dict[str, type]) -> type:
-    return ctypes_of(pointee, records)
+def _typed_parameter(parameter: Parameter, records: dict[str, type]) -> Parameter:
+    if parameter.python_type is not None:
+        return parameter
+    ctype = parameter.type
+    match parameter.passing:
+        case Passing.HANDLE:
+            return parameter._replace(python_type=ctypes_of(ctype, records))
+        case Passing.READABLE | Passing.WRITABLE if isinstance(ctype, Pointer):
+            if isinstance(ctype.to, (Pointer, Record)):
+                return parameter._replace(python_type=ctypes_of(ctype.to, records))
+        case Passing.VALUE if isinstance(ctype, Record):
+            return parameter._replace(python_type=ctypes_of(ctype, records))
+        case Passing.CALLBACK if isinstance(ctype, Pointer) and isinstance(ctype.to, FunctionPrototype):
+            return parameter._replace(python_type=_typed_callback(ctype.to, parameter.name, records))
+    return parameter
+
+
+def _typed_result(result: Result, records: dict[str, type]) -> Result:
+    if result.python_type is not None:
+        return result
+    ctype = result.type
+    if result.returning is Returning.HANDLE or (result.returning is Returning.VALUE and isinstance(ctype, Record)):
+        return result._replace(python_type=ctypes_of(ctype, records))
+    if (
+        result.returning is Returning.FUNCTION
+        and isinstance(ctype, Pointer)
+        and isinstance(ctype.to, FunctionPrototype)
+    ):
+        return result._replace(python_type=with_python_types(function_of(ctype.to, "function"), records))
+    return result
+
+
+def _typed_callback(prototype: FunctionPrototype, name: str, records: dict[str, type]) -> CallbackType | None:
+    """None where Python cannot implement such a function, so that only gates and pointers are taken."""
+    try:
+        declared = callback_of(prototype, name or "callback")
+    except CannotBind:
+        return None
+    parameters = tuple(_typed_result(parameter, records) for parameter in declared.parameters)
+    result = None if declared.result is None else _typed_parameter(declared.result, records)
+    return CallbackType(declared.name, parameters, result)
 
 
 def _judgement(signature: FunctionType, options: Options) -> Judgement:

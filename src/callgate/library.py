@@ -10,12 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType as PythonFunction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callgate.bind import bind, with_python_types
 from callgate.c import names, types
 from callgate.c.agreement import agree
-from callgate.c.annotations import callback_type, function_type, parameter_of, result_of
+from callgate.c.annotations import callback_type, ctypes_of, function_type, parameter_of, result_of, value_type
 from callgate.c.types import (
     FunctionType,
     Passing,
@@ -30,6 +30,9 @@ from callgate.runtime.engine import choose
 from callgate.runtime.gate import Gate, Options
 from callgate.runtime.shared_library import SharedLibrary, open_library
 from callgate.target import DATA_MODEL
+
+if TYPE_CHECKING:
+    from callgate.c.declarations import Declarations
 
 _OPTIONS = "__callgate_options__"
 _FUNCTION_OPTIONS = frozenset(("symbol", "at", "required", "blocking", "fails_if", "error", "engine"))
@@ -246,11 +249,65 @@ def _pending_of_text(
     pending: dict[str, Callable[[], Any]] = {}
     for name, value in parsed.constants.items():
         pending[name] = lambda value=value: value  # type: ignore[misc]
+    _define_records(parsed, records)
+    for name, cls in records.items():
+        pending[name] = lambda cls=cls: cls  # type: ignore[misc]
+    for name, ctype in parsed.variables.items():
+        pending[name] = _variable_binding(shared, name, ctype, records)
     for name, refusal in parsed.refused.items():
         pending[name] = _raising(refusal)
     for name, signature in parsed.functions.items():
         pending[name] = _binding(shared, signature, defaults, records)
     return pending, parsed.functions
+
+
+def _define_records(parsed: Declarations, records: dict[str, type]) -> None:
+    """The classes of the structs and unions of C text; a tag and a typedef of one record share a class."""
+    from callgate.c.structures import class_of  # most texts have none
+
+    made: dict[object, type] = {}
+    for name, record in parsed.records.items():
+        key = record.members, record.tag, record.pack_bytes, record.align_bytes, id(record.members)
+        cls = made.get(key)
+        if cls is None:
+            cls = made[key] = class_of(record._replace(name=name), records)
+        records[name] = cls
+
+
+def _variable_binding(shared: SharedLibrary, name: str, ctype: CType, records: dict[str, type]) -> Callable[[], Any]:
+    return lambda: _variable_at(shared, name, ctype, records)
+
+
+def _variable_at(shared: SharedLibrary, name: str, ctype: CType, records: dict[str, type]) -> Any:
+    address = shared.address(name)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(shared))  # the library stays, whoever keeps the variable
+    if isinstance(ctype, types.Array) and not ctype.length:
+        return ctypes.cast(address, ctypes.POINTER(ctypes_of(ctype.element, records)))
+    cls: Any = ctypes_of(ctype, records)
+    return cls.from_address(address)
+
+
+def variable(library: Library, name: str, declared: Any, /) -> Any:
+    """A global variable of a library, as the ctypes object that lies at its address: reading it reads C's memory.
+
+    `declared` is its type: a scalar (`.value` reads and writes it), a Struct, `Ptr[T]`, a ctypes array.
+    The library stays loaded from then on.  Raises SymbolNotFoundError and DeclarationError.
+
+    >>> from callgate import Ptr
+    >>> libc = load("c")
+    >>> variable(libc, "environ", Ptr[bytes])[0] is not None
+    True
+    """
+    if not isinstance(library, Library):
+        raise TypeError(f"variable() takes a Library, not {type(library).__name__}")
+    ctype, cls = value_type(declared, f"variable {name!r}")
+    if cls is None:
+        raise DeclarationError(f"variable {name!r}: void has no value")
+    shared: SharedLibrary = library._Library__shared  # type: ignore[attr-defined]
+    address = shared.address(name)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(shared))  # the library stays, whoever keeps the variable
+    del ctype
+    return cls.from_address(address)  # type: ignore[attr-defined]
 
 
 def _raising(problem: DeclarationError) -> Callable[[], Any]:

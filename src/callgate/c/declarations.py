@@ -16,9 +16,10 @@ from typing import NamedTuple, TypeAlias
 
 from callgate.c.constants import Node, NotConstant, Value, evaluate, literal
 from callgate.c.known_names import SPECIFIERS, known_types
-from callgate.c.layout import size_bytes
+from callgate.c.layout import record_layout, size_bytes
 from callgate.c.passing import ATTRIBUTE, CannotBind, decayed, not_passed, parameter_of, python_name, result_of
 from callgate.c.plain import read_plain
+from callgate.c.record_attributes import attributes_of
 from callgate.c.skipping import Cleaned, clean
 from callgate.c.source import Source
 from callgate.c.types import (
@@ -34,6 +35,7 @@ from callgate.c.types import (
     FunctionPrototype,
     FunctionType,
     Kind,
+    Member,
     Parameter,
     Pointer,
     Record,
@@ -55,12 +57,15 @@ class Declarations(NamedTuple):
     """What a text declares.
 
     `refused` gives, for each name that is good C but cannot be bound, the error to raise when somebody uses it.
+    `records` are the structs and unions with members, by tag and by typedef name, in order of declaration.
     """
 
     functions: dict[str, FunctionType]
     constants: dict[str, int | float]
     refused: dict[str, DeclarationError]
     typedefs: dict[str, CType]
+    records: dict[str, Record]
+    variables: dict[str, CType]
 
 
 def parse(text: str, target: Target) -> Declarations:
@@ -75,7 +80,7 @@ def parse(text: str, target: Target) -> Declarations:
     """
     plain = read_plain(text, known_types(target))
     if plain is not None:
-        return Declarations(plain, {}, {}, {})
+        return Declarations(plain, {}, {}, {}, {}, {})
     try:
         return _read(Source(text), target)
     except RecursionError:
@@ -111,7 +116,9 @@ def _read(source: Source, target: Target) -> Declarations:
     for node in _tree(source, cleaned.text, used):
         reader.declare(node)
     reader.define_macros()
-    return Declarations(reader.functions, reader.constants, reader.refused, reader.typedefs)
+    return Declarations(
+        reader.functions, reader.constants, reader.refused, reader.typedefs, reader.records, reader.variables
+    )
 
 
 # --- pycparser ---------------------------------------------------------------------------------------------
@@ -166,6 +173,9 @@ class _Reader:
         self.constants: dict[str, int | float] = {}
         self.refused: dict[str, DeclarationError] = {}
         self.typedefs: dict[str, CType] = {}
+        self.records: dict[str, Record] = {}
+        self.variables: dict[str, CType] = {}
+        self._complete: dict[CType, Record] = {}  # a record known by name to the one with members
         self._types: dict[str, _Qualified] = {name: (ctype, False) for name, ctype in known.items()}
         self._function_nodes: dict[str, Node] = {}  # typedefs of function types: `fn f;` declares a function
         self._enums: dict[str, Enumeration] = {}
@@ -173,6 +183,8 @@ class _Reader:
         self._records: dict[CType, CType] = {}  # the tag behind a typedef name
         self._values: dict[str, Value] = {}
         self._pending: set[str] = set()  # macros being evaluated: one of them again is a circle
+        self._record_nodes: dict[int, Record] = {}
+        self._anonymous = 0
         self._parameter_names: set[str] = set()  # of the function being read: lengths may refer to them
         self._lines: dict[str, int] = {}
 
@@ -190,6 +202,8 @@ class _Reader:
                 self._declare_typedef(node)
             case "Decl" if node.name is not None:
                 self._declare_name(node)
+            case "Decl" if type(node.type).__name__ in ("Struct", "Union"):
+                self._record(node.type, type(node.type).__name__.lower())
             case "Decl" | "StaticAssert" | "Pragma":
                 pass
             case kind:
@@ -206,6 +220,12 @@ class _Reader:
                 tagged, ctype = ctype, Record(name, "")
                 if node.type.type.name is not None:
                     self._records[ctype] = tagged
+                full = self._complete.get(tagged)
+                if full is not None:
+                    if node.type.type.name is None:
+                        full = full._replace(name=name, has_tag=False)
+                    self._complete[ctype] = full
+                    self.records[name] = full
         self._check_depth(ctype, node)
         earlier = self.typedefs.get(name)
         if earlier is not None and self._canonical(earlier) != self._canonical(ctype):
@@ -225,7 +245,9 @@ class _Reader:
         if function is None:
             if name in self.functions:
                 self._conflict(node, "a variable")
-            self.refused[name] = self.error(f"'{name}' is a variable, not a function: {_THIS_VERSION} bind it", node)
+            ctype, _ = self._resolve(node.type)
+            self.variables[name] = self._completed(ctype)
+            self._lines[name] = self._line(node)
             return
         try:
             new = self._function(node, function)
@@ -271,16 +293,18 @@ class _Reader:
             )
         self._parameter_names = set()
         parameters: list[Parameter] = []
+        is_variadic = False
         for number, parameter in enumerate(self._parameter_nodes(function), 1):
             if type(parameter).__name__ == "EllipsisParam":
-                raise CannotBind(f"takes variable arguments ('...'): {_THIS_VERSION} pass them")
-            ctype, _ = self._resolve(parameter.type)
+                is_variadic = True
+                continue
+            ctype = self._completed(self._resolve(parameter.type)[0])
             self._check_depth(ctype, node)
             try:
                 parameters.append(parameter_of(python_name(parameter.name), ctype))
             except CannotBind as what:
                 raise CannotBind(f"parameter {number} is '{_spell(ctype)}': {_THIS_VERSION} pass {what}") from None
-        ctype, _ = self._resolve(function.type)
+        ctype = self._completed(self._resolve(function.type)[0])
         self._check_depth(ctype, node)
         if isinstance(ctype, FunctionPrototype | Array):
             raise self.error(f"{node.name}() returns '{_spell(ctype)}', and C functions return no such thing", node)
@@ -291,7 +315,12 @@ class _Reader:
         names = [p.name for p in parameters]
         is_named = all(names) and len(set(names)) == len(names)
         return FunctionType(
-            node.name, tuple(parameters), result, positional_only=0 if is_named else len(names), doc=self._doc(node)
+            node.name,
+            tuple(parameters),
+            result,
+            is_variadic,
+            positional_only=0 if is_named and not is_variadic else len(names),
+            doc=self._doc(node),
         )
 
     def _parameter_nodes(self, function: Node) -> Iterator[Node]:
@@ -369,9 +398,11 @@ class _Reader:
                 ctype, is_const = self._resolve(node.type)
                 return Array(ctype, self._length(node.dim), is_const), is_const
             case "FuncDecl":
-                return FunctionPrototype(self._prototype(node)), False
+                return self._prototype(node), False
             case "Typename" | "Decl":
                 return self._resolve(node.type)
+            case "Struct" | "Union" as kind:  # an anonymous member
+                return self._record(node, kind.lower()), False
             case kind:
                 raise self.error(f"this type is not understood ({kind})", node)
 
@@ -391,7 +422,7 @@ class _Reader:
                     raise self.error(f"'{' '.join(names)}' is not a C type", node)
                 return ctype, False
             case "Struct" | "Union" as kind:
-                return Record(node.name or "(anonymous)", kind.lower()), False
+                return self._record(node, kind.lower()), False
             case "Enum":
                 if id(node) in self._enum_nodes:
                     return self._enum_nodes[id(node)], False
@@ -413,17 +444,89 @@ class _Reader:
             raise self.error(f"an array cannot have {length} elements", dim)
         return length
 
-    def _prototype(self, node: Node) -> str:
-        """The spelling of a function type with `(*)` for its name."""
+    def _record(self, node: Node, tag: str) -> Record:
+        """A struct or union by its name; a definition is kept."""
+        known = self._record_nodes.get(id(node))
+        if known is not None:
+            return known
+        self._anonymous += not node.name
+        record = Record(node.name or f"(anonymous {self._anonymous})", tag)
+        self._record_nodes[id(node)] = record
+        if node.decls is None:
+            return record
+        attributes, _ = attributes_of(
+            self.cleaned.text, self.source.offset(node.coord.line - 1, node.coord.column or 1), self.cleaned.layouts
+        )
+        members: list[Member] = []
+        ends = self._member_numbers(node)
+        for index, member in enumerate(node.decls):
+            ctype = self._completed(self._resolve(member.type)[0])
+            bits = None
+            if member.bitsize is not None:
+                width = self._evaluate(member.bitsize, member, "the width of a bit-field").number
+                if not isinstance(width, int) or width < 0:
+                    raise self.error(f"a bit-field cannot have {width} bits", member)
+                bits = width
+            align = attributes.members.get(ends[index])
+            if align == 0:
+                raise self.error("a single packed member is not understood; pack the whole struct", member)
+            is_anonymous = member.name is None and bits is None
+            name = member.name or (f"_{index}" if is_anonymous else "")
+            members.append(Member(name, ctype, bits, align or 0, is_anonymous))
+        full = Record(record.name, tag, tuple(members), 1 if attributes.is_packed else 0, attributes.align_bytes)
+        try:
+            record_layout(full, self.target)
+        except DeclarationError as problem:
+            raise self.error(str(problem), node) from None
+        earlier = self._complete.get(record)
+        if earlier is not None and earlier != full:
+            raise self.error(f"'{tag} {record.name}' is declared twice, with different members", node)
+        self._complete[record] = full
+        if node.name:
+            self.records[node.name] = full
+        return record
+
+    def _member_numbers(self, node: Node) -> list[int]:
+        """For each member the count of semicolons before it: `int a, b;` is one declaration."""
+        numbers: list[int] = []
+        number, last = -1, None
+        for member in node.decls:
+            inner = member.type
+            while hasattr(inner, "type") and type(inner).__name__ not in ("Struct", "Union", "Enum", "IdentifierType"):
+                inner = inner.type
+            if inner is not last:
+                number += 1
+            last = inner
+            numbers.append(number)
+        return numbers
+
+    def _completed(self, ctype: CType) -> CType:
+        """A type with the members of the struct that it is, holds, or points to, where they are known."""
+        match ctype:
+            case Record(members=None):
+                return self._complete.get(ctype, ctype)
+            case Pointer(to=Record(members=None) as to):
+                return ctype._replace(to=self._complete.get(to, to))
+            case Array(element=element):
+                return ctype._replace(element=self._completed(element))
+        return ctype
+
+    def _prototype(self, node: Node) -> FunctionPrototype:
+        """A function type: its spelling with `(*)` for its name, and the types in it."""
         parameters = []
+        types: list[CType] | None = []
         for parameter in self._parameter_nodes(node):
             if type(parameter).__name__ == "EllipsisParam":
                 parameters.append("...")
+                types = None
                 continue
-            ctype, _ = self._resolve(parameter.type)
-            parameters.append(_spell(decayed(ctype)))
-        ctype, _ = self._resolve(node.type)
-        return spell(ctype, f"(*)({', '.join(parameters) or 'void'})")
+            ctype = decayed(self._completed(self._resolve(parameter.type)[0]))
+            parameters.append(_spell(ctype))
+            if types is not None:
+                types.append(ctype)
+        ctype = self._completed(self._resolve(node.type)[0])
+        spelling = spell(ctype, f"(*)({', '.join(parameters) or 'void'})")
+        return FunctionPrototype(spelling, None if types is None else tuple(types), ctype)
 
     def _check_depth(self, ctype: CType, node: Node) -> None:
         depth = 0
@@ -443,7 +546,8 @@ class _Reader:
             case Enumeration():
                 return self._canonical(INT)  # int or unsigned int as the compiler likes; passed alike
             case Record():
-                return self._records.get(ctype, ctype)
+                plain = ctype._replace(members=None, pack_bytes=0, align_bytes=0)
+                return self._records.get(plain, plain)
             case Scalar(kind=kind) if not not_passed(ctype):
                 if kind is Kind.WIDE_CHARACTER or (kind is Kind.CHARACTER and self.target.is_char_signed):
                     kind = Kind.SIGNED

@@ -11,12 +11,15 @@ from callgate.c.types import (
     BOOL,
     CHAR,
     DOUBLE,
+    DOUBLE_COMPLEX,
     FLOAT,
+    FLOAT_COMPLEX,
     INT,
     INT8,
     INT16,
     INT32,
     INT64,
+    INT128,
     LONG,
     LONG_DOUBLE,
     LONG_LONG,
@@ -29,6 +32,7 @@ from callgate.c.types import (
     UINT64,
     UNSIGNED_CHAR,
     UNSIGNED_INT,
+    UNSIGNED_INT128,
     UNSIGNED_LONG,
     UNSIGNED_LONG_LONG,
     UNSIGNED_SHORT,
@@ -44,11 +48,7 @@ from callgate.c.types import (
 )
 from callgate.target import Target
 
-COMPLEX_FLOAT = Scalar("float _Complex", Kind.FLOATING)
-COMPLEX_DOUBLE = Scalar("double _Complex", Kind.FLOATING)
 COMPLEX_LONG_DOUBLE = Scalar("long double _Complex", Kind.FLOATING)
-INT128 = Scalar("__int128", Kind.SIGNED)
-UNSIGNED_INT128 = Scalar("unsigned __int128", Kind.UNSIGNED)
 FLOAT128 = Scalar("_Float128", Kind.FLOATING)
 FLOAT16 = Scalar("_Float16", Kind.FLOATING)
 BFLOAT16 = Scalar("__bf16", Kind.FLOATING)
@@ -58,11 +58,7 @@ DECIMAL128 = Scalar("_Decimal128", Kind.FLOATING)
 VA_LIST = Scalar("va_list", Kind.UNSIGNED)
 
 NOT_PASSED: dict[CType, str] = {
-    COMPLEX_FLOAT: "complex numbers",
-    COMPLEX_DOUBLE: "complex numbers",
-    COMPLEX_LONG_DOUBLE: "complex numbers",
-    INT128: "128-bit integers",
-    UNSIGNED_INT128: "128-bit integers",
+    COMPLEX_LONG_DOUBLE: "complex numbers of long double",
     FLOAT128: "128-bit floating point",
     FLOAT16: "16-bit floating point",
     BFLOAT16: "16-bit floating point",
@@ -72,6 +68,15 @@ NOT_PASSED: dict[CType, str] = {
     VA_LIST: "lists of variable arguments",
 }
 """Types that C text may name and no engine carries yet, with the word for them in the message."""
+
+NOT_POINTED_TO: dict[CType, str] = {
+    **NOT_PASSED,
+    FLOAT_COMPLEX: "complex numbers",
+    DOUBLE_COMPLEX: "complex numbers",
+    INT128: "128-bit integers",
+    UNSIGNED_INT128: "128-bit integers",
+}
+"""The same for what pointers point to: no buffer has items of these."""
 
 # C11 6.7.2p2: the multisets of specifiers.  `int` beside another word, and `signed` except before char, add nothing.
 _SPELLINGS: dict[str, CType] = {
@@ -91,10 +96,10 @@ _SPELLINGS: dict[str, CType] = {
     "double": DOUBLE,
     "long double": LONG_DOUBLE,
     "_Bool": BOOL,
-    "float _Complex": COMPLEX_FLOAT,
-    "double _Complex": COMPLEX_DOUBLE,
+    "float _Complex": FLOAT_COMPLEX,
+    "double _Complex": DOUBLE_COMPLEX,
     "long double _Complex": COMPLEX_LONG_DOUBLE,
-    "_Complex": COMPLEX_DOUBLE,
+    "_Complex": DOUBLE_COMPLEX,
     "__int128": INT128,
     "unsigned __int128": UNSIGNED_INT128,
 }
@@ -212,8 +217,14 @@ def known_types(target: Target) -> dict[str, CType]:
         "z_streamp": Pointer(Record("z_stream", "")),
         "gz_header": Record("gz_header", ""),
         "gz_headerp": Pointer(Record("gz_header", "")),
-        "alloc_func": Pointer(FunctionPrototype("void *(*)(void *, unsigned int, unsigned int)")),
-        "free_func": Pointer(FunctionPrototype("void (*)(void *, void *)")),
+        "alloc_func": Pointer(
+            FunctionPrototype(
+                "void *(*)(void *, unsigned int, unsigned int)",
+                (VOID_POINTER, UNSIGNED_INT, UNSIGNED_INT),
+                VOID_POINTER,
+            )
+        ),
+        "free_func": Pointer(FunctionPrototype("void (*)(void *, void *)", (VOID_POINTER, VOID_POINTER), VOID)),
         "in_func": Pointer(FunctionPrototype("unsigned int (*)(void *, const unsigned char **)")),
         "out_func": Pointer(FunctionPrototype("int (*)(void *, unsigned char *, unsigned int)")),
         # sqlite3.h
@@ -222,8 +233,14 @@ def known_types(target: Target) -> dict[str, CType]:
         **dict.fromkeys(("sqlite_uint64", "sqlite3_uint64"), UNSIGNED_LONG_LONG),
         "sqlite3_filename": Pointer(CHAR, True),
         "sqlite3_rtree_dbl": DOUBLE,
-        "sqlite3_callback": Pointer(FunctionPrototype("int (*)(void *, int, char **, char **)")),
-        "sqlite3_destructor_type": Pointer(FunctionPrototype("void (*)(void *)")),
+        "sqlite3_callback": Pointer(
+            FunctionPrototype(
+                "int (*)(void *, int, char **, char **)",
+                (VOID_POINTER, INT, Pointer(Pointer(CHAR)), Pointer(Pointer(CHAR))),
+                INT,
+            )
+        ),
+        "sqlite3_destructor_type": Pointer(FunctionPrototype("void (*)(void *)", (VOID_POINTER,), VOID)),
         "sqlite3_syscall_ptr": Pointer(FunctionPrototype("void (*)(void)")),
     }
     return table

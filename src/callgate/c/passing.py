@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from callgate.c.known_names import NOT_PASSED
+from callgate.c.known_names import NOT_PASSED, NOT_POINTED_TO
 from callgate.c.types import (
     CHAR,
     WCHAR,
     Array,
+    CallbackType,
     CType,
     FunctionPrototype,
+    FunctionType,
     Parameter,
     Passing,
     Pointer,
@@ -50,25 +52,29 @@ def decayed(ctype: CType) -> CType:
     return ctype
 
 
-def not_passed(ctype: CType) -> str:
+def not_passed(ctype: CType, *, is_pointed_to: bool = False) -> str:
     """The word for a scalar that no engine carries, or ""."""
-    if isinstance(ctype, Scalar) and ATTRIBUTE in ctype.name:
-        return "types with such an attribute"
-    return NOT_PASSED.get(ctype, "")
+    if isinstance(ctype, Scalar):
+        if ATTRIBUTE in ctype.name:
+            return "types with such an attribute"
+        return (NOT_POINTED_TO if is_pointed_to else NOT_PASSED).get(ctype, "")
+    return ""
 
 
 def _check_carried(ctype: CType) -> None:
     """Refuse what no engine passes, by value or pointed to."""
     if isinstance(ctype, Record):
-        what = {"struct": "structs", "union": "unions"}.get(ctype.tag, "structs and unions")
-        raise CannotBind(f"{what} by value")
+        if ctype.members is None:
+            what = {"struct": "structs", "union": "unions"}.get(ctype.tag, "structs and unions")
+            raise CannotBind(f"{what} by value whose members are not declared")
+        return
     pointed = False
     while isinstance(ctype, Pointer | Array):
         ctype = ctype.to if isinstance(ctype, Pointer) else ctype.element
         if isinstance(ctype, Array):
             raise CannotBind("pointers to arrays, and so arrays of arrays")
         pointed = True
-    if what := not_passed(ctype):
+    if what := not_passed(ctype, is_pointed_to=pointed):
         raise CannotBind(("pointers to " if pointed else "") + what)
 
 
@@ -78,7 +84,9 @@ def parameter_of(name: str, declared: CType) -> Parameter:
     ctype = decayed(declared)
     _check_carried(ctype)
     match ctype:
-        case Pointer(to=Record() | FunctionPrototype()):
+        case Pointer(to=FunctionPrototype(parameters=known)):
+            passing = Passing.HANDLE if known is None else Passing.CALLBACK
+        case Pointer(to=Record(members=None)):
             passing = Passing.HANDLE
         case Pointer(to=to, is_const=True) if to == CHAR:
             passing = Passing.STRING
@@ -98,6 +106,8 @@ def result_of(ctype: CType) -> Result:
     match ctype:
         case Void():
             return Result(ctype, Returning.NOTHING)
+        case Pointer(to=FunctionPrototype(parameters=known)) if known is not None:
+            return Result(ctype, Returning.FUNCTION, is_nullable=True)
         case Pointer(to=to, is_const=True) if to == CHAR:
             return Result(ctype, Returning.BYTES, is_nullable=True)
         case Pointer(to=to, is_const=True) if to == WCHAR:
@@ -105,3 +115,22 @@ def result_of(ctype: CType) -> Result:
         case Pointer():
             return Result(ctype, Returning.HANDLE, is_nullable=True)
     return Result(ctype, Returning.VALUE)
+
+
+def function_of(prototype: FunctionPrototype, name: str) -> FunctionType:
+    """The function that Python calls through a pointer of C text."""
+    assert prototype.parameters is not None  # the caller's test
+    parameters = tuple(parameter_of("", ctype) for ctype in prototype.parameters)
+    return FunctionType(name, parameters, result_of(prototype.result), False, len(parameters))
+
+
+def callback_of(prototype: FunctionPrototype, name: str) -> CallbackType:
+    """The function that C calls through a pointer of C text; CannotBind where Python cannot implement it."""
+    assert prototype.parameters is not None  # the caller's test
+    parameters = tuple(result_of(decayed(ctype)) for ctype in prototype.parameters)
+    result = prototype.result
+    if isinstance(result, Void):
+        return CallbackType(name, parameters)
+    if isinstance(result, Pointer):
+        return CallbackType(name, parameters, Parameter("result", result, Passing.HANDLE, is_nullable=True))
+    return CallbackType(name, parameters, parameter_of("result", result))

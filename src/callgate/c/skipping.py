@@ -21,6 +21,7 @@ from callgate.c.known_names import (
     STORAGE,
     TYPE_KEYWORDS,
 )
+from callgate.c.record_attributes import LayoutAttribute, layout_attributes
 from callgate.c.source import Comment, Macro, Source, Token, blank_comments, blank_directives, tokenize
 
 DEEPEST_NESTING = 50
@@ -31,8 +32,8 @@ class Cleaned(NamedTuple):
     """What a parser needs: `text` has the length and the lines of the source.
 
     `words` are the identifiers left in it, `declared` the typedef names it declares, `starts` the offsets where
-    its external declarations begin, `attributes` those skipped words that change a call; `is_empty` where nothing
-    was declared at all.
+    its external declarations begin, `attributes` those skipped words that change a call, `layouts` those that change
+    a struct; `is_empty` where nothing was declared at all.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Cleaned(NamedTuple):
     declared: frozenset[str]
     starts: tuple[int, ...]
     attributes: tuple[Token, ...]
+    layouts: tuple[LayoutAttribute, ...]
     macros: dict[str, Macro]
     comments: tuple[Comment, ...]
     is_empty: bool
@@ -60,6 +62,7 @@ def clean(source: Source, known: frozenset[str]) -> Cleaned:
         frozenset(walk.declared),
         tuple(walk.starts),
         tuple(walk.attributes),
+        layout_attributes(source.text, walk.layout_words),
         numbers,
         comments,
         is_empty=not (walk.starts or walk.has_skipped or numbers),
@@ -89,6 +92,7 @@ class _Walk:
         self.declared: set[str] = set()
         self.starts: list[int] = []
         self.attributes: list[Token] = []
+        self.layout_words: list[tuple[int, str]] = []
         self.has_skipped = False
         self.edits: list[tuple[int, int, str]] = []
         self.tokens = self._drop(tokens)
@@ -159,6 +163,7 @@ class _Walk:
                 if tokens[after].text == "(":
                     after = self._group_end(tokens, after)
                 self.attributes += [t for t in tokens[i:after] if t.text.strip("_") in ATTRIBUTES_OF_THE_CALL]
+                self.layout_words += [(t.start, t.text) for t in tokens[i:after] if t.kind == "word"]
             elif text not in IGNORED_WORDS and (text not in self.macros or self.macros[text].body):
                 kept.append(token)
                 i = after

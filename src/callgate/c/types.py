@@ -56,7 +56,7 @@ class Record(NamedTuple):
 
     `tag` is "struct" or "union", "" where a typedef hides it and the members do not matter.  `members` is None where
     only the name is known.  `pack_bytes` is the most that a member is aligned to (`#pragma pack`, 0: no limit),
-    `align_bytes` the least alignment of the whole.
+    `align_bytes` the least alignment of the whole.  Without `has_tag` it is known by a typedef's name.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Record(NamedTuple):
     members: tuple[Member, ...] | None = None
     pack_bytes: int = 0
     align_bytes: int = 0
+    has_tag: bool = True
 
 
 class Enumeration(NamedTuple):
@@ -252,7 +253,7 @@ def spell(ctype: CType, declarator: str = "") -> str:
         case Array(element=element, length=length, is_const=is_const):
             return ("const " if is_const else "") + spell(element, f"{declarator}[{length}]")
         case Record(name=name, tag=tag):
-            word = f"{tag} {name}" if tag else name
+            word = f"{tag} {name}" if tag and ctype.has_tag else name
         case Enumeration(name=name, base=base):
             word = f"enum {name}" if name else base.name
         case FunctionPrototype(spelling=spelling):

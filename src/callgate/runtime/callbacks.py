@@ -195,7 +195,7 @@ class Callback(GateBase, names.Callback):
     def _box(self, which: int, word: int) -> object:
         from callgate.runtime.boxing import box_word
 
-        return box_word(self.type.parameters[which], word)
+        return box_word(self.type.parameters[which], word, None)
 
     def _refuse_null(self, which: int) -> NoReturn:
         raise ValueError(f"argument {which + 1} of {self.type.name}() is NULL; declare it `X | None` to get None")

@@ -21,7 +21,7 @@ from callgate.runtime.variadic import VariadicGate
 _CDECL, _HOLDS_GIL, _USES_ERRNO = 0x1, 0x4, 0x8  # FUNCFLAG_… of ctypes
 
 
-def box(step: BoxStep, result: Result, value: object) -> object:
+def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None) -> object:
     """A raw value of ctypes to what Python gets; pointers must not be NULL."""
     match step.kind:
         case Box.NONE:
@@ -49,9 +49,9 @@ def box(step: BoxStep, result: Result, value: object) -> object:
             ctypes.memmove(ctypes.addressof(made), ctypes.addressof(value), step.size_bytes)  # type: ignore[arg-type]
             return made
         case Box.WIDE:
-            return boxing.box_word(result, ctypes.addressof(value))  # type: ignore[arg-type]
+            return boxing.box_word(result, ctypes.addressof(value), gate)  # type: ignore[arg-type]
         case Box.PYTHON:
-            return boxing.box_word(result, value)  # type: ignore[arg-type]
+            return boxing.box_word(result, value, gate)  # type: ignore[arg-type]
         case Box.OBJECT:
             return ctypes.cast(value, ctypes.py_object).value  # type: ignore[arg-type]
         case _:
@@ -194,4 +194,4 @@ def _box_checked(gate: Gate, step: BoxStep, result: Result, value: object, which
         if step.is_nullable:
             return None
         gate._refuse_null(which)
-    return box(step, result, value)
+    return box(step, result, value, gate)

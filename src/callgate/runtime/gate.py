@@ -48,6 +48,7 @@ class Gate(GateBase):
 
     __slots__ = (
         "__weakref__",
+        "_bind_pointer",
         "_formals",
         "_kept",
         "_machine",
@@ -77,6 +78,7 @@ class Gate(GateBase):
         self.options = options
         self.engine = engine
         self._machine = machine
+        self._bind_pointer: Callable[[FunctionType, int, Gate], Callable[..., object]] | None = None
         self._formals: tuple[reference.Formal, ...] | None = None
         self._kept: object = None
         self._shape: object = None
@@ -206,7 +208,7 @@ class Gate(GateBase):
             result = [parameter.out for parameter in signature.parameters if parameter.out is not None][which - 1]
         else:
             result = signature.result
-        return boxing.box_word(result, word)
+        return boxing.box_word(result, word, self)
 
     def _judge(self, result: object, errno: int) -> None:
         predicate = self.options.fails_if
