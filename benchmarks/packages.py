@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -44,6 +45,8 @@ class Package:
     """What a program imports, and with it declares the functions."""
     operations: Callable[[], Operations]
     """Run in the package's environment: operations by name."""
+    dump: Callable[[], str] | None = None
+    """Where no tests are published: what the package computes, to be the same with acceleration."""
     tests: tuple[str, ...] = ()
     """Arguments of pytest; {source} is the unpacked source distribution, {work} an empty folder to run in."""
     needs_source: bool = False
@@ -74,6 +77,27 @@ def _clang() -> Operations:
         "`cursor.is_definition()`": cursor.is_definition,
         "walk of a syntax tree": walk,
     }
+
+
+def _clang_dump() -> str:
+    """All that a syntax tree of some headers tells, a line a node."""
+    from clang import cindex
+
+    program = "#include <stdio.h>\n#include <stdlib.h>\n#include <math.h>\nint main(void) { return (int)cos(1.5); }\n"
+    arguments = [f"-I{folder}" for folder in Path("/usr/lib/gcc").glob("*/*/include")]
+    unit = cindex.Index.create().parse("program.c", args=arguments, unsaved_files=[("program.c", program)])
+    lines = []
+    for node in unit.cursor.walk_preorder():
+        place, extent, kind = node.location, node.extent, node.type
+        taken = [argument.spelling for argument in node.get_arguments() or ()]
+        told = (node.kind, node.spelling, node.displayname, node.get_usr(), node.linkage, taken)
+        typed = (kind.kind, kind.spelling, kind.get_canonical().spelling, kind.get_size(), node.result_type.spelling)
+        lines.append(f"{told} {typed} {place.line}:{place.column} {extent.start.offset} {node.is_definition()}")
+    lines += [
+        f"{token.kind} {token.spelling} {token.cursor.kind}" for token in unit.get_tokens(extent=unit.cursor.extent)
+    ]
+    lines += [str(problem) for problem in unit.diagnostics] + [str(one.include) for one in unit.get_includes()]
+    return "\n".join(lines)
 
 
 def _llvmlite() -> Operations:
@@ -167,6 +191,7 @@ PACKAGES = (
         ("libclang==18.1.1", *_PYTEST),
         ("clang.cindex",),
         _clang,
+        dump=_clang_dump,
     ),
     Package(
         "llvmlite",
@@ -249,11 +274,12 @@ def _serve(package: Package, is_accelerated: bool) -> None:
     reports = _accelerate(package) if is_accelerated else []
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the package prints is no answer
+    dump = package.dump() if package.dump else ""
     operations = package.operations()
     counts = {name: _count(operation) for name, operation in operations.items()}
     fast = [function for report in reports for function in report.fast]
     left = Counter(reason for report in reports for reason in report.left.values())
-    print(json.dumps({"fast": len(fast), "left": left.most_common()}), file=out, flush=True)
+    print(json.dumps({"fast": len(fast), "left": left.most_common(), "dump": dump}), file=out, flush=True)
     for _ in sys.stdin:
         times = {name: _ns(operation, counts[name]) for name, operation in operations.items()}
         print(json.dumps(times), file=out, flush=True)
@@ -391,6 +417,11 @@ def _timed(package: Package, python: Path, rounds: int) -> tuple[dict[str, Any],
     for child in children:
         child.stdin.close()
         child.wait()
+    plain, accelerated = (report.pop("dump") for report in reports)
+    reports[1]["dumped"] = (
+        plain.count("\n"),
+        sum(a != b for a, b in zip_longest(plain.splitlines(), accelerated.splitlines())),
+    )
     return reports[1], {name: (ns, least[1][name]) for name, ns in least[0].items()}
 
 
@@ -436,6 +467,8 @@ def _measured(
                 print(f"{package.name}: {name}: {plain[name]}, now {accelerated.get(name)}", file=sys.stderr)
     if not given.no_times and not given.plain:
         report, times = _timed(package, python, given.rounds)
+        if package.dump:
+            row[2:] = [f"a dump of {report['dumped'][0]} lines"] * 2 + [str(report["dumped"][1])]
         row[0], row[1] = str(report["fast"]), str(sum(count for _, count in report["left"]))
         reasons += [f"- {package.name}: {count} {reason}" for reason, count in report["left"][:5]]
         for name, (before, after) in times.items():
