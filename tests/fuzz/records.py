@@ -46,14 +46,15 @@ _WIDE = (c.INT128, c.UNSIGNED_INT128, c.FLOAT_COMPLEX, c.DOUBLE_COMPLEX)
 class Shape(NamedTuple):
     """What may be drawn.
 
-    `most_members` of one record; `has_bit_fields`, `has_alignment` (attributes `packed` and `aligned`, and
-    `#pragma pack`), `has_wide` (128-bit integers and complex numbers), `has_open_arrays` (flexible array members),
+    `most_members` of one record; `has_bit_fields`, `has_alignment` (attributes `packed` and `aligned`), `has_pragma`
+    (`#pragma pack`), `has_wide` (128-bit integers and complex numbers), `has_open_arrays` (flexible array members),
     `has_inline` (anonymous members, and members of unnamed types).
     """
 
     most_members: int = 12
     has_bit_fields: bool = True
     has_alignment: bool = True
+    has_pragma: bool = True
     has_wide: bool = True
     has_open_arrays: bool = True
     has_inline: bool = True
@@ -81,7 +82,7 @@ class _Drawer:
     def tagged(self, depth: int) -> Record:
         """Define one more record with a tag."""
         random = self.random
-        pragma = random.choice((1, 2, 4, 8, 16)) if self.shape.has_alignment and random.random() < 0.2 else 0
+        pragma = random.choice((1, 2, 4, 8, 16)) if self.shape.has_pragma and random.random() < 0.15 else 0
         # Those inside are defined first: the name is given when this one is.
         record, body = self.record(depth, pragma)
         record = record._replace(name=f"{self.name}_{len(self.parts)}")

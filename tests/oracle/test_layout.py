@@ -1,6 +1,6 @@
 """Random structs and unions against gcc and ctypes: sizes, alignments, offsets, and the bits of bit-fields.
 
-CALLGATE_RECORDS is how many are drawn (3,000 by default; the records inside them are compared as well), CALLGATE_SEED
+CALLGATE_RECORDS is how many are drawn (10,000 by default; the records inside them are compared as well), CALLGATE_SEED
 the seed.  gcc compiles each batch to a library of constants: for every record its size, its alignment and its members'
 offsets; for every bit-field the record with all bits of that one set and all others clear.
 """
@@ -19,15 +19,17 @@ from typing import Any
 import pytest
 
 from callgate.c import types as c
+from callgate.c.declarations import parse
 from callgate.c.layout import RecordLayout, record_layout
 from callgate.c.types import Array, CType, Enumeration, Member, Pointer, Record, Scalar, spell
 from callgate.errors import DeclarationError
 from callgate.target import HOST, X86_64_LINUX
 from fuzz.records import ENUMERATIONS, Drawn, Shape, draw_record, reachable
 
-COUNT = int(os.environ.get("CALLGATE_RECORDS", "3000"))
+COUNT = int(os.environ.get("CALLGATE_RECORDS", "10000"))
 SEED = int(os.environ.get("CALLGATE_SEED", "1"))
 BATCH = 500
+TEXT_SHAPE = Shape(has_pragma=False)
 
 pytestmark = pytest.mark.skipif(HOST != X86_64_LINUX, reason="compares with this machine's compiler and ctypes")
 
@@ -230,3 +232,31 @@ def test_what_has_no_layout(members: list[Member] | None, problem: str) -> None:
     with pytest.raises(DeclarationError) as caught:
         record_layout(record, X86_64_LINUX)
     assert str(caught.value) == problem
+
+
+# -- C text -----------------------------------------------------------------------------------------------------------
+
+
+def flattened(record: Record) -> list[tuple[str, int, int | None]]:
+    """The reachable members with their bit offsets and widths."""
+    layout = record_layout(record, X86_64_LINUX)
+    return [(member.name, bit_offset(layout, member, around), member.bits) for around, member in reachable(record)]
+
+
+def test_the_text_of_records_is_read_as_gcc_does() -> None:
+    """What C text declares lies where the drawn record does, which is where gcc puts it."""
+    print(f"CALLGATE_SEED={SEED}")
+    random = Random(SEED)
+    compared = 0
+    while compared < COUNT // 10:
+        drawn = [draw_record(random, f"r{number}", TEXT_SHAPE) for number in range(20)]
+        read = parse(ENUMERATIONS + "\n".join(one.text for one in drawn), X86_64_LINUX).records
+        for one in drawn:
+            for record in one.parts:
+                if not record.members:
+                    continue
+                layout, found = record_layout(record, X86_64_LINUX), record_layout(read[record.name], X86_64_LINUX)
+                assert (found.size_bytes, found.align_bytes, flattened(read[record.name])) == (
+                    (layout.size_bytes, layout.align_bytes, flattened(record))
+                ), f"CALLGATE_SEED={SEED}\n{one.text}"
+                compared += 1

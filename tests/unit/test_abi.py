@@ -254,7 +254,7 @@ def test_what_is_not_known_raises() -> None:
     with pytest.raises(DeclarationError, match=r"^struct s is incomplete: it has no size$"):
         classify(by_value, X86_64_LINUX)
     with pytest.raises(
-        DeclarationError, match=r"^struct s is aligned to 32 bytes; more than 16 cannot be passed by value$"
+        DeclarationError, match=r"^struct s is aligned to more than 16 bytes and cannot be passed by value$"
     ):
         classify_types([struct(INT, align_bytes=32)], VOID, X86_64_LINUX)
     assert classify_types([], struct(INT, align_bytes=32), X86_64_LINUX).result_pointer == "rdi"
