@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callgate.cli.terminal import CommandError, Progress
-from callgate.errors import DeclarationError
 
 if TYPE_CHECKING:
     from callgate.cli.rows import Contest, Row
@@ -131,9 +130,6 @@ def assemble(rows: list[Row], folder: Path, progress: Progress, *, is_quick: boo
             contest = row.compete(kit)
         except Unavailable as reason:
             skipped[f"row {row.name}"] = str(reason)
-            continue
-        except DeclarationError:
-            skipped[f"row {row.name}"] = "this version has no gates for its function yet"
             continue
         entries.append(Entry(row, contest, _agreed_result(row, contest)))
     progress.clear()
