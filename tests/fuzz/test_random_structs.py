@@ -24,13 +24,13 @@ from typing import Any
 import pytest
 
 import callgate
-from callgate.c.types import Record
+from callgate.c.types import Pointer, Record
 from callgate.target import HOST, X86_64_LINUX
 from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
 from fuzz.generate import Index, Real, Whole
 from fuzz.isolation import Watch, isolated
 from fuzz.records import ENUMERATIONS
-from fuzz.values import MAXIMUM_SEEN, Function, Value, functions, source
+from fuzz.values import BYTES, MAXIMUM_SEEN, STRING, Function, Value, python_functions, source
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("gcc") and HOST == X86_64_LINUX and hasattr(os, "fork")),
@@ -54,7 +54,11 @@ class Written:
         self.classes = Classes()
 
     def function(self, function: Function, options: dict[str, Any]) -> Callable[..., Any]:
-        arguments = [self.classes.annotation(value.ctype) for value in function.arguments]
+        pointers = {STRING: callgate.cstr, BYTES: callgate.Readable[ctypes.c_ubyte]}
+        arguments = [
+            pointers[value.ctype] if isinstance(value.ctype, Pointer) else self.classes.annotation(value.ctype)
+            for value in function.arguments
+        ]
         outs = [callgate.Out[self.classes.annotation(value.ctype)] for value in function.outs]
         returned = self.classes.annotation(function.result.ctype) if function.result else None
         names = [f"a{index}" for index in range(len(arguments) + len(outs))]
@@ -71,6 +75,8 @@ class Written:
         """The Python value of what lies in memory."""
         if isinstance(value.ctype, Record):
             return self.class_of(value.ctype).from_buffer_copy(value.image)
+        if isinstance(value.ctype, Pointer):
+            return value.image.rstrip(b"\0") if value.ctype == STRING else value.image
         return ctypes_scalar(value.ctype).from_buffer_copy(value.image).value
 
 
@@ -111,6 +117,10 @@ def draw_options(random: Random, function: Function) -> dict[str, Any]:
 
 def draw_passed(random: Random, value: Value, plain: Any) -> Any:
     """What is passed: sometimes not the plain object, so that the slow path converts."""
+    if value.ctype == STRING:
+        return plain.decode() if random.random() < 0.6 else plain
+    if value.ctype == BYTES:
+        return random.choice((bytes, bytearray, list, memoryview, ctypes.create_string_buffer))(plain)
     if random.random() > 0.05 or isinstance(value.ctype, Record):
         return plain
     if type(plain) is int:
@@ -213,7 +223,7 @@ def test_random_structs(engine: str, tmp_path: Path) -> None:
     called = 0
     for number, done in enumerate(range(0, COUNT // 2, BATCH)):
         seed = SEED + 2 * number + ENGINES.index(engine)
-        drawn = functions(seed, min(BATCH, COUNT // 2 - done), has_outs=True)
+        drawn = python_functions(seed, min(BATCH, COUNT // 2 - done))
         batch = [function for function in drawn if is_writable(function) or is_readable(function)]
         optimization = 2 * (number % 2)
         found = built(batch, tmp_path, engine, optimization)

@@ -29,6 +29,10 @@ SCALARS = (
     *(c.LONG_LONG, c.UNSIGNED_LONG_LONG, c.INT8, c.UINT16, c.INT32, c.UINT64, c.SIZE, c.BOOL, c.CHAR, c.WCHAR),
     *(c.FLOAT, c.FLOAT, c.FLOAT, c.DOUBLE, c.DOUBLE, c.DOUBLE, c.DOUBLE, c.LONG_DOUBLE),
 )
+STRING = Pointer(c.CHAR, True)
+BYTES = Pointer(c.UNSIGNED_CHAR, True)
+POINTED_BYTES = 16
+"""How much of the memory behind a STRING or BYTES parameter counts; its Value has that for its image."""
 WIDE_SCALARS = (c.INT128, c.UNSIGNED_INT128, c.FLOAT_COMPLEX, c.DOUBLE_COMPLEX)
 
 
@@ -51,6 +55,9 @@ class Value:
 
 def draw_value(random: Random, ctype: CType) -> Value:
     """A value of a type; bytes without meaning are random too."""
+    if ctype in (STRING, BYTES):
+        text = bytes(random.randint(1, 0x7F) for _ in range(random.randint(0, POINTED_BYTES)))
+        return Value(ctype, text.ljust(POINTED_BYTES, b"\0"), b"\xff" * POINTED_BYTES)
     size = size_bytes(ctype, X86_64_LINUX)
     image, mask = _draw_bits(random, ctype)
     image |= random.getrandbits(8 * size + 1) & ~mask & ((1 << 8 * size) - 1)
@@ -152,7 +159,12 @@ class Function:
         lines = ["START"]
         offset = 0
         for index, argument in enumerate(self.arguments):
-            lines.append(f"memcpy(seen + {offset}, &a{index}, {len(argument.image)});")
+            if argument.ctype == STRING:
+                lines.append(f"strncpy((char *)seen + {offset}, a{index}, {POINTED_BYTES});")
+            elif argument.ctype == BYTES:
+                lines.append(f"memcpy(seen + {offset}, a{index}, {POINTED_BYTES});")
+            else:
+                lines.append(f"memcpy(seen + {offset}, &a{index}, {len(argument.image)});")
             offset += len(argument.image)
         for index, value in enumerate(self.outs, len(self.arguments)):
             lines.append(f"memcpy(a{index}, (unsigned char[]){braced(value.image or bytes(1))}, {len(value.image)});")
@@ -249,7 +261,10 @@ def draw_function(
     arguments = tuple(draw_value(random, draw_type(random, drawn, scalars)) for _ in range(count))
     result = None
     if random.random() < 0.9:
-        result = draw_value(random, draw_type(random, drawn, scalars))
+        ctype = draw_type(random, drawn, scalars)
+        while ctype in (STRING, BYTES):
+            ctype = draw_type(random, drawn, scalars)
+        result = draw_value(random, ctype)
     outs: tuple[Value, ...] = ()
     if has_outs and random.random() < 0.3:
         records = [part for one in drawn for part in one.parts]
@@ -257,10 +272,19 @@ def draw_function(
     return Function(name, arguments, result, drawn, outs)
 
 
-def functions(seed: int, count: int, *, has_wide: bool = False, has_outs: bool = False) -> list[Function]:
+def functions(seed: int, count: int, *, has_wide: bool = False) -> list[Function]:
     """`count` functions named f0, f1, … that depend on the seed alone."""
     random = Random(seed)
-    return [draw_function(random, f"f{index}", has_wide=has_wide, has_outs=has_outs) for index in range(count)]
+    return [draw_function(random, f"f{index}", has_wide=has_wide) for index in range(count)]
+
+
+def python_functions(seed: int, count: int) -> list[Function]:
+    """The same with all that Python passes: strings, buffers and Out parameters too."""
+    random = Random(seed)
+    return [
+        draw_function(random, f"f{index}", has_outs=True, more_scalars=random.choice(((), (STRING, BYTES))))
+        for index in range(count)
+    ]
 
 
 HEADERS = "#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n#include <sys/types.h>\n#include <wchar.h>\n"
