@@ -73,6 +73,7 @@ __all__ = [
     "ulonglong",
     "ushort",
     "usize",
+    "variable",
     "wchar",
     "wstr",
 ]
@@ -84,6 +85,7 @@ _T = TypeVar("_T")
 _T_contra = TypeVar("_T_contra", contravariant=True)
 _R = TypeVar("_R")
 _S = TypeVar("_S")
+_CT = TypeVar("_CT", bound=_CData)
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 _C = TypeVar("_C")
@@ -396,6 +398,17 @@ def load(
     error: _Error | None = None,
     engine: _Engine | None = None,
 ) -> _L: ...
+
+# -- variables -------------------------------------------------------------------------------------------------------
+class _Variable(Protocol[_T]):
+    """A scalar in C's memory."""
+
+    value: _T
+
+@overload
+def variable(library: Library, name: str, declared: type[_CT], /) -> _CT: ...  # type: ignore[overload-overlap]
+@overload
+def variable(library: Library, name: str, declared: type[_T], /) -> _Variable[_T]: ...
 
 # -- gates -----------------------------------------------------------------------------------------------------------
 class Gate:

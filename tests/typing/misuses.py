@@ -7,10 +7,33 @@ The lines marked `runtime: TypeError` are run one by one: only the call finds th
 from __future__ import annotations
 
 import ctypes
+from array import array
+from collections.abc import Callable
 from typing import Protocol
 
 import callgate as cg
-from callgate import Opaque, Out, Ptr, Readable, Status, Writable, cstr, f64, i32, u8, ulong, usize
+from callgate import (
+    Array,
+    Callback,
+    Opaque,
+    Out,
+    Ptr,
+    Readable,
+    Status,
+    Struct,
+    VarArg,
+    Writable,
+    char,
+    cstr,
+    f64,
+    field,
+    i32,
+    long,
+    u8,
+    u32,
+    ulong,
+    usize,
+)
 
 libm = cg.load("m")
 libc = cg.load("c")
@@ -72,6 +95,55 @@ def sqlite3_close(connection: Ptr[sqlite3]) -> i32: ...
 def sqlite3_step(statement: Ptr[sqlite3_stmt]) -> i32: ...
 
 
+class in_addr(Struct):
+    s_addr: u32
+
+
+class ldiv_t(Struct):
+    quot: long
+    rem: long
+
+
+class block(Struct):
+    name: Array[char] = field(length=8)
+    octets: Array[u8] = field(length=8)
+    pairs: Array[ldiv_t] = field(length=2)
+
+
+@libc.function
+def inet_ntoa(address: in_addr) -> str: ...
+
+
+@libc.function
+def ldiv(dividend: long, divisor: long) -> ldiv_t: ...
+
+
+@libc.function
+def memset(memory: Ptr[ldiv_t], value: i32, size: usize) -> Ptr[ldiv_t]: ...
+
+
+@libc.function
+def qsort(base: Writable[i32], count: usize, size: usize, compare: Callable[[Ptr[i32], Ptr[i32]], i32]) -> None: ...
+
+
+@libc.function(symbol="qsort")
+def sort_with(base: Writable[i32], count: usize, size: usize, compare: Callback[[Ptr[i32], Ptr[i32]], i32]) -> None: ...
+
+
+@libc.function
+def snprintf(text: Writable[char], size: usize, format: cstr, *values: VarArg) -> i32: ...
+
+
+@cg.callback
+def compare_ints(a: Ptr[i32], b: Ptr[i32]) -> i32:
+    return a[0] - b[0]
+
+
+@cg.callback
+def compare_reals(a: Ptr[f64], b: Ptr[f64]) -> i32:
+    return a[0] > b[0]
+
+
 class Math(Protocol):
     def hypot(self, x: f64, y: f64, /) -> f64: ...
 
@@ -85,6 +157,9 @@ size = ctypes.c_ulong(64)
 database = sqlite3_open(":memory:")
 memory = calloc(1, 4)
 assert memory is not None
+thing = block()
+numbers = array("i", [3, 1, 2])
+ctypes_libm = ctypes.CDLL(None)
 
 # -- arguments
 cos("x")  # E  # runtime: TypeError
@@ -132,6 +207,47 @@ connection: Ptr[sqlite3_stmt] = sqlite3_open(":memory:")  # E
 cos(0.0).upper()  # E
 len(modf(1.0)[0])  # E  # runtime: TypeError
 
+# -- structs
+inet_ntoa(1)  # E  # runtime: TypeError
+inet_ntoa(None)  # E  # runtime: TypeError
+inet_ntoa(ldiv(1, 1))  # E  # runtime: TypeError
+inet_ntoa(memory)  # E  # runtime: TypeError
+memset(thing.name, 0, 1)  # E  # runtime: TypeError
+memset(memory, 0, 1)  # E  # runtime: TypeError
+thing.nam  # E
+thing.nam = b""  # E
+thing.name.encode()  # E
+thing.name = "text"  # E  # runtime: TypeError
+thing.octets = 5  # E  # runtime: TypeError
+thing.octets[0] = "x"  # E  # runtime: TypeError
+thing.octets["0"]  # E  # runtime: TypeError
+thing.pairs[0].quott  # E
+thing.pairs[0].quot = "1"  # E  # runtime: TypeError
+thing.pairs = (1, 2)  # E
+ldiv(1, 1).quot.upper()  # E
+remainder: str = ldiv(1, 1).rem  # E
+memset(None, 0, 0).contents.quott  # E  # runtime: TypeError
+field(bit=3)  # E  # runtime: TypeError
+
+# -- functions that C calls
+qsort(numbers, 3, 4, lambda a: 0)  # E
+qsort(numbers, 3, 4, lambda a, b: "x")  # E
+qsort(numbers, 3, 4, None)  # E  # runtime: TypeError
+qsort(numbers, 3, 4, 5)  # E  # runtime: TypeError
+qsort(numbers, 3, 4, strlen)  # E
+qsort(numbers, 3, 4, compare_reals)  # E
+sort_with(numbers, 3, 4, lambda a, b: 0)  # E  # runtime: TypeError
+sort_with(numbers, 3, 4, compare_reals)  # E
+compare_ints.closed  # E
+compare_ints.close(5)  # E  # runtime: TypeError
+cg.callback(5)  # E  # runtime: TypeError
+
+# -- variable arguments
+snprintf(dest, 64, "%p", object())  # E  # runtime: TypeError
+snprintf(dest, 64, "%d", [1])  # E  # runtime: TypeError
+snprintf(dest, 64)  # E  # runtime: TypeError
+snprintf(dest, 64, "%d", value=1)  # E  # runtime: TypeError
+
 # -- names and options
 maths.hypott(1.0, 2.0)  # E
 cg.load("m", Math, blocking=1.5)  # E
@@ -146,3 +262,7 @@ cg.gate(cos).adress  # E
 cg.gate(cos).address = 0  # E
 cg.gate("cos")  # E  # runtime: TypeError
 cg.explain(5)  # E  # runtime: TypeError
+cg.variable(libc, 5, i32)  # E  # runtime: TypeError
+cg.variable(ctypes_libm, "opterr", i32)  # E  # runtime: TypeError
+cg.variable(libc, "opterr", i32).value = "x"  # E  # runtime: TypeError
+cg.variable(libc, "opterr", in_addr).value  # E

@@ -16,25 +16,34 @@ from typing import Protocol
 
 import callgate as cg
 from callgate import (
+    Array,
+    Callback,
     Opaque,
     Out,
     Ptr,
     Readable,
     Status,
+    Struct,
+    Union,
+    VarArg,
     Writable,
     bool_,
     char,
     cstr,
     f32,
     f64,
+    field,
     i32,
     i64,
     int_,
     long,
     u8,
+    u32,
+    u64,
     uint,
     ulong,
     usize,
+    wchar,
 )
 
 # -- single functions: the math library ------------------------------------------------------------------------------
@@ -405,5 +414,252 @@ octets: Ptr[u8] = posix_memalign(size=16, alignment=32)
 memcpy(octets, b"seven", 5)
 assert bytes(octets[:5]) == b"seven"
 free(ctypes.cast(octets, Ptr[None]))
+
+
+# -- structs: by pointer, by value, as results -------------------------------------------------------------------------
+class tm(Struct):
+    """A calendar time."""
+
+    tm_sec: int_
+    tm_min: int_
+    tm_hour: int_
+    tm_mday: int_
+    tm_mon: int_
+    tm_year: int_
+    tm_wday: int_
+    tm_yday: int_
+    tm_isdst: int_
+    tm_gmtoff: long
+    tm_zone: Ptr[char]
+
+
+class ldiv_t(Struct):
+    """A quotient and a remainder."""
+
+    quot: long
+    rem: long
+
+
+class in_addr(Struct):
+    """An IPv4 address in network order."""
+
+    s_addr: u32
+
+
+class utsname(Struct):
+    """What the system is called."""
+
+    sysname: Array[char] = field(length=65)
+    nodename: Array[char] = field(length=65)
+    release: Array[char] = field(length=65)
+    version: Array[char] = field(length=65)
+    machine: Array[char] = field(length=65)
+    domainname: Array[char] = field(length=65)
+
+
+@libc.function(fails_if="null")
+def gmtime(when: Readable[i64]) -> Ptr[tm]: ...
+
+
+@libc.function
+def timegm(when: Writable[tm]) -> i64: ...
+
+
+@libc.function
+def ldiv(dividend: long, divisor: long) -> ldiv_t: ...
+
+
+@libc.function
+def inet_ntoa(address: in_addr) -> str: ...
+
+
+@libc.function(fails_if="minus_one")
+def uname(name: Writable[utsname]) -> i32: ...
+
+
+noon = tm(0, 0, 12, tm_mday=1, tm_year=70)
+seconds: int = timegm(noon)
+assert seconds == 43200 and noon.tm_wday == 4 and tm().tm_year == 0
+noon.tm_mday += 31
+assert timegm(ctypes.byref(noon)) == 32 * 86400 - 43200 and (noon.tm_mon, noon.tm_mday) == (1, 1)
+then: Ptr[tm] = gmtime(ctypes.c_int64(86400 * 365))
+year: int = then.contents.tm_year
+assert (year, then[0].tm_mday, ctypes.sizeof(tm)) == (71, 1, 56)
+then.contents.tm_year = 72
+assert timegm(then) == 86400 * (365 + 365)
+halves: ldiv_t = ldiv(-7, 2)
+assert (halves.quot, halves.rem) == (-3, -1) and repr(halves) == "ldiv_t(quot=-3, rem=-1)"
+assert inet_ntoa(in_addr(0x0100007F)) == "127.0.0.1"
+system = utsname()
+uname(system)
+system_name: bytes = system.sysname
+assert system_name == b"Linux" or system_name
+system.nodename = b"here"
+assert system.nodename == b"here"
+
+
+class shape(Union):
+    """Members that share their memory."""
+
+    bits: u64
+    real: f64
+    octets: Array[u8] = field(length=8)
+
+
+class header(Struct, pack=1):
+    """Bit-fields, arrays, members of members."""
+
+    kind: uint = field(bits=3)
+    rest: uint = field(bits=29)
+    label: Array[wchar] = field(length=4)
+    body: shape
+    points: Array[ldiv_t] = field(length=2)
+
+
+block = header(kind=5)
+block.rest = 7
+block.label = "abcd"
+block.body.real = 1.0
+block.body.octets[0] = 1
+block.points[1].quot = 9
+block.points = (ldiv_t(1, 2), ldiv_t(3))
+octets_of: list[int] = block.body.octets[:2]
+label: str = block.label
+assert (block.kind, block.rest, label, octets_of) == (5, 7, "abcd", [1, 0])
+assert block.body.bits == 0x3FF0000000000001 and len(block.points) == 2
+assert [point.quot for point in block.points] == [1, 3] and ctypes.sizeof(header) == 4 + 16 + 8 + 32
+
+
+# -- functions that C calls ---------------------------------------------------------------------------------------------
+@libc.function
+def qsort(base: Writable[i32], count: usize, size: usize, compare: Callable[[Ptr[i32], Ptr[i32]], i32]) -> None: ...
+
+
+@libc.function(symbol="qsort")
+def sort_names(
+    base: Writable[char], count: usize, size: usize, compare: Callable[[Ptr[char], Ptr[char]], i32]
+) -> None: ...
+
+
+@libc.function
+def strcmp(a: Ptr[char], b: Ptr[char]) -> i32: ...
+
+
+@libc.function
+def bsearch(
+    key: Readable[i32], base: Readable[i32], count: usize, size: usize, compare: Callable[[Ptr[i32], Ptr[i32]], i32]
+) -> Ptr[i32] | None: ...
+
+
+numbers = array("i", [3, 1, 2])
+qsort(numbers, len(numbers), numbers.itemsize, lambda a, b: a[0] - b[0])
+assert numbers.tolist() == [1, 2, 3]
+found = bsearch(ctypes.c_int(2), numbers, 3, 4, lambda a, b: a[0] - b[0])
+assert found is not None and found[0] == 2
+names = bytearray(b"c\0a\0b\0")
+sort_names(names, 3, 2, strcmp)  # a gate: C calls C
+assert names == b"a\0b\0c\0"
+
+
+class sqlite3_context(Opaque):
+    """Where an SQL function leaves its result."""
+
+
+class sqlite3_value(Opaque):
+    """An argument of an SQL function."""
+
+
+SqlFunction = Callback[[Ptr[sqlite3_context], i32, Ptr[Ptr[sqlite3_value]]], None]
+
+
+@sqlite.function(error=sqlite_error)
+def sqlite3_create_function(
+    connection: Ptr[sqlite3],
+    name: cstr,
+    count: i32,
+    encoding: i32,
+    data: Ptr[None] | None,
+    function: SqlFunction | None,
+    step: SqlFunction | None,
+    final: Callback[[Ptr[sqlite3_context]], None] | None,
+) -> Status: ...
+
+
+@sqlite.function(blocking=False)
+def sqlite3_value_int64(value: Ptr[sqlite3_value]) -> i64: ...
+
+
+@sqlite.function(blocking=False)
+def sqlite3_result_int64(context: Ptr[sqlite3_context], value: i64) -> None: ...
+
+
+@cg.callback
+def sql_sum(context: Ptr[sqlite3_context], count: i32, values: Ptr[Ptr[sqlite3_value]]) -> None:
+    sqlite3_result_int64(context, sum(sqlite3_value_int64(values[index]) for index in range(count)))
+
+
+@sqlite.function(symbol="sqlite3_exec", error=sqlite_error)
+def for_each_row(
+    connection: Ptr[sqlite3],
+    sql: cstr,
+    row: Callable[[Ptr[None] | None, i32, Ptr[bytes], Ptr[bytes]], i32] | None,
+    data: Ptr[None] | None,
+    message: Ptr[bytes] | None,
+) -> Status: ...
+
+
+database = sqlite3_open(":memory:")
+sqlite3_create_function(database, "py_sum", -1, 1, None, sql_sum, None, None)
+table: list[dict[bytes, bytes]] = []
+
+
+def on_row(data: Ptr[None] | None, count: int, values: Ptr[bytes], columns: Ptr[bytes]) -> int:
+    table.append({columns[index]: values[index] for index in range(count)})
+    return 0
+
+
+for_each_row(database, "select py_sum(1, 2, 3) as total, 'x' as x", on_row, None, None)
+assert table == [{b"total": b"6", b"x": b"x"}]
+sqlite3_close(database)
+sql_sum.close()
+
+
+@cg.callback
+def difference(a: Ptr[i32], b: Ptr[i32]) -> i32:
+    return a[0] - b[0]
+
+
+@libc.function(symbol="qsort")
+def sort_with(base: Writable[i32], count: usize, size: usize, compare: Callback[[Ptr[i32], Ptr[i32]], i32]) -> None: ...
+
+
+numbers = array("i", [6, 4, 5])
+sort_with(numbers, 3, 4, difference)
+qsort(numbers, 3, 4, difference)
+assert numbers.tolist() == [4, 5, 6]
+
+
+# -- variable arguments, errno, ownership, variables ---------------------------------------------------------------------
+@libc.function
+def snprintf(text: Writable[char], size: usize, format: cstr, *values: VarArg) -> i32: ...
+
+
+@libc.function
+def sscanf(text: cstr, format: cstr, *places: VarArg) -> i32: ...
+
+
+line = bytearray(64)
+written: int = snprintf(line, len(line), "%d %s %.2f %lld", 5, "abc", 2.5, ctypes.c_longlong(1 << 40))
+assert line[:written] == b"5 abc 2.50 1099511627776" and snprintf(None or line, 64, b"plain") == 5
+scanned = ctypes.c_int()
+assert sscanf("17 rest", "%d", ctypes.byref(scanned)) == 1 and scanned.value == 17
+
+# -- variables -----------------------------------------------------------------------------------------------------------
+opterr = cg.variable(libc, "opterr", int_)
+reports: int = opterr.value
+opterr.value = 0
+assert reports == 1 and cg.variable(libc, "opterr", ctypes.c_int).value == 0
+environment: Ptr[bytes] = cg.variable(libc, "environ", Ptr[bytes])
+assert b"=" in environment[0] or not environment[0]
 
 print("tasks done")

@@ -212,7 +212,9 @@ def _line(name: str, operands: str, costs: list[str], ratios: list[str]) -> str:
 
 
 def _figure(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}" if value < 10 else f"{value:.1f}"
+    if value is None:
+        return "–"
+    return f"{value:.{digits if value < 10 else 1 if value < 10_000 else 0}f}"
 
 
 def binding_table(costs: BindingCosts) -> list[str]:
