@@ -107,6 +107,7 @@ struct s { int a; };
 union u { int a; float b; };
 enum e { E0, E1 };
 typedef struct opaque opaque;
+typedef struct opaque *opaque_ptr;
 typedef struct s *s_ptr;
 typedef int (*function)(struct s *, const char *, void *);
 typedef void plain(double);
@@ -168,9 +169,13 @@ class TestArguments:
             ("void *x", "Writable[None] | None"),
             ("const void *x", "Readable[None] | None"),
             ("pointer x", "Writable[None] | None"),
-            ("struct s *x", "Ptr[s] | None"),
-            ("const struct s *x", "Ptr[s] | None"),
-            ("s_ptr x", "s_ptr | None"),
+            ("struct s *x", "Writable[s] | None"),
+            ("const struct s *x", "Readable[s] | None"),
+            ("s_ptr x", "Writable[s] | None"),
+            ("opaque_ptr x", "opaque_ptr | None"),
+            ("struct s **x", "Writable[Ptr[s]] | None"),
+            ("s_ptr *x", "Writable[s_ptr] | None"),
+            ("struct s x[2]", "Writable[s] | None"),
             ("opaque *x", "Ptr[opaque] | None"),
             ("struct never *x", "Ptr[never] | None"),
             ("opaque **x", "Writable[Ptr[opaque]] | None"),
@@ -264,7 +269,8 @@ class TestResults:
             ("const double *", "Ptr[f64] | None"),
             ("opaque *", "Ptr[opaque] | None"),
             ("s_ptr", "s_ptr | None"),
-            ("const char *const *", "Ptr[cstr] | None"),
+            ("const char *const *", "Ptr[bytes] | None"),
+            ("const wchar_t **", "Ptr[wstr] | None"),
             ("char **", "Ptr[Ptr[char]] | None"),
             ("function", "function | None"),
         ],
@@ -294,10 +300,12 @@ class TestStructs:
             ("s_ptr x", "s_ptr"),
             ("struct thing *x", "Ptr[thing]"),
             ("double **x", "Ptr[Ptr[f64]]"),
+            ("enum e *x", "Ptr[uint]"),
             ("char x[8]", "Array[char] = field(length=8)"),
             ("struct s x[2]", "Array[s] = field(length=2)"),
             ("int x[2][3]", "Array[i32] = field(length=6)"),
             ("const char *x[2]", "Array[bytes] = field(length=2)"),
+            ("const char **x", "Ptr[bytes]"),
             ("unsigned x : 3", "uint = field(bits=3)"),
             ("bool x : 1", "bool_ = field(bits=1)"),
             ("enum e x : 2", "uint = field(bits=2)"),
@@ -358,6 +366,24 @@ class TestStructs:
         text = bind(header).text
         assert "_1: _thing_1 = field(anonymous=True)" in text
         assert "    if TYPE_CHECKING:\n        i: i32\n        low: short\n        high: short\n" in text
+
+    def test_several_anonymous_members_are_different(
+        self, load: Callable[..., Any], bind: Callable[..., Module]
+    ) -> None:
+        header = "struct thing { union { int a; char b; }; union { double c; char d[32]; }; enum { X } e; enum { Y = 7 } f; };"
+        module = load(header)
+        assert (module.thing.c.offset, ctypes.sizeof(module.thing)) == (8, 48)
+        assert (module.thing_e.X, module.thing_f.Y) == (0, 7)
+        assert "        a: i32\n        b: char\n        c: f64\n        d: Array[char]\n" in bind(header).text
+
+    def test_without_members_take_no_space(self, load: Callable[..., Any]) -> None:
+        module = load(
+            "struct empty {}; struct thing { struct empty at; int a; char here[0]; int b; };"
+            "union u { int a; char bytes[0]; struct empty e; }; struct none { char none[0]; };"
+        )
+        sizes = [ctypes.sizeof(cls) for cls in (module.empty, module.thing, module.u, module.none)]
+        assert sizes == [0, 8, 4, 0]
+        assert module.thing.b.offset == 4
 
     def test_bit_fields_share_and_begin_units(self, load: Callable[..., Any]) -> None:
         module = load(
@@ -435,7 +461,7 @@ class TestStructs:
         assert "class timespec(cg.Struct):\n    tv_sec: long\n    tv_nsec: long\n" in text
         assert "class tm(cg.Struct):" in text
         assert "itimerspec" not in text
-        assert "file: Ptr[FILE] | None, when: Ptr[tm] | None" in text
+        assert "file: Ptr[FILE] | None, when: Readable[tm] | None" in text
 
 
 class TestTypedefs:
@@ -715,7 +741,7 @@ class TestNames:
 
     def test_structs_and_functions_may_share_one(self, load: Callable[..., Any]) -> None:
         module = load("struct stat { int a; }; int stat(struct stat *s); struct stat make(void);")
-        assert module.Thing.stat.__annotations__ == {"s": "Ptr[struct_stat] | None", "return": "i32"}
+        assert module.Thing.stat.__annotations__ == {"s": "Writable[struct_stat] | None", "return": "i32"}
         assert ctypes.sizeof(module.struct_stat) == 4
 
     def test_without_prefixes(self, bind: Callable[..., Module], load: Callable[..., Any]) -> None:
@@ -793,6 +819,22 @@ class TestWhatBelongsToTheLibrary:
         write("int third(void);", "elsewhere/third.h")
         path = write('#include "other.h"\nint own(void);', "lib/thing.h")
         assert self.functions(path, path.parent.parent / "elsewhere") == {"other", "own"}
+
+    def test_what_others_keep_to_themselves_is_a_handle_unless_somebody_holds_it(self, write: Write) -> None:
+        write(
+            "struct _a { int x; }; struct _b { int x; }; struct c { struct _b in; }; struct d { int x; };",
+            "elsewhere/other.h",
+        )
+        path = write(
+            "#include <other.h>\nstruct e { struct d in; };"
+            "void call(struct _a *a, struct _b *b, struct c *c, struct d *d, struct e *e);",
+            "lib/thing.h",
+        )
+        header = read_header(str(path), Reading((str(path.parent.parent / "elsewhere"),)), lambda what: None)
+        known = {record.name: record.fields is not None for record in header.records.values()}
+        assert known == {"_a": False, "_b": True, "c": True, "d": True, "e": True}
+        order = list(known)
+        assert order.index("_b") < order.index("c") and order.index("d") < order.index("e")
 
     def test_a_header_found_by_its_name(self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write("int own(void);", "include/lib/thing.h")

@@ -128,6 +128,11 @@ class _Reader:
                 names[key] = cursor.spelling
         return names
 
+    def _key(self, cursor: Cursor) -> str:
+        """What identifies a struct, union or enum: clang's USR, which those without a name share within another."""
+        usr = str(cursor.get_usr())
+        return usr if is_named(cursor) or usr in self.names else f"{usr}@{cursor.hash}"
+
     def _name(self, cursor: Cursor) -> str:
         """The name of a struct, union or enum; "" for an anonymous one."""
         known = self.names.get(cursor.get_usr(), "")
@@ -165,38 +170,42 @@ class _Reader:
 
     def _record(self, cursor: Cursor, by_value: bool, suggested: str) -> str:
         """Note a struct or union, defined before what holds it by value; the result is its key."""
-        key = str(cursor.get_usr())
-        if key in self.types:
-            return key
+        key = self._key(cursor)
         definition = cursor.get_definition()
+        known = self.types.get(key)
+        is_wanted = by_value and definition is not None and isinstance(known, RecordOf) and known.fields is None
+        if known is not None and not is_wanted:
+            return key
         name = self._name(cursor) or suggested
-        is_own = self._is_own(definition or cursor)
-        is_private = not is_own and cursor.spelling.startswith("_")
-        if definition is None or (is_private and not by_value):
-            if definition is not None:
-                self.waiting.append((cursor, name))  # its contents may be wanted yet
-                return key
-            self.types[key] = self._opaque(cursor, key, name, is_own)
+        if definition is None:
+            self.types[key] = self._opaque(cursor, key, name)
         elif by_value:
-            self._define(definition, key, name, is_own)
+            self.types.pop(key, None)
+            self._define(definition, key, name, self._is_own(definition))
         else:
             self.waiting.append((definition, name))
         return key
 
     def _read_waiting(self) -> None:
-        """What is only pointed to: own structs have come by themselves, others follow."""
+        """What is only pointed to: own structs have come by themselves, others follow.
+
+        What another library keeps to itself, by an underscore, stays a handle; it waits to the end, for somebody may
+        hold it by value.
+        """
+        private: list[tuple[Cursor, str]] = []
         while self.waiting:
             cursor, name = self.waiting.pop(0)
-            key = str(cursor.get_usr())
-            if key in self.types:
-                continue
-            is_own = self._is_own(cursor)
-            if not is_own and cursor.spelling.startswith("_"):
-                self.types[key] = self._opaque(cursor, key, name, False)
+            if not self._is_own(cursor) and cursor.spelling.startswith("_"):
+                private.append((cursor, name))
             else:
                 self._record(cursor, True, name)
+        for cursor, name in private:
+            key = self._key(cursor)
+            if key not in self.types:
+                self.types[key] = self._opaque(cursor, key, name)
 
-    def _opaque(self, cursor: Cursor, key: str, name: str, is_own: bool) -> RecordOf:
+    def _opaque(self, cursor: Cursor, key: str, name: str) -> RecordOf:
+        is_own = self._is_own(cursor)
         doc = cleaned(cursor.raw_comment) if is_own else ""
         return RecordOf(key, name, "struct", None, 0, 0, is_own, False, doc, self.location(cursor))
 
@@ -241,7 +250,7 @@ class _Reader:
 
     def _enum(self, cursor: Cursor, suggested: str = "") -> str:
         definition = cursor.get_definition() or cursor
-        key = str(definition.get_usr())
+        key = self._key(definition)
         if key in self.types:
             return key
         members = tuple(

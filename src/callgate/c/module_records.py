@@ -47,8 +47,17 @@ class Fit(NamedTuple):
 
 
 def members(record: RecordOf) -> list[FieldOf]:
-    """The fields that a class shows: a bit-field of no width only moves the next one."""
-    return [field for field in record.fields or () if field.bits != 0]
+    """The fields that a class shows: what has no size only moves the next one, but for a flexible array at the end."""
+    fields = record.fields or ()
+    return [
+        field
+        for field in fields
+        if field.bits != 0 and (field.bits or field.size_bytes or _is_flexible(field, field is fields[-1], record))
+    ]
+
+
+def _is_flexible(field: FieldOf, is_last: bool, record: RecordOf) -> bool:
+    return is_last and record.tag == "struct" and isinstance(stripped(field.type), ArrayOf)
 
 
 def fit(record: RecordOf, header: Header) -> Fit | None:
@@ -160,6 +169,8 @@ def opaque_lines(record: RecordOf, name: str) -> list[str]:
 def record_lines(record: RecordOf, name: str, header: Header, annotations: Annotations) -> list[str]:
     """The class of a struct or union."""
     base = "cg.Union" if record.tag == "union" else "cg.Struct"
+    if not members(record):
+        return [f"class {name}({base}):", *(docstring(record.doc, 4) or ["    pass"])]
     found = fit(record, header)
     if found is None:
         return _bytes_lines(record, name, base, annotations)

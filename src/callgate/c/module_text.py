@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import NamedTuple
 
 from callgate.c.doc_comments import first_sentence
@@ -200,8 +201,12 @@ class _Writer:
         )
 
     def _docstring(self) -> list[str]:
-        made = f"The library {' or '.join(self.wishes.libraries)} as {self.header.name} declares it."
+        made = f"The library {self._libraries()} as {self.header.name} declares it."
         return docstring(f"{made}\n\nMade by: {self.wishes.command}" if self.wishes.command else made, 0)
+
+    def _libraries(self) -> str:
+        """The candidates in words, without the folders of this machine."""
+        return " or ".join(PurePath(name).name for name in self.wishes.libraries)
 
     def _imports(self, has_enums: bool) -> list[str]:
         lines = ["from __future__ import annotations", ""]
@@ -345,8 +350,7 @@ class _Writer:
     def _protocol(self) -> list[str]:
         if not self.functions:
             return []
-        shown = " or ".join(self.wishes.libraries)
-        lines = ["", "", f"class {self.protocol}(Protocol):", *docstring(f"The functions of {shown}.", 4)]
+        lines = ["", "", f"class {self.protocol}(Protocol):", *docstring(f"The functions of {self._libraries()}.", 4)]
         was_short = False
         for function in self.functions:
             method = self._method(function)

@@ -75,7 +75,10 @@ class Annotations:
         return None
 
     def argument(self, ctype: HeaderType) -> str:
-        """An argument of a function: pointers to data are the caller's memory."""
+        """An argument of a function: pointers to data are the caller's memory, pointers to what only C knows handles.
+
+        A struct whose members are known is the caller's memory too: the instance itself can be passed then.
+        """
         pointee, is_const = self._pointee(ctype)
         if pointee is None:
             return self.value(ctype)
@@ -87,10 +90,12 @@ class Annotations:
                 return f"{self.of_callgate('cstr')} | None"
             case Named(name="wchar") if is_const:
                 return f"{self.of_callgate('wstr')} | None"
-            case RecordRef() | Prototype():
+            case Prototype():
+                return self.result(ctype)
+            case RecordRef(key=key) if self.records[key].fields is None:
                 return self.result(ctype)
             case _:
-                inner = self.element(pointee)
+                inner = self.element(pointee, "cstr")
         return f"{self.of_callgate('Readable' if is_const else 'Writable')}[{inner}] | None"
 
     def result(self, ctype: HeaderType) -> str:
@@ -138,19 +143,21 @@ class Annotations:
                 return self.reference(self.names[key])
         raise AssertionError(f"{ctype} is no value")  # refused before
 
-    def element(self, ctype: HeaderType) -> str:
-        """What a pointer points to, inside the brackets."""
+    def element(self, ctype: HeaderType, text: str = "bytes") -> str:
+        """What a pointer points to, inside the brackets; `text` stands for `const char *` there."""
         alias = self.alias(ctype)
         target = stripped(ctype)
         match target:
             case Nothing() | NotCarried():
                 return "None"
             case ArrayOf(element=element):
-                return self.element(element)  # its elements lie one after the other
+                return self.element(element, text)  # its elements lie one after the other
             case PointerTo(to=to, is_const=is_const):
                 pointee = stripped(to)
                 if is_const and pointee == Named("char", 1):
-                    return self.of_callgate("cstr")
+                    return text if text == "bytes" else self.of_callgate(text)
+                if is_const and isinstance(pointee, Named) and pointee.name == "wchar":
+                    return self.of_callgate("wstr")
                 if isinstance(pointee, Prototype):
                     return f"{self.of_callgate('Ptr')}[None]"
                 return alias if alias and self._is_handle_alias(ctype) else self.pointer(to)
@@ -159,7 +166,10 @@ class Annotations:
         return alias or self.value(target)
 
     def pointer(self, to: HeaderType) -> str:
-        """A pointer as a handle."""
+        """A pointer as a handle; it gives integers, not members, where it points to an enum."""
+        target = stripped(to)
+        if isinstance(target, EnumRef):
+            return f"{self.of_callgate('Ptr')}[{self.of_callgate(target.scalar.name)}]"
         return f"{self.of_callgate('Ptr')}[{self.element(to)}]"
 
     def callback(self, prototype: Prototype) -> str:
