@@ -25,10 +25,10 @@ from callgate.c.types import (
     Returning,
     Scalar,
 )
-from callgate.cpython.conversion import Judgement, convert
+from callgate.cpython.conversion import CtypesRules, Judgement, convert
 from callgate.errors import DeclarationError, EngineError
 from callgate.runtime import ctypes_engine, trace
-from callgate.runtime.engine import choose, is_native_asked_for
+from callgate.runtime.engine import choose, is_native_asked_for, native_engine
 from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
 from callgate.runtime.variadic import VariadicGate
 from callgate.target import DATA_MODEL
@@ -68,6 +68,28 @@ def _bind_fixed(signature: FunctionType, address: int, library: object, options:
             raise
         gate.engine = "ctypes"
         function = ctypes_engine.install(gate)
+    if _IS_TRACED:
+        function = trace.traced(function, gate)
+    return function  # type: ignore[return-value]
+
+
+def bind_ctypes(
+    signature: FunctionType, address: int, original: object, options: Options, rules: CtypesRules
+) -> Callable[..., Any]:
+    """A gate that takes the place of a ctypes function; EngineError where there is no machine code."""
+    native = native_engine()
+    conversion = convert(
+        signature,
+        DATA_MODEL,
+        judgement=Judgement.NEVER,
+        saves_errno=False,
+        is_blocking=options.blocking,
+        ctypes=rules,
+    )
+    gate = Gate(signature, conversion, address, original, options, "native", native.machine)
+    gate.original = original
+    gate.errcheck = getattr(original, "errcheck", None)
+    function = native.install(gate)
     if _IS_TRACED:
         function = trace.traced(function, gate)
     return function  # type: ignore[return-value]

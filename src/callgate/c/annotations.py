@@ -299,6 +299,15 @@ def function_pointer_of(annotation: object, where: str) -> Pointer | None:
     return None if callback is None else prototype_of(callback)
 
 
+def scalar_of(cls: object) -> Scalar | None:
+    """The C scalar of a ctypes simple type or of a subclass of one, None for pointers and everything else."""
+    for base in getattr(cls, "__mro__", ()):
+        scalar = _SCALARS.get(base)
+        if scalar is not None and base not in (float, bool):
+            return scalar
+    return None
+
+
 def _pointer_to(to: CType, is_const: bool) -> Pointer | types.Array:
     """A pointer parameter; a fixed-size array stays one, for its length."""
     if isinstance(to, types.Array):

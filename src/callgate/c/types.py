@@ -149,6 +149,7 @@ class Passing(Enum):
     OUT = "out"  # T *: storage the gate provides; the value is returned
     CALLABLE = "callable"  # function pointer, used during the call only
     CALLBACK = "callback"  # function pointer that C keeps
+    CTYPES = "ctypes"  # whatever the ctypes class `python_type` makes of it
 
 
 class Returning(Enum):
@@ -163,6 +164,9 @@ class Returning(Enum):
     HANDLE = "handle"  # T * as a ctypes pointer
     FUNCTION = "function"  # function pointer as a gate
     OBJECT = "object"  # a Python object that C hands over (py_object)
+    ADDRESS = "address"  # T * as an int
+    INSTANCE = "instance"  # a ctypes object of the class `python_type`, NULL as any other value
+    CALLED = "called"  # what the function `python_type` makes of an int
 
 
 class Result(NamedTuple):

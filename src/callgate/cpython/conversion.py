@@ -55,6 +55,7 @@ class Unbox(IntEnum):
     WIDE = 15  # more than a word: the word is the address of a copy
     OBJECT = 16
     CDATA = 17  # a ctypes scalar of one class, in variable arguments
+    PARAM = 18  # as the from_param of a ctypes class has it
 
 
 class Element(IntEnum):
@@ -94,8 +95,11 @@ class UnboxStep(NamedTuple):
     @property
     def may_own(self) -> bool:
         """Whether the conversion may hold an object or a buffer until the call is over."""
-        return self.kind in _OWNING
+        return self.kind in _OWNING or (self.kind is Unbox.PARAM and self.element not in NUMBERS)
 
+
+NUMBERS = (Element.SIGNED, Element.UNSIGNED, Element.FLOATING)
+"""The elements of a PARAM that is a number; any other may be an object with memory."""
 
 _OWNING = frozenset((Unbox.BUFFER, Unbox.HANDLE, Unbox.WIDE_STRING, Unbox.RECORD, Unbox.FUNCTION, Unbox.WIDE))
 _POINTERS = _OWNING - {Unbox.WIDE} | {Unbox.STRING}  # the bytes of a string are the argument's own
@@ -122,15 +126,20 @@ class Box(IntEnum):
     WIDE = 15  # more than a word
     PYTHON = 16  # a pointer that the gate's `_box` makes an object of
     OBJECT = 17
+    ADDRESS = 18
 
 
 class BoxStep(NamedTuple):
-    """The conversion of one result or filled Out parameter; enums say in `is_unsigned` how their base extends."""
+    """The conversion of one result or filled Out parameter.
+
+    Enums say in `is_unsigned` how their base extends.  `keeps_null` makes an object of NULL as of any other pointer.
+    """
 
     kind: Box
     size_bytes: int
     is_nullable: bool = False
     is_unsigned: bool = False
+    keeps_null: bool = False
 
 
 class OutStep(NamedTuple):
@@ -151,6 +160,18 @@ class Judgement(IntEnum):
     PREDICATE = 5
 
 
+class CtypesRules(NamedTuple):
+    """What a gate does as the ctypes function did whose place it takes.
+
+    `calls_errcheck`: errcheck(result, function, arguments) has the last word.  `checks_error`: C may set a Python
+    exception.  `swaps_errno`: errno is exchanged with ctypes' own copy around the call.
+    """
+
+    calls_errcheck: bool = False
+    checks_error: bool = False
+    swaps_errno: bool = False
+
+
 class Conversion(NamedTuple):
     """Everything about a function's conversions that its machine code depends on.
 
@@ -166,6 +187,7 @@ class Conversion(NamedTuple):
     saves_errno: bool
     is_blocking: bool
     is_variadic: bool = False
+    ctypes: CtypesRules | None = None
 
     @property
     def depends_on_plan(self) -> bool:
@@ -253,6 +275,21 @@ def _pointee_kind(ctype: CType) -> Kind | None:
     return pointee.kind if isinstance(pointee, Scalar) else None
 
 
+def _unbox_param(parameter: Parameter, target: Target) -> UnboxStep:
+    """An argument as ctypes converts it: ints wrap, and what machine code does not know goes to from_param."""
+    ctype = parameter.type
+    if isinstance(ctype, Record):
+        return UnboxStep(Unbox.STRUCT, 0)
+    if isinstance(ctype, Scalar) and size_bytes(ctype, target) <= 8:
+        element = Element.FLOATING if ctype.kind is Kind.FLOATING else _BY_KIND[ctype.kind][2]
+        if element not in NUMBERS:
+            element = Element.BYTE  # a bool or a character: from_param knows
+        return UnboxStep(Unbox.PARAM, size_bytes(ctype, target), element=element)
+    if isinstance(ctype, Scalar):
+        return UnboxStep(Unbox.PARAM, size_bytes(ctype, target), element=Element.FLOATING)
+    return UnboxStep(Unbox.PARAM, target.pointer_bytes, parameter.is_nullable, element=Element.OTHER)
+
+
 def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
     """The conversion of one argument that Python passes."""
     nullable = parameter.is_nullable
@@ -276,6 +313,8 @@ def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:
         case Passing.HANDLE:
             is_void = isinstance(parameter.type, Pointer) and isinstance(parameter.type.to, Void)
             return UnboxStep(Unbox.HANDLE, 0 if is_void else target.pointer_bytes, nullable)
+        case Passing.CTYPES:
+            return _unbox_param(parameter, target)
         case Passing.CALLABLE | Passing.CALLBACK:
             return UnboxStep(Unbox.FUNCTION, target.pointer_bytes, nullable)
         case Passing.OUT:
@@ -291,6 +330,7 @@ _POINTER_BOXES = {
     Returning.HANDLE: Box.HANDLE,
     Returning.FUNCTION: Box.PYTHON,
     Returning.OBJECT: Box.OBJECT,
+    Returning.ADDRESS: Box.ADDRESS,
 }
 
 
@@ -299,6 +339,10 @@ def box_step(result: Result, target: Target) -> BoxStep:
     ctype = result.type
     if result.returning is Returning.NOTHING:
         return BoxStep(Box.NONE, 0)
+    if result.returning is Returning.INSTANCE:
+        return BoxStep(Box.HANDLE, target.pointer_bytes, keeps_null=True)
+    if result.returning is Returning.CALLED:
+        return BoxStep(Box.PYTHON, target.pointer_bytes, keeps_null=True)
     pointer_box = _POINTER_BOXES.get(result.returning)
     if pointer_box is not None:
         return BoxStep(pointer_box, target.pointer_bytes, result.is_nullable)
@@ -321,7 +365,13 @@ def box_step(result: Result, target: Target) -> BoxStep:
 
 
 def convert(
-    function: FunctionType, target: Target, *, judgement: Judgement, saves_errno: bool, is_blocking: bool
+    function: FunctionType,
+    target: Target,
+    *,
+    judgement: Judgement,
+    saves_errno: bool,
+    is_blocking: bool,
+    ctypes: CtypesRules | None = None,
 ) -> Conversion:
     """The conversions of a function."""
     steps = []
@@ -343,6 +393,7 @@ def convert(
         saves_errno,
         is_blocking,
         function.is_variadic,
+        ctypes,
     )
 
 
@@ -362,4 +413,6 @@ class CallbackConversion(NamedTuple):
 def convert_callback(callback: CallbackType, target: Target) -> CallbackConversion:
     """The conversions of a function that C calls."""
     boxes = tuple(box_step(parameter, target) for parameter in callback.parameters)
+    # a NULL handle arrives as one, which is false
+    boxes = tuple(box._replace(keeps_null=True) if box.kind is Box.HANDLE else box for box in boxes)
     return CallbackConversion(boxes, None if callback.result is None else unbox_step(callback.result, target))

@@ -57,6 +57,7 @@ class Layout(NamedTuple):
     small_ints: SmallInts | None
     has_inline_bytes: bool = True
     has_thread_local_state: bool = False
+    carg_value_offset: int | None = 32
 
 
 _OB_SIZE = IntForm(is_tagged=False, tag_offset=16, digit_offset=24, one_positive_digit=1)

@@ -16,7 +16,7 @@ from callgate.cpython.layout import Layout
 from callgate.errors import unreachable
 from callgate.lower.machine import result_operand_offset
 
-POINTER_BOXES = frozenset((Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE, Box.PYTHON, Box.OBJECT))
+POINTER_BOXES = frozenset((Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE, Box.PYTHON, Box.OBJECT, Box.ADDRESS))
 """Boxes of pointers, which can be NULL."""
 
 FLOATING_BOXES = frozenset((Box.DOUBLE, Box.FLOAT, Box.LONG_DOUBLE))
@@ -138,7 +138,7 @@ class Boxing:
                 return
             case Box.STRUCT | Box.WIDE:
                 raise AssertionError("values of several words are boxed from memory")
-            case Box.STRING | Box.BYTES | Box.WIDE_STRING | Box.HANDLE | Box.PYTHON | Box.OBJECT:
+            case Box.STRING | Box.BYTES | Box.WIDE_STRING | Box.HANDLE | Box.PYTHON | Box.OBJECT | Box.ADDRESS:
                 self._box_pointer(step, label, operand, is_tail=is_tail)
                 return
             case Box.ENUM:
@@ -202,6 +202,9 @@ class Boxing:
                 a.mov_rr(RDI, RAX)
                 a.mov_ri(RSI, -1)
                 a.call_l("PyUnicode_FromWideChar")
+            case Box.ADDRESS:
+                a.mov_rr(RDI, RAX)
+                a.call_l("PyLong_FromUnsignedLong")
             case Box.OBJECT:
                 pass  # the reference is C's to give, as ctypes has it
             case Box.PYTHON:
@@ -232,7 +235,7 @@ class Boxing:
 
     def _refuses_null(self, step: BoxStep) -> bool:
         """Whether NULL is an error where it is not None."""
-        return True
+        return not step.keeps_null
 
     def _new_record(self, operand: int) -> None:
         """rax = a new instance of the ctypes class of a result, made by the class's own tp_new."""

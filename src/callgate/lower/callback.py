@@ -231,9 +231,6 @@ class _Stub(Boxing):
                 if box.kind not in POINTER_BOXES:
                     self._extend(box)
 
-    def _refuses_null(self, step: BoxStep) -> bool:
-        return step.kind is not Box.HANDLE  # a NULL handle arrives as one, which is false
-
     def _call(self) -> None:
         a, frame = self.a, self.places
         a.note("the Python function")

@@ -7,7 +7,7 @@ higher addresses
 |  keyword slots          |  an object pointer for each argument, for calls with keywords
 |  out storage            |  16 bytes for each Out parameter, 16-aligned
 |  several words          |  a result of two eightbytes
-|  scratch words          |  self, thread state, result, errno, value, "views are in use"
+|  scratch words          |  self, thread state, result, errno, value, "views are in use", argument objects
 |  values                 |  8 bytes for each argument that Python passes
 |  stack arguments        |  <- rsp
 lower addresses
@@ -37,6 +37,7 @@ class Frame(NamedTuple):
     errno_slot: int
     value_slot: int
     in_use_slot: int
+    args_slot: int
     wide_slot: int
 
     def value(self, index: int) -> int:
@@ -54,7 +55,7 @@ def lay_out_frame(plan: CallPlan, conversion: Conversion) -> Frame:
     view_count = sum(step.may_own for step in conversion.steps)
     values = plan.stack_bytes
     scratch = values + 8 * count  # near rsp, so that offsets are short
-    slots = [scratch + 8 * number for number in range(7)]
+    slots = [scratch + 8 * number for number in range(8)]
     has_wide = bool(plan.result.pieces)
     outs = scratch + 8 * (len(slots) + has_wide) + 15 & ~15
     keywords = outs + 16 * len(conversion.outs)

@@ -40,13 +40,14 @@ from callgate.asm.x86_64.registers import (
     RSP,
     XMM0,
 )
-from callgate.cpython.conversion import Box, Conversion, Element, Judgement, Unbox, UnboxStep
+from callgate.cpython.conversion import Box, Conversion, CtypesRules, Element, Judgement, Unbox, UnboxStep
 from callgate.errors import DeclarationError, unreachable
 from callgate.lower.boxing import FLOATING_BOXES, POINTER_BOXES, UNROLLED_BYTES, Boxing
 from callgate.lower.frame import Frame, lay_out_frame
 from callgate.lower.machine import (
     DATA_TARGET,
     Machine,
+    result_operand_offset,
     step_operand_offset,
 )
 
@@ -64,6 +65,7 @@ _EXTENSIONS = {
     (2, Unbox.UNSIGNED): "movzx16_rr",
     (4, Unbox.UNSIGNED): "mov32_rr",
 }
+_INT_ELEMENTS = (Element.SIGNED, Element.UNSIGNED)
 _BY_ADDRESS = (Unbox.STRUCT, Unbox.WIDE)
 """Values of several words: what is unboxed is where they lie."""
 
@@ -110,8 +112,10 @@ class _Gate(Boxing):
         # Objects that C writes into are made before the call: the result where it goes to memory, Out structs.
         self.makes_result = plan.result.eightbyte_class is Class.MEMORY
         self.made_outs = [index for index, out in enumerate(conversion.outs) if out.box.kind is Box.STRUCT]
+        self.rules = conversion.ctypes or CtypesRules()
         self.is_spilled = (
             conversion.is_blocking
+            or self.rules.swaps_errno
             or conversion.saves_errno
             or self.makes_result
             or bool(self.made_outs)
@@ -124,13 +128,14 @@ class _Gate(Boxing):
         # What happens after the call needs the gate for operands and for errors.
         self.needs_self_after = (
             self.is_spilled
+            or conversion.ctypes is not None
             or bool(conversion.outs)
             or self.pointer_results
             or conversion.result.kind in (Box.ENUM, Box.STRUCT, Box.WIDE)
             or conversion.judgement is not Judgement.NEVER
         )
         self.boxes_plainly = not (conversion.outs or self.frame.view_count or conversion.drops_result) and (
-            conversion.judgement is not Judgement.PREDICATE
+            conversion.judgement is not Judgement.PREDICATE and not self.rules.calls_errcheck
         )
         self.is_several_words = bool(plan.result.pieces)
         self.is_self_stored = False
@@ -146,6 +151,10 @@ class _Gate(Boxing):
             return layout.ints is not None
         if step.kind in _FLOATS:
             return layout.float_value_offset is not None
+        if step.kind is Unbox.PARAM:
+            if step.element is Element.FLOATING:
+                return layout.float_value_offset is not None
+            return step.element is Element.OTHER or (step.element in _INT_ELEMENTS and layout.ints is not None)
         match step.kind:
             case Unbox.BOOL:
                 return layout.ints is not None
@@ -179,6 +188,9 @@ class _Gate(Boxing):
         a.label("bound")
         if self.needs_self_after:
             self._store_self()
+        if self.rules.calls_errcheck:
+            a.note("for errcheck")
+            a.mov_mr(RSP, self.frame.args_slot, RSI)
         if self.has_inline_path:
             self._emit_inline_path()
             self._emit_ready()
@@ -251,13 +263,19 @@ class _Gate(Boxing):
         )
         a.note(f"argument {way.number + 1}")
         a.mov_rm(RAX, RSI, 8 * way.number)
-        if step.kind in _INTS:
+        if step.kind in _INTS or (step.kind is Unbox.PARAM and step.element in _INT_ELEMENTS):
             self._unbox_int(way, loads_target=is_last_before_rdi)
             return
-        if step.kind in _FLOATS:
+        if step.kind in _FLOATS or (step.kind is Unbox.PARAM and step.element is Element.FLOATING):
             self._unbox_float(way)
             return
         match step.kind:
+            case Unbox.PARAM:
+                self._compare_operand_type(way, "the declared class?")
+                a.mov_rm(RAX, RAX, self.layout.cdata_pointer_offset)
+                a.mov_rm(RAX, RAX, 0)
+                if is_last_before_rdi:
+                    self._emit_target(in_self_slot=False)
             case Unbox.BOOL:
                 a.cmp_rl(RAX, "Py_True")
                 a.jcc("e", f"bool_{way.number}")
@@ -441,8 +459,18 @@ class _Gate(Boxing):
         a.cmp_mi(RAX, form.tag_offset, form.one_positive_digit)
         a.jcc("ne", f"other_{way.number}")
         destination = self._target_register(way)
+        wraps = step.kind is Unbox.PARAM
         value_bits = 8 * step.size_bytes - (step.kind is Unbox.SIGNED)
-        if value_bits < _DIGIT_BITS:
+        if wraps and step.size_bytes < 4:
+            a.mov32_rm(RAX, RAX, form.digit_offset)
+            a.label(f"value_{way.number}")
+            self._wrap(step, RAX)
+            if loads_target:
+                self._emit_target(in_self_slot=False)
+            self._deliver(way, RAX)
+            self.others.append((way, RAX))
+            return
+        if value_bits < _DIGIT_BITS and not wraps:
             a.mov32_rm(RAX, RAX, form.digit_offset)
             a.note(f"fits {step.size_bytes} byte{'s' * (step.size_bytes > 1)}?")
             a.cmp32_ri(RAX, (1 << value_bits) - 1)
@@ -461,12 +489,27 @@ class _Gate(Boxing):
         self._deliver(way, destination)
         self.others.append((way, destination))
 
+    def _wrap(self, step: UnboxStep, register: int) -> None:
+        """Cut an int to its C type, as ctypes does, and widen it again."""
+        kind = Unbox.SIGNED if step.element is Element.SIGNED else Unbox.UNSIGNED
+        extension = _EXTENSIONS.get((step.size_bytes, kind))
+        if extension is not None:
+            getattr(self.a, extension)(register, register)
+
     def _unbox_float(self, way: _Way) -> None:
         a, step, argument = self.a, way.step, way.argument
         offset = self.layout.float_value_offset
         assert offset is not None  # _is_inline
         self._compare_type("PyFloat_Type", "an exact float?")
         a.jcc("ne", "slow")
+        if step.kind is Unbox.PARAM and step.size_bytes == 4:
+            is_direct = bool(argument.register) and not self.is_spilled
+            register = _VECTOR[argument.register] if is_direct else XMM15
+            a.cvtsd2ss_xm(register, RAX, offset)
+            if not is_direct:
+                slot = self.frame.value(way.number) if self.is_spilled else argument.stack_offset
+                a.movss_mx(RSP, slot, register)
+            return
         if step.kind is Unbox.FLOAT:
             is_direct = bool(argument.register) and not self.is_spilled
             register = _VECTOR[argument.register] if is_direct else XMM15
@@ -507,7 +550,10 @@ class _Gate(Boxing):
         a.label(f"other_{way.number}")
         a.call("other")
         extension = _EXTENSIONS.get((step.size_bytes, step.kind))
-        if extension is not None:
+        if step.kind is Unbox.PARAM:
+            if step.size_bytes == 4:
+                self._wrap(step, RAX)
+        elif extension is not None:
             getattr(a, extension)(R11, RAX)
             a.note("the same when extended from its size?")
             a.cmp_rr(R11, RAX)
@@ -621,7 +667,8 @@ class _Gate(Boxing):
                 a.mov_rm(RAX, RSP, slot)
                 a.mov_mr(RSP, argument.stack_offset, RAX)
             elif argument.eightbyte_class is Class.SSE:
-                load = a.movss_xm if way.step.kind is Unbox.FLOAT else a.movsd_xm
+                is_float = way.step.kind is Unbox.FLOAT or (way.step.kind is Unbox.PARAM and way.step.size_bytes == 4)
+                load = a.movss_xm if is_float else a.movsd_xm
                 load(_VECTOR[argument.register], RSP, slot)
             else:
                 a.mov_rm(_GENERAL[argument.register], RSP, slot)
@@ -634,6 +681,12 @@ class _Gate(Boxing):
         if not self.is_spilled:
             return
         self._make_records()
+        if self.rules.swaps_errno:
+            a.note("where ctypes keeps errno")
+            a.call_l("callgate_errno_space")
+            a.mov_mr(RSP, frame.errno_slot, RAX)
+            a.test_rr(RAX, RAX)
+            a.jcc("e", "no_errno_space")
         if conversion.is_blocking:
             a.note("release the GIL")
             a.call_l("PyEval_SaveThread")
@@ -642,6 +695,8 @@ class _Gate(Boxing):
             a.call_l("__errno_location")
             a.note("errno = 0")
             a.mov32_mi(RAX, 0, 0)
+        if self.rules.swaps_errno:
+            self._swap_errno()
         self._emit_loads()
         if self.makes_result:
             a.note("where the result goes")
@@ -708,20 +763,36 @@ class _Gate(Boxing):
             a.call_l("__errno_location")
             a.mov32_rm(RAX, RAX, 0)
             a.mov32_mr(RSP, frame.errno_slot, RAX)
+        if self.rules.swaps_errno:
+            self._swap_errno()
         if conversion.is_blocking:
             a.note("take the GIL")
             a.mov_rm(RDI, RSP, frame.state_slot)
             a.call_l("PyEval_RestoreThread")
         if is_saved:
             self._restore_result()
-        a.note("did a callback raise?")
-        a.mov_rl(RCX, "raised_count")
-        a.cmp_mi(RCX, 0, 0)
-        a.jcc("ne", "raised")
+        if self.rules.checks_error:
+            a.note("did C set an exception?")
+            a.jmp("raised")
+        else:
+            a.note("did a callback raise?")
+            a.mov_rl(RCX, "raised_count")
+            a.cmp_mi(RCX, 0, 0)
+            a.jcc("ne", "raised")
         a.label("not_raised")
         self._extend_result()
         self._emit_judgement()
         self._emit_boxing()
+
+    def _swap_errno(self) -> None:
+        """Exchange errno with ctypes' copy of it."""
+        a = self.a
+        a.call_l("__errno_location")
+        a.mov_rm(RDX, RSP, self.frame.errno_slot)
+        a.mov32_rm(RCX, RAX, 0)
+        a.mov32_rm(RSI, RDX, 0)
+        a.mov32_mr(RAX, 0, RSI)
+        a.mov32_mr(RDX, 0, RCX)
 
     def _store_pieces(self) -> None:
         """Keep a result of several words in memory, as it lies in C's."""
@@ -817,6 +888,10 @@ class _Gate(Boxing):
             if not is_kept:
                 a.mov_rr(RDI, RAX)
                 a.call_l("Py_DecRef")
+        elif self.rules.calls_errcheck:
+            self._box_result(is_tail=False)
+            self._call_errcheck()
+            is_kept = True
         elif is_kept and not conversion.outs:
             self._box_result(is_tail=False)
         elif is_kept and not self.makes_result:
@@ -827,6 +902,20 @@ class _Gate(Boxing):
             self._box_none()
         a.label("leave")
         self._emit_leave()
+
+    def _call_errcheck(self) -> None:
+        """Let errcheck have the last word on the object in rax, which it takes over."""
+        a = self.a
+        a.test_rr(RAX, RAX)
+        a.jcc("e", "leave")
+        a.mov_rr(RSI, RAX)
+        a.mov_rm(RDI, RSP, self.frame.self_slot)
+        a.mov_rm(RDI, RDI, self.layout.gate_data_offset)
+        a.add_ri(RDI, self.layout.bytes_data_offset + result_operand_offset(self.step_count, 1))
+        a.mov_rm(RDX, RSP, self.frame.args_slot)
+        a.mov_ri(RCX, len(self.ways))
+        a.note("errcheck(result, function, arguments)")
+        a.call_l("callgate_errcheck")
 
     def _box_result(self, *, is_tail: bool) -> None:
         """The result as an object in rax."""
@@ -993,6 +1082,22 @@ class _Gate(Boxing):
             else:
                 a.add_ri(RSP, frame.size_bytes)
                 a.ret()
+        if self.rules.swaps_errno:
+            a.label("no_errno_space")
+            a.xor32_rr(RAX, RAX)
+            self._leave_empty(has_leave)
+        if self.conversion.ctypes is not None:
+            a.note("keywords, or another count: as the ctypes function has it")
+            a.label("unusual")
+            a.add_ri(RSP, frame.size_bytes)
+            a.jmp_l("callgate_original")
+            if self.ways:
+                a.note("the exception is set")
+                a.label("failed")
+                a.xor32_rr(RAX, RAX)
+                a.add_ri(RSP, frame.size_bytes)
+                a.ret()
+            return
         a.note("keywords, or a wrong count")
         a.label("unusual")
         a.mov_mr(RSP, frame.self_slot, RDI)

@@ -22,6 +22,9 @@ def box_word(result: Result, word: int, gate: Gate | None) -> object:
     if result.returning is Returning.VALUE:
         assert isinstance(result.type, Scalar)  # Box.WIDE
         return reference.from_wide(result.type, ctypes.string_at(word, size_bytes(result.type, DATA_MODEL)))
+    if result.returning is Returning.CALLED:
+        assert callable(result.python_type)  # a restype that is a function
+        return result.python_type(ctypes.c_int(word & 0xFFFF_FFFF).value)
     if result.returning is Returning.FUNCTION:
         return _function(result, word, gate)
     raise AssertionError(f"{result} is not boxed in Python")

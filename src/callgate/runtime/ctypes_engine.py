@@ -52,13 +52,15 @@ def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None) 
             return boxing.box_word(result, ctypes.addressof(value), gate)  # type: ignore[arg-type]
         case Box.PYTHON:
             return boxing.box_word(result, value, gate)  # type: ignore[arg-type]
+        case Box.ADDRESS:
+            return value
         case Box.OBJECT:
             return ctypes.cast(value, ctypes.py_object).value  # type: ignore[arg-type]
         case _:
             unreachable(step.kind)
 
 
-POINTERS = (Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE, Box.PYTHON, Box.OBJECT)
+POINTERS = (Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE, Box.PYTHON, Box.OBJECT, Box.ADDRESS)
 _SEVERAL_WORDS = (Box.STRUCT, Box.WIDE)
 
 

@@ -42,7 +42,8 @@ class Gate(GateBase):
     """A gate: a C function as Python calls it.
 
     `signature` is the declaration, `address` that of the C function, `library` the library it came from (None for
-    a plain address), `engine` "native" or "ctypes".  `plan` tells where the arguments travel, `listing` is the
+    a plain address), `engine` "native" or "ctypes".  `original` is the ctypes function whose place an accelerated gate
+    takes, `errcheck` what that had.  `plan` tells where the arguments travel, `listing` is the
     annotated machine code, `explain()` all of it.
     """
 
@@ -56,8 +57,10 @@ class Gate(GateBase):
         "address",
         "conversion",
         "engine",
+        "errcheck",
         "library",
         "options",
+        "original",
         "signature",
     )
 
@@ -78,6 +81,8 @@ class Gate(GateBase):
         self.options = options
         self.engine = engine
         self._machine = machine
+        self.original: object = None
+        self.errcheck: object = None
         self._bind_pointer: Callable[[FunctionType, int, Gate], Callable[..., object]] | None = None
         self._formals: tuple[reference.Formal, ...] | None = None
         self._kept: object = None

@@ -42,6 +42,7 @@ RAISED_COUNT = ctypes.c_int64()
 """How many callbacks have left an exception that no gate has taken up yet."""
 
 
+_ERRNO_CAPSULE = b"_ctypes pymem"
 _NO_INSTANCE = b"the class of a result made something that is no instance of it"
 _OLDER_NAMES = {
     "Py_IsFinalizing": "_Py_IsFinalizing",  # before 3.13
@@ -130,6 +131,12 @@ class NativeEngine:
                 return id(RuntimeError)
             case "TypeError":
                 return id(TypeError)
+            case "CArgObject":
+                return id(type(ctypes.byref(ctypes.c_int())))
+            case "get_errno":
+                return id(ctypes.get_errno)
+            case "text_errno":
+                return bytes_address(_ERRNO_CAPSULE)
             case "text_no_instance":
                 return bytes_address(_NO_INSTANCE)
             case (
@@ -169,7 +176,7 @@ class NativeEngine:
         if plan is None:
             plan = classify(signature, self.machine.target)
         code = lower_call(plan, conversion, self.machine)
-        steps = pack_steps(conversion.steps, 1 + len(conversion.outs))
+        steps = pack_steps(conversion.steps, 1 + len(conversion.outs) + (conversion.ctypes is not None))
         shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs)
         # Another thread may have made the same; either serves.
         self._shapes[key] = shape
@@ -179,16 +186,25 @@ class NativeEngine:
         """Make the builtin function of a gate."""
         signature, conversion = gate.signature, gate.conversion
         shape = self.shape(signature, conversion)
-        keyword_names = gate.keyword_names
+        original = gate.original
+        keyword_names = gate.keyword_names if original is None else original
         gate._data = pack_data(
             gate.address,
             id(keyword_names),
             shape.steps,
-            _operands(signature, conversion, self._addresses["callgate_call_type"]),
+            self._gate_operands(gate),
         )
         gate._shape = shape
         gate._kept = keyword_names
         return self._new_builtin(gate, shape.block.address)
+
+    def _gate_operands(self, gate: Gate) -> list[tuple[int, int]]:
+        conversion = gate.conversion
+        operands = _operands(gate.signature, conversion, self._addresses["callgate_call_type"])
+        if conversion.ctypes is not None:
+            offset = result_operand_offset(len(conversion.steps), 1)
+            operands += [(offset, id(gate.errcheck)), (offset + 8, id(gate.original))]
+        return operands
 
     def _new_builtin(self, gate: Gate, code: int) -> object:
         """The PyCFunction of a gate, whose `__self__` the gate is."""
@@ -308,7 +324,7 @@ def _operands(signature: FunctionType, conversion: Conversion, call_type: int) -
     return operands
 
 
-_TYPED = (Unbox.HANDLE, Unbox.STRUCT, Unbox.RECORD, Unbox.CDATA)
+_TYPED = (Unbox.HANDLE, Unbox.STRUCT, Unbox.RECORD, Unbox.CDATA, Unbox.PARAM)
 _PY_TP_NEW = 65  # typeslots.h
 _makers: dict[type, int] = {}
 

@@ -133,4 +133,5 @@ def probe() -> Layout:
         small_ints=probe_small_ints(),
         has_inline_bytes=_word(sample, 16) == len(sample),
         has_thread_local_state=sys.version_info >= (3, 12),
+        carg_value_offset=_find_word(ctypes.byref(number), ctypes.addressof(number), 48),
     )

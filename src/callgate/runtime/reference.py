@@ -27,7 +27,7 @@ from callgate.c.types import (
 )
 from callgate.cpython.conversion import VARIABLE, Element, Unbox, UnboxStep
 from callgate.errors import unreachable
-from callgate.runtime import callbacks
+from callgate.runtime import callbacks, params
 
 _POINTER = ctypes._Pointer
 _SIMPLE = ctypes._SimpleCData
@@ -125,6 +125,8 @@ def expected(formal: Formal) -> str:
         case Unbox.WIDE:
             words = "complex" if _is_complex(parameter) else "int"
         case Unbox.CDATA:
+            words = _short_name(_class(formal))
+        case Unbox.PARAM:
             words = _short_name(_class(formal))
         case Unbox.OBJECT:
             words = "an object"
@@ -505,6 +507,8 @@ def to_value(formal: Formal, thing: object) -> tuple[int | float, object]:
             return callbacks.pass_function(formal, thing, expected(formal))
         case Unbox.WIDE:
             return _wide(formal, thing)
+        case Unbox.PARAM:
+            return params.to_word(formal.number, formal.parameter, step, thing)
         case Unbox.OBJECT:
             return id(thing), thing
         case Unbox.END:

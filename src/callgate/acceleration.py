@@ -1,0 +1,399 @@
+"""`callgate.accelerate`: existing ctypes functions become gates in place, and behave as ctypes has them.
+
+A gate takes the place of a ctypes function wherever that is found: in its library, in modules, in dicts, lists, slots
+and closures.  Ints wrap, `from_param`, errcheck and the rest are ctypes' own, and what a gate does not know (keywords,
+another count of arguments) goes to the ctypes function as before.  What cannot be kept is left alone and named.
+
+The module is not called `accelerate`: importing it would put a module in the place of the function.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import CellType, MemberDescriptorType, ModuleType
+from types import FunctionType as PythonFunction
+from typing import Any
+
+from callgate.bind import bind_ctypes
+from callgate.c import names, types
+from callgate.c.annotations import scalar_of, value_type
+from callgate.c.types import FunctionType, Parameter, Passing, Pointer, Result, Returning
+from callgate.cpython.conversion import CtypesRules
+from callgate.errors import DeclarationError, EngineError
+from callgate.runtime.gate import Gate, Options
+
+_HOLDS_GIL, _USES_ERRNO, _USES_LAST_ERROR, _CDECL = 0x4, 0x8, 0x10, 0x1  # FUNCFLAG_… of ctypes
+_PARAMFLAG_OUT = 2
+
+
+class CannotAccelerate(Exception):
+    """Why a function stays as it is."""
+
+
+class Report:
+    """What `accelerate` did: `fast` names the functions that are gates now, `left` says of the others why they are not.
+
+    `undo()` puts the ctypes functions back.
+    """
+
+    def __init__(self) -> None:
+        self._fast: dict[str, tuple[Any, Any]] = {}
+        self._left: dict[str, str] = {}
+        self._places: list[tuple[Callable[[Any], None], Any]] = []
+
+    @property
+    def fast(self) -> tuple[str, ...]:
+        """The names of the functions that became gates."""
+        return tuple(self._fast)
+
+    @property
+    def left(self) -> dict[str, str]:
+        """The functions that stayed as they are, each with the reason."""
+        return dict(self._left)
+
+    def undo(self) -> None:
+        """Put the ctypes functions back wherever gates took their place.  A second time does nothing."""
+        places, self._places = self._places, []
+        for put, original in reversed(places):
+            put(original)
+        self._fast.clear()
+
+    def __repr__(self) -> str:
+        return f"<accelerated {len(self._fast)} functions, left {len(self._left)}>"
+
+
+def accelerate(
+    target: ctypes.CDLL | ModuleType,
+    /,
+    *,
+    blocking: bool | None = None,
+    only: Iterable[str] | None = None,
+    skip: Iterable[str] | None = None,
+) -> Report:
+    """Make the declared ctypes functions of a library or module fast, in place.
+
+    `target` is a CDLL or PyDLL, or a module with ctypes functions and libraries.  A function with `argtypes` becomes a
+    gate that behaves as before: it accepts, returns and raises what ctypes does.  The GIL is released where the library
+    released it, unless `blocking` says otherwise for all.  `only` and `skip` are names of functions.
+
+    Returns a Report.  Declare `argtypes`, `restype` and `errcheck` before; setting them on a gate is an AttributeError.
+    Raises TypeError for another target.
+
+    >>> libm = ctypes.CDLL("libm.so.6")
+    >>> libm.cos.argtypes, libm.cos.restype = [ctypes.c_double], ctypes.c_double
+    >>> report = accelerate(libm)
+    >>> report.fast, libm.cos(0)
+    (('cos',), 1.0)
+    """
+    if not isinstance(target, (ctypes.CDLL, ModuleType)):
+        raise TypeError(f"accelerate() takes a ctypes library or a module, not {type(target).__name__}")
+    wanted = None if only is None else frozenset([only] if isinstance(only, str) else only)
+    unwanted = frozenset([skip] if isinstance(skip, str) else skip or ())
+    report = Report()
+    replaced: dict[int, tuple[Any, Any]] = {}
+    for name, function in _functions(target):
+        if id(function) in replaced or name in unwanted or (wanted is not None and name not in wanted):
+            continue
+        try:
+            gate = gate_for(function, blocking)
+        except (CannotAccelerate, DeclarationError, EngineError) as reason:
+            report._left[name] = str(reason)
+            continue
+        replaced[id(function)] = (function, gate)
+        report._fast[name] = (function, gate)
+    if wanted is not None:
+        for name in sorted(wanted - report._fast.keys() - report._left.keys()):
+            report._left[name] = "there is no ctypes function of this name here"
+    if replaced:
+        _show_declarations()
+        report._places = replace_everywhere(replaced)
+    return report
+
+
+def _functions(target: ctypes.CDLL | ModuleType) -> Iterator[tuple[str, Any]]:
+    """The ctypes functions of a library, or of a module and the libraries in it, with their names."""
+    libraries = [target] if isinstance(target, ctypes.CDLL) else []
+    if isinstance(target, ModuleType):
+        for name, thing in list(vars(target).items()):
+            if isinstance(thing, names.FUNCTION_POINTER):
+                yield name, thing
+            elif isinstance(thing, ctypes.CDLL):
+                libraries.append(thing)
+    for library in libraries:
+        for name, thing in list(vars(library).items()):
+            if isinstance(thing, names.FUNCTION_POINTER) and not name.startswith("_FuncPtr"):
+                yield name, thing
+
+
+# -- a gate for a ctypes function -----------------------------------------------------------------------------------
+
+
+def gate_for(function: Any, blocking: bool | None) -> Any:
+    """The gate that takes the place of a ctypes function; CannotAccelerate says why there is none."""
+    name = getattr(function, "__name__", "function")
+    flags = type(function)._flags_
+    if function.argtypes is None:
+        raise CannotAccelerate("argtypes is not set, so ctypes converts each argument by its own type")
+    if flags & ~(_HOLDS_GIL | _USES_ERRNO | _CDECL):
+        raise CannotAccelerate("its calling convention or its use of GetLastError is not C's plain one")
+    if _output_flags(function):
+        raise CannotAccelerate("paramflags make some of its parameters results")
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    if not address:
+        raise CannotAccelerate("it is a NULL pointer")
+    if _is_python_callable(function):
+        raise CannotAccelerate("it is a callback: the function behind it is Python")
+    parameters = tuple(_parameter(argtype, f"argument {number}") for number, argtype in enumerate(function.argtypes, 1))
+    signature = FunctionType(name, parameters, _result(function.restype), False, len(parameters))
+    holds_gil = bool(flags & _HOLDS_GIL)
+    rules = CtypesRules(
+        calls_errcheck=function.errcheck is not None,
+        checks_error=holds_gil,
+        swaps_errno=bool(flags & _USES_ERRNO),
+    )
+    options = Options(blocking=not holds_gil if blocking is None else blocking)
+    return bind_ctypes(signature, address, function, options, rules)
+
+
+def _parameter(argtype: Any, where: str) -> Parameter:
+    scalar = scalar_of(argtype)
+    if scalar is not None:
+        return Parameter("", scalar, Passing.CTYPES, False, argtype)
+    if isinstance(argtype, type):
+        if issubclass(argtype, (ctypes.Structure, ctypes.Union)):
+            ctype, _ = value_type(argtype, where)
+            return Parameter("", ctype, Passing.CTYPES, False, argtype)
+        if issubclass(argtype, ctypes.py_object):
+            return Parameter("", types.VOID_POINTER, Passing.VALUE, False, argtype)
+    if not hasattr(argtype, "from_param"):
+        raise CannotAccelerate(f"{where} has no from_param")
+    takes_none = (
+        isinstance(argtype, type)
+        and issubclass(argtype, (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p))
+        and not _has_own_from_param(argtype)
+    )
+    return Parameter("", types.VOID_POINTER, Passing.CTYPES, takes_none, argtype)
+
+
+def _has_own_from_param(cls: type) -> bool:
+    return any("from_param" in base.__dict__ for base in cls.__mro__)
+
+
+def _result(restype: Any) -> Result:
+    if restype is None:
+        return Result(types.VOID, Returning.NOTHING)
+    if not isinstance(restype, type):
+        return Result(types.INT, Returning.CALLED, False, restype)
+    scalar = scalar_of(restype)
+    is_plain = "_type_" in restype.__dict__  # subclasses of simple types come back as they are
+    if scalar is not None:
+        if is_plain:
+            return Result(scalar, Returning.VALUE)
+        if scalar.kind is types.Kind.FLOATING:
+            raise CannotAccelerate(
+                f"its result is a {restype.__name__}, a class of its own for a floating point number"
+            )
+        return Result(scalar, Returning.INSTANCE, False, restype)
+    if issubclass(restype, ctypes.c_char_p):
+        returning = Returning.BYTES if restype is ctypes.c_char_p else Returning.INSTANCE
+        return Result(Pointer(types.CHAR, True), returning, True, restype)
+    if issubclass(restype, ctypes.c_wchar_p):
+        returning = Returning.WIDE_STRING if restype is ctypes.c_wchar_p else Returning.INSTANCE
+        return Result(Pointer(types.WCHAR, True), returning, True, restype)
+    if issubclass(restype, ctypes.c_void_p):
+        returning = Returning.ADDRESS if restype is ctypes.c_void_p else Returning.INSTANCE
+        return Result(types.VOID_POINTER, returning, True, restype)
+    if issubclass(restype, ctypes.py_object):
+        return Result(types.VOID_POINTER, Returning.OBJECT, False, restype)
+    if issubclass(restype, (ctypes._Pointer, names.FUNCTION_POINTER)):
+        return Result(types.VOID_POINTER, Returning.INSTANCE, False, restype)
+    if issubclass(restype, (ctypes.Structure, ctypes.Union)):
+        ctype, _ = value_type(restype, "the result")
+        return Result(ctype, Returning.VALUE, False, restype)
+    if callable(restype) and not issubclass(restype, names.CDATA):
+        return Result(types.INT, Returning.CALLED, False, restype)
+    raise CannotAccelerate(f"its result {restype.__name__} is of no kind that a gate returns")
+
+
+# -- what ctypes does not tell: read from the object, where a probe found it ---------------------------------------------
+
+
+def _word_offset(thing: object, wanted: object) -> int | None:
+    """The offset of a reference to `wanted` inside an object, or None."""
+    size = type(thing).__basicsize__
+    words = struct.unpack(f"<{size // 8}Q", ctypes.string_at(id(thing), size // 8 * 8))
+    return 8 * words.index(id(wanted)) if id(wanted) in words else None
+
+
+class _Probes:
+    """Where a function pointer object keeps its paramflags and its Python callable; None where not found."""
+
+    def __init__(self) -> None:
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+        paramflags = ((1, "probe"),)
+        flagged = prototype(("abs", ctypes.CDLL(None)), paramflags)
+        self.paramflags = _word_offset(flagged, paramflags)
+
+        def probe(number: int) -> int:
+            return number
+
+        self.callable = _word_offset(prototype(probe), probe)
+
+
+_probes: list[_Probes] = []
+
+
+def _get_probes() -> _Probes:
+    if not _probes:
+        _probes.append(_Probes())
+    return _probes[0]
+
+
+def _word_at(thing: object, offset: int) -> int:
+    word: int = struct.unpack("<Q", ctypes.string_at(id(thing) + offset, 8))[0]
+    return word
+
+
+def _output_flags(function: Any) -> bool:
+    """Whether paramflags turn parameters into results; a function whose flags cannot be seen counts as having such."""
+    offset = _get_probes().paramflags
+    if offset is None:
+        return True
+    word = _word_at(function, offset)
+    if not word:
+        return False
+    flags = ctypes.cast(word, ctypes.py_object).value
+    return any(item and item[0] and item[0] & _PARAMFLAG_OUT for item in flags)
+
+
+def _is_python_callable(function: Any) -> bool:
+    offset = _get_probes().callable
+    return offset is not None and _word_at(function, offset) not in (0, id(function))  # itself: a C function
+
+
+# -- taking the place -----------------------------------------------------------------------------------------------------
+
+
+def replace_everywhere(
+    replaced: dict[int, tuple[Any, Any]],
+) -> list[tuple[Callable[[Any], None], Any]]:
+    """Put each gate where its function is referred to; how to put the functions back, place by place."""
+    places: list[tuple[Callable[[Any], None], Any]] = []
+    functions = [pair[0] for pair in replaced.values()]
+    ours = {id(functions), id(replaced), *(id(pair) for pair in replaced.values())}
+    for holder in gc.get_referrers(*functions):
+        if id(holder) in ours or isinstance(getattr(holder, "__self__", None), Gate) or isinstance(holder, Gate):
+            continue
+        _replace_in(holder, replaced, places)
+    return places
+
+
+def _replace_in(
+    holder: Any, replaced: dict[int, tuple[Any, Any]], places: list[tuple[Callable[[Any], None], Any]]
+) -> None:
+    """Replace functions in one object that refers to some: dicts, lists, cells, slots."""
+
+    def note(put: Callable[[Any], None], original: Any, gate: Any) -> None:
+        put(gate)
+        places.append((put, original))
+
+    def matching(thing: Any) -> Any:
+        pair = replaced.get(id(thing))
+        return pair[1] if pair is not None and pair[0] is thing else None
+
+    if isinstance(holder, dict):
+        is_of_class = "__module__" in holder and "__doc__" in holder and "__name__" not in holder
+        classes = [cls for cls in gc.get_referrers(holder) if isinstance(cls, type)] if is_of_class else []
+        for key, value in list(holder.items()):
+            gate = matching(value)
+            if gate is not None:
+                note(_putting(holder, key, classes), value, gate)
+    elif type(holder) is list:
+        for index, value in enumerate(holder):
+            gate = matching(value)
+            if gate is not None:
+                note(lambda thing, index=index: holder.__setitem__(index, thing), value, gate)  # type: ignore[misc]
+    elif isinstance(holder, CellType):
+        gate = matching(holder.cell_contents)
+        if gate is not None:
+            note(lambda thing: setattr(holder, "cell_contents", thing), holder.cell_contents, gate)
+    elif not isinstance(holder, (tuple, type, PythonFunction, type(sys._getframe()))):
+        attributes = getattr(holder, "__dict__", None)
+        if isinstance(attributes, dict):  # kept inside the object until somebody asks
+            for key, value in list(attributes.items()):
+                gate = matching(value)
+                if gate is not None:
+                    note(_putting(attributes, key, []), value, gate)
+        for cls in type(holder).__mro__:
+            for slot in vars(cls).values():
+                if isinstance(slot, MemberDescriptorType):
+                    value = _slot_value(slot, holder)
+                    gate = matching(value)
+                    if gate is not None:
+                        note(lambda thing, slot=slot: slot.__set__(holder, thing), value, gate)  # type: ignore[misc]
+
+
+def _putting(holder: dict[Any, Any], key: Any, classes: list[type]) -> Callable[[Any], None]:
+    """How to put a function into a dict, which may be that of classes."""
+
+    def put(thing: Any) -> None:
+        dict.__setitem__(holder, key, thing)
+        for cls in classes:
+            ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
+
+    return put
+
+
+def _slot_value(slot: MemberDescriptorType, holder: Any) -> Any:
+    try:
+        return slot.__get__(holder, type(holder))
+    except AttributeError:  # not set
+        return None
+
+
+# -- argtypes, restype and errcheck of gates ---------------------------------------------------------------------------
+
+
+def _declaration(attribute: str) -> property:
+    """A property of all builtins: on an accelerated gate the ctypes function's declaration, elsewhere no attribute."""
+
+    def original(function: Any) -> Any:
+        record = getattr(function, "__self__", None)
+        if isinstance(record, Gate) and record.original is not None:
+            return record.original
+        raise AttributeError(f"{type(function).__name__!r} object has no attribute {attribute!r}")
+
+    def get(function: Any) -> Any:
+        return getattr(original(function), attribute)
+
+    def put(function: Any, value: Any) -> None:
+        original(function)
+        name = function.__name__
+        raise AttributeError(
+            f"{name}() is a gate since accelerate(): set its {attribute} before that, or call undo() of the report, "
+            f"set it and accelerate again (skip={name!r} leaves the function alone)"
+        )
+
+    return property(get, put, doc=f"The {attribute} of the ctypes function that a gate took the place of.")
+
+
+_shown: list[bool] = []
+
+
+def _show_declarations() -> None:
+    """Let gates show `argtypes`, `restype` and `errcheck`, and refuse to change them with a sentence.
+
+    A builtin has no attributes of its own, so they are added to the type, once.
+    """
+    if _shown:
+        return
+    builtin = type(len)
+    attributes: dict[str, Any] = gc.get_referents(builtin.__dict__)[0]
+    for attribute in ("argtypes", "restype", "errcheck"):
+        attributes[attribute] = _declaration(attribute)
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(builtin))
+    _shown.append(True)
