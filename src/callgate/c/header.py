@@ -5,7 +5,7 @@ Nothing here knows Python's names or writes text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
@@ -93,7 +93,10 @@ class _Reader:
         probed = parse(self.clang, self.name, self.reading, reader.probes(candidates))
         constants, refused = reader.constants(candidates, probed, MAIN, len(self.reading.before) + 2, self.type_of)
         self._read_waiting()
-        functions = tuple(function._replace(refusal=self._refusal(function)) for function in self.functions.values())
+        records = {key: declared for key, declared in self.types.items() if isinstance(declared, RecordOf)}
+        functions = tuple(
+            function._replace(refusal=_refusal(function, records)) for function in self.functions.values()
+        )
         order = {short_name(file): position for position, file in enumerate(self.own)}
         not_bound = [*self.not_bound, *reader.refused, *refused]
         not_bound = [item for item in not_bound if item.name not in self.functions]  # a macro that stands for it
@@ -313,14 +316,14 @@ class _Reader:
             )
         self.functions[name] = made
 
-    def _refusal(self, function: FunctionOf) -> str:
-        """Why a function cannot be bound, from what travels by value."""
-        if function.refusal:
-            return function.refusal
-        records = {key: declared for key, declared in self.types.items() if isinstance(declared, RecordOf)}
-        for ctype in (*(parameter.type for parameter in function.parameters), function.result):
-            if what := not_by_value(ctype, records):
-                return what
-        if function.is_variadic and not function.parameters:
-            return "variable arguments and no others"
-        return ""
+
+def _refusal(function: FunctionOf, records: Mapping[str, RecordOf]) -> str:
+    """Why a function cannot be bound, from what travels by value."""
+    if function.refusal:
+        return function.refusal
+    for ctype in (*(parameter.type for parameter in function.parameters), function.result):
+        if what := not_by_value(ctype, records):
+            return what
+    if function.is_variadic and not function.parameters:
+        return "variable arguments and no others"
+    return ""

@@ -11,6 +11,7 @@ import importlib
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -152,6 +153,7 @@ def _shown(location: Any) -> str:
 # --- which files are the library's -----------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1)
 def _system_folders() -> set[str]:
     """Folders that hold the headers of many libraries, so that lying beside each other says nothing."""
     if IS_WINDOWS:
@@ -195,6 +197,7 @@ def _is_quoted(location: Any, lines: dict[str, list[bytes]]) -> bool:
     return bool(lines[name][location.line - 1][location.column - 1 : location.column] == b'"')
 
 
+@lru_cache(maxsize=4096)
 def short_name(file: str) -> str:
     """A header's name as an include line gives it, without the folders of this machine."""
     path = os.path.realpath(file)
