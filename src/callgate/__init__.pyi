@@ -5,9 +5,10 @@ A name that begins with an underscore exists only here.
 
 import os
 from _ctypes import _CData
-from collections.abc import Callable, Iterator, Sequence
-from ctypes import Structure, _CArgObject, _Pointer
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ctypes import CDLL, Structure, _CArgObject, _Pointer
 from ctypes import Union as _CUnion
+from types import ModuleType
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from _typeshed import ReadableBuffer, WriteableBuffer
@@ -36,12 +37,14 @@ __all__ = [
     "Out",
     "Ptr",
     "Readable",
+    "Report",
     "Status",
     "Struct",
     "SymbolNotFoundError",
     "Union",
     "VarArg",
     "Writable",
+    "accelerate",
     "bool_",
     "callback",
     "char",
@@ -439,3 +442,22 @@ def gate_from(
     function: Callable[..., Any], /, *, blocking: bool = False, engine: _Engine | None = None
 ) -> Callable[..., Any]: ...
 def explain(function: str | Callable[..., Any], *, target: str | None = None, layout: str | None = None) -> str: ...
+
+# -- what ctypes has declared already --------------------------------------------------------------------------------
+class Report:
+    """What `accelerate` did: the functions that are gates now, the reasons for the others, and the way back."""
+
+    @property
+    def fast(self) -> tuple[str, ...]: ...
+    @property
+    def left(self) -> dict[str, str]: ...
+    def undo(self) -> None: ...
+
+def accelerate(
+    target: CDLL | ModuleType,
+    /,
+    *,
+    blocking: bool | None = None,
+    only: Iterable[str] | None = None,
+    skip: Iterable[str] | None = None,
+) -> Report: ...

@@ -266,3 +266,9 @@ cg.variable(libc, 5, i32)  # E  # runtime: TypeError
 cg.variable(ctypes_libm, "opterr", i32)  # E  # runtime: TypeError
 cg.variable(libc, "opterr", i32).value = "x"  # E  # runtime: TypeError
 cg.variable(libc, "opterr", in_addr).value  # E
+cg.accelerate("m")  # E  # runtime: TypeError
+cg.accelerate(ctypes_libm, only=5)  # E  # runtime: TypeError
+cg.accelerate(ctypes_libm, blocking="no")  # E
+cg.accelerate(ctypes_libm).fasst  # E
+cg.accelerate(ctypes_libm).fast = ()  # E
+cg.accelerate(ctypes_libm).fast.append("cos")  # E

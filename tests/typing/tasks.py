@@ -662,4 +662,18 @@ assert reports == 1 and cg.variable(libc, "opterr", ctypes.c_int).value == 0
 environment: Ptr[bytes] = cg.variable(libc, "environ", Ptr[bytes])
 assert b"=" in environment[0] or not environment[0]
 
+# -- what ctypes has declared already ----------------------------------------------------------------------------------
+ctypes_library = ctypes.CDLL(None if "cos" in cg.load(None) else "libm.so.6")
+ctypes_library.cos.argtypes, ctypes_library.cos.restype = [ctypes.c_double], ctypes.c_double
+ctypes_library.sin.restype = ctypes.c_double
+unaccelerated = ctypes_library.cos
+report: cg.Report = cg.accelerate(ctypes_library, blocking=False, skip=["tan"])
+fast: tuple[str, ...] = report.fast
+reasons: dict[str, str] = report.left
+assert fast == ("cos",) and list(reasons) == ["sin"] and "argtypes" in reasons["sin"]
+assert ctypes_library.cos(0.0) == 1.0 and cg.gate(ctypes_library.cos).name == "cos"
+report.undo()
+assert ctypes_library.cos is unaccelerated
+assert not cg.accelerate(ctypes.PyDLL(None), only=("abs",)).fast and not cg.accelerate(zlib).fast
+
 print("tasks done")

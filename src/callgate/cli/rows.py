@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from callgate import Ptr, VarArg, Writable, char, cstr, f64, i32, i64, usize
+from callgate.acceleration import accelerate
 from callgate.cli.contenders import Kit, Unavailable
 from callgate.cli.timing import Turn
 from callgate.library import gate, load
@@ -115,10 +116,6 @@ def _accelerated(kit: Kit, call: Call, substitute: Call, blocking: bool | None) 
     library = ctypes.CDLL(path)
     function = getattr(library, call.symbol)
     function.argtypes, function.restype = call.argtypes, call.restype
-    try:
-        from callgate import accelerate  # type: ignore[attr-defined]
-    except ImportError:
-        raise Unavailable("accelerate() is not there yet") from None
     report = accelerate(library, blocking=blocking)
     if call.symbol not in report.fast:
         raise Unavailable(f"accelerate() leaves {call.symbol} as it was: {report.left.get(call.symbol)}")
