@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -348,7 +349,10 @@ class TestText:
         if find_spec(arguments[0]) is None:
             pytest.skip(f"{arguments[0]} is not installed in {sys.prefix}: pip install 'callgate[check]'")
         command = [sys.executable, "-m", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=500)
+        environment = {**os.environ, "MYPYPATH": str(Path(cg.__file__).parents[1])}
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=500
+        )
 
     def test_the_formatter_changes_nothing(
         self, written: Callable[[str], Path], bound_file: Path, tmp_path: Path
@@ -366,7 +370,7 @@ class TestText:
             "--isolated",
             "--line-length=120",
             rules,
-            "--ignore=RUF001,RUF002,RUF003",
+            "--ignore=E741,RUF001,RUF002,RUF003",
             *files,
             cwd=tmp_path,
         )

@@ -61,14 +61,15 @@ def folded(text: str, indent: int = 0) -> list[str]:
         return [margin + text]
     if text.startswith("def "):
         return _folded_def(text, indent)
-    name, is_annotated, annotation = text.partition(": ")
-    if is_annotated and name.isidentifier():
-        is_parameter = annotation.endswith(",")
-        first, *rest = _split(annotation.rstrip(","), "|")
-        if rest and is_parameter:
-            return [*folded(f"{name}: {first}", indent), *(f"{margin}| {operand}," for operand in rest)]
-        if rest:
-            return [f"{margin}{name}: (", *_folded_union([first, *rest], indent + 4), f"{margin})"]
+    name, colon, annotation = text.partition(": ")
+    is_annotated = bool(colon) and name.isidentifier()
+    is_item = text.endswith(",")
+    first, *rest = _split((annotation if is_annotated else text).removesuffix(","), "|")
+    if rest and is_item:
+        *others, last = [f"{margin}| {operand}" for operand in rest]
+        return [*folded(f"{name}: {first}" if is_annotated else first, indent), *others, f"{last},"]
+    if rest and is_annotated:
+        return [f"{margin}{name}: (", *_folded_union([first, *rest], indent + 4), f"{margin})"]
     brackets = _last_bracket(text)
     if brackets is None:
         return [margin + text]
@@ -82,7 +83,7 @@ def folded(text: str, indent: int = 0) -> list[str]:
 
 def _folded_items(body: str, indent: int) -> list[str]:
     """The items between brackets, one a line."""
-    return [line for part in _split(body, ",") for line in folded(f"{part},", indent)]
+    return [line for part in _split(body.removesuffix(","), ",") for line in folded(f"{part},", indent)]
 
 
 def _folded_def(text: str, indent: int) -> list[str]:
