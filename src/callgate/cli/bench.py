@@ -196,7 +196,7 @@ def table(report: Report) -> list[str]:
 def _remarks(figures: list[Figures]) -> Iterator[str]:
     """What the rows of the table do not tell."""
     names = " and ".join(one.entry.row.name for one in figures if one.entry.row.is_blocking) or "none of these"
-    yield f"gates and the C extension release the GIL in {names} only; ctypes and cffi release it always"
+    yield f"gates and the C extension release the GIL in {names} only, ctypes and cffi always"
     for row, calls, rounds in ((one.entry.row, one.calls, one.rounds) for one in figures):
         if row.callbacks > 1:
             yield f"{row.name}: ns a callback, {row.callbacks:,} in a call, {calls:,} calls a round"
