@@ -24,6 +24,7 @@ from callgate.c.annotations import scalar_of, value_type
 from callgate.c.types import FunctionType, Parameter, Passing, Pointer, Result, Returning
 from callgate.cpython.conversion import CtypesRules
 from callgate.errors import DeclarationError, EngineError
+from callgate.runtime.engine import native_engine
 from callgate.runtime.gate import Gate, Options
 
 _HOLDS_GIL, _USES_ERRNO, _USES_LAST_ERROR, _CDECL = 0x4, 0x8, 0x10, 0x1  # FUNCFLAG_… of ctypes
@@ -94,24 +95,40 @@ def accelerate(
     wanted = None if only is None else frozenset([only] if isinstance(only, str) else only)
     unwanted = frozenset([skip] if isinstance(skip, str) else skip or ())
     report = Report()
+    chosen = [
+        (name, function)
+        for name, function in _functions(target)
+        if name not in unwanted and (wanted is None or name in wanted)
+    ]
+    accelerate_functions(chosen, report, blocking)
+    if wanted is not None:
+        for name in sorted(wanted - report._fast.keys() - report._left.keys()):
+            report._left[name] = "there is no ctypes function of this name here"
+    return report
+
+
+def accelerate_functions(
+    functions: Iterable[tuple[str, Any]], report: Report, blocking: bool | None, *, yields: bool = False
+) -> None:
+    """Make gates of functions, with their names, and add to the report.
+
+    With `yields` a function that is declared anew later becomes the ctypes function again; else that is an error.
+    """
     replaced: dict[int, tuple[Any, Any]] = {}
-    for name, function in _functions(target):
-        if id(function) in replaced or name in unwanted or (wanted is not None and name not in wanted):
+    for name, function in functions:
+        if id(function) in replaced:
             continue
         try:
             gate = gate_for(function, blocking)
         except (CannotAccelerate, DeclarationError, EngineError) as reason:
             report._left[name] = str(reason)
             continue
+        gate.__self__.yields = yields
         replaced[id(function)] = (function, gate)
         report._fast[name] = (function, gate)
-    if wanted is not None:
-        for name in sorted(wanted - report._fast.keys() - report._left.keys()):
-            report._left[name] = "there is no ctypes function of this name here"
     if replaced:
         _show_declarations()
-        report._places = replace_everywhere(replaced)
-    return report
+        report._places += replace_everywhere(replaced)
 
 
 def _functions(target: ctypes.CDLL | ModuleType) -> Iterator[tuple[str, Any]]:
@@ -167,10 +184,10 @@ def _parameter(argtype: Any, where: str) -> Parameter:
         if issubclass(argtype, (ctypes.Structure, ctypes.Union)):
             ctype, _ = value_type(argtype, where)
             return Parameter("", ctype, Passing.CTYPES, False, argtype)
-        if issubclass(argtype, ctypes.py_object):
-            return Parameter("", types.VOID_POINTER, Passing.VALUE, False, argtype)
     if not hasattr(argtype, "from_param"):
         raise CannotAccelerate(f"{where} has no from_param")
+    if isinstance(argtype, type) and issubclass(argtype, ctypes.Array):
+        return Parameter("", types.VOID_POINTER, Passing.CTYPES, False, argtype, None, types.VOID)
     takes_none = (
         isinstance(argtype, type)
         and issubclass(argtype, (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p))
@@ -371,8 +388,11 @@ def _declaration(attribute: str) -> property:
         return getattr(original(function), attribute)
 
     def put(function: Any, value: Any) -> None:
-        original(function)
-        name = function.__name__
+        declared, name = original(function), function.__name__
+        if function.__self__.yields:
+            setattr(declared, attribute, value)
+            native_engine().give_way(function)
+            return
         raise AttributeError(
             f"{name}() is a gate since accelerate(): set its {attribute} before that, or call undo() of the report, "
             f"set it and accelerate again (skip={name!r} leaves the function alone)"

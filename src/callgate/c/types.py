@@ -190,7 +190,8 @@ class Parameter(NamedTuple):
     `python_type` is the enum class or the ctypes class of a struct (VALUE), the ctypes class of a handle or of a
     buffer's element, the CallbackType of a function pointer; None in C text.
     `name` is "" where C text gives none.  `out` describes what comes back for OUT and is None otherwise.  `held` is
-    the type of the ctypes scalar that is passed as a variable argument: C promotes it to `type`.
+    the type of the ctypes object behind an argument whose C type is another: a scalar that is promoted to `type` as a
+    variable argument, an array that is passed as a pointer.
     """
 
     name: str

@@ -287,7 +287,8 @@ def _unbox_param(parameter: Parameter, target: Target) -> UnboxStep:
         return UnboxStep(Unbox.PARAM, size_bytes(ctype, target), element=element)
     if isinstance(ctype, Scalar):
         return UnboxStep(Unbox.PARAM, size_bytes(ctype, target), element=Element.FLOATING)
-    return UnboxStep(Unbox.PARAM, target.pointer_bytes, parameter.is_nullable, element=Element.OTHER)
+    element = Element.OTHER if parameter.held is None else Element.ANY
+    return UnboxStep(Unbox.PARAM, target.pointer_bytes, parameter.is_nullable, element=element)
 
 
 def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:

@@ -802,6 +802,8 @@ def _emit_convert_param(a: Assembler, machine: Machine) -> None:
     a.cmp32_ri(RAX, int(Element.UNSIGNED))
     a.jcc("e", "param_int")
     _no_view(a)
+    a.cmp32_ri(RAX, int(Element.ANY))
+    a.jcc("e", "python_owner")
     a.cmp32_ri(RAX, int(Element.OTHER))
     a.jcc("ne", "from_param")
     a.note("a pointer: None, or an instance of its class")

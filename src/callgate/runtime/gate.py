@@ -43,7 +43,7 @@ class Gate(GateBase):
 
     `signature` is the declaration, `address` that of the C function, `library` the library it came from (None for
     a plain address), `engine` "native" or "ctypes".  `original` is the ctypes function whose place an accelerated gate
-    takes, `errcheck` what that had.  `plan` tells where the arguments travel, `listing` is the
+    takes, `errcheck` what that had; if it `yields`, declaring it anew gives the place back.  `plan` tells where the arguments travel, `listing` is the
     annotated machine code, `explain()` all of it.
     """
 
@@ -62,6 +62,7 @@ class Gate(GateBase):
         "options",
         "original",
         "signature",
+        "yields",
     )
 
     def __init__(
@@ -83,6 +84,7 @@ class Gate(GateBase):
         self._machine = machine
         self.original: object = None
         self.errcheck: object = None
+        self.yields = False
         self._bind_pointer: Callable[[FunctionType, int, Gate], Callable[..., object]] | None = None
         self._formals: tuple[reference.Formal, ...] | None = None
         self._kept: object = None

@@ -6,7 +6,6 @@ The class's own from_param decides; what it gives back is read as ctypes reads i
 from __future__ import annotations
 
 import ctypes
-import sys
 from typing import Any
 
 from callgate.c import names
@@ -16,6 +15,7 @@ from callgate.cpython.conversion import NUMBERS, Element, UnboxStep
 _CARG = type(ctypes.byref(ctypes.c_int()))
 _CARG_VALUE = 32  # offset in PyCArgObject, which the probe of the layout checks
 _POINTERS = (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p, names.FUNCTION_POINTER)
+_FLOATS = (ctypes.c_float, ctypes.c_double, ctypes.c_longdouble)
 _MOST_NESTED = 100
 
 
@@ -28,8 +28,13 @@ def to_word(number: int, parameter: Parameter, step: UnboxStep, thing: object) -
     argtype: Any = parameter.python_type
     try:
         given = argtype.from_param(thing)
-        data = _bytes_of(given, 0)
-    except _Unknown:
+        data = _bytes_of(given, 0, step.element is Element.FLOATING)
+    except _Unknown as what:
+        if what.args:
+            raise ctypes.ArgumentError(
+                f"argument {number}: {_named(TypeError)}: from_param gave a {what}, which an accelerated function cannot "
+                "pass; name the function in skip= of accelerate()"
+            ) from None
         raise ctypes.ArgumentError(
             f"argument {number}: {_named(TypeError)}: Don't know how to convert parameter {number}"
         ) from None
@@ -46,12 +51,22 @@ def to_word(number: int, parameter: Parameter, step: UnboxStep, thing: object) -
     return int.from_bytes(data[:size], "little", signed=is_signed), given
 
 
+def to_struct(number: int, parameter: Parameter, thing: object) -> tuple[int, object]:
+    """The address of a struct by value; ctypes.ArgumentError as ctypes raises it."""
+    argtype: Any = parameter.python_type
+    try:
+        given = argtype.from_param(thing)
+    except Exception as problem:
+        raise ctypes.ArgumentError(f"argument {number}: {_named(type(problem))}: {problem}") from None
+    return ctypes.addressof(given), given
+
+
 def _named(cls: type) -> str:
-    """How this version's ArgumentError names the class of what went wrong."""
-    return cls.__name__ if sys.version_info >= (3, 12) else repr(cls)
+    """How ctypes' ArgumentError names the class of what went wrong."""
+    return cls.__name__
 
 
-def _bytes_of(given: object, depth: int) -> bytes:
+def _bytes_of(given: object, depth: int, is_number: bool) -> bytes:
     """The first bytes of what ctypes would pass for an object that from_param gave back."""
     if given is None:
         return bytes(16)
@@ -59,16 +74,23 @@ def _bytes_of(given: object, depth: int) -> bytes:
         return ctypes.string_at(id(given) + _CARG_VALUE, 16)
     if isinstance(given, ctypes.Array):
         return ctypes.addressof(given).to_bytes(16, "little")
+    if isinstance(given, ctypes._SimpleCData) and isinstance(given.value, int) and not isinstance(given, _POINTERS):
+        return (given.value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(16, "little")
+    if isinstance(given, _FLOATS) and not is_number:
+        raise _Unknown(type(given).__name__)
     if isinstance(given, (ctypes._SimpleCData, *_POINTERS)):
         size = ctypes.sizeof(given)
         return ctypes.string_at(ctypes.addressof(given), size).ljust(16, b"\0")
     if isinstance(given, int):
+        if not -(1 << 63) <= given < 1 << 64:
+            raise OverflowError("int too long to convert")
         return (ctypes.c_int(given).value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(16, "little")
     if isinstance(given, bytes):
         return (ctypes.cast(ctypes.c_char_p(given), ctypes.c_void_p).value or 0).to_bytes(16, "little")
     if isinstance(given, str):
         return (ctypes.cast(ctypes.c_wchar_p(given), ctypes.c_void_p).value or 0).to_bytes(16, "little")
-    inner = getattr(given, "_as_parameter_", None)
-    if inner is not None and depth < _MOST_NESTED:
-        return _bytes_of(inner, depth + 1)
+    if hasattr(given, "_as_parameter_") and depth < _MOST_NESTED:
+        return _bytes_of(given._as_parameter_, depth + 1, is_number)
+    if isinstance(given, (ctypes.Structure, ctypes.Union)):
+        raise _Unknown(type(given).__name__)
     raise _Unknown

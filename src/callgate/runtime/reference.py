@@ -499,6 +499,8 @@ def to_value(formal: Formal, thing: object) -> tuple[int | float, object]:
             return _pointer(formal, thing)
         case Unbox.HANDLE:
             return _handle(formal, thing)
+        case Unbox.STRUCT if formal.parameter.passing is Passing.CTYPES:
+            return params.to_struct(formal.number, formal.parameter, thing)
         case Unbox.STRUCT:
             return _struct(formal, thing)
         case Unbox.RECORD:
