@@ -162,7 +162,7 @@ class _HasArrayInterface(Protocol):
 Readable: TypeAlias = ReadableBuffer | _HasArrayInterface | _PointsTo[_T] | _CArgObject | list[_T]
 Writable: TypeAlias = WriteableBuffer | _HasArrayInterface | _PointsTo[_T] | _CArgObject
 
-VarArg: TypeAlias = int | float | str | bytes | _CData | _CArgObject | None
+VarArg: TypeAlias = int | float | str | bytes | _CData | _CArgObject | Callback[..., Any] | None
 
 class Out(Generic[_T]):
     """`Out[T]`: `T *` that the function fills.  It is not passed; its value is returned."""

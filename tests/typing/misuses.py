@@ -245,6 +245,7 @@ cg.callback(5)  # E  # runtime: TypeError
 # -- variable arguments
 snprintf(dest, 64, "%p", object())  # E  # runtime: TypeError
 snprintf(dest, 64, "%d", [1])  # E  # runtime: TypeError
+snprintf(dest, 64, "%p", lambda: 0)  # E  # runtime: TypeError
 snprintf(dest, 64)  # E  # runtime: TypeError
 snprintf(dest, 64, "%d", value=1)  # E  # runtime: TypeError
 

@@ -651,6 +651,7 @@ def sscanf(text: cstr, format: cstr, *places: VarArg) -> i32: ...
 line = bytearray(64)
 written: int = snprintf(line, len(line), "%d %s %.2f %lld", 5, "abc", 2.5, ctypes.c_longlong(1 << 40))
 assert line[:written] == b"5 abc 2.50 1099511627776" and snprintf(None or line, 64, b"plain") == 5
+assert snprintf(line, 64, "%p %s", difference, None) > 8 and line.startswith(b"0x")
 scanned = ctypes.c_int()
 assert sscanf("17 rest", "%d", ctypes.byref(scanned)) == 1 and scanned.value == 17
 
