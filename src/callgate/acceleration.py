@@ -146,7 +146,7 @@ def _functions(target: ctypes.CDLL | ModuleType) -> Iterator[tuple[str, Any]]:
                 yield name, thing
 
 
-# -- a gate for a ctypes function -----------------------------------------------------------------------------------
+# -- a gate for a ctypes function ------------------------------------------------------------------------------------
 
 
 def gate_for(function: Any, blocking: bool | None) -> Any:
@@ -180,10 +180,9 @@ def _parameter(argtype: Any, where: str) -> Parameter:
     scalar = scalar_of(argtype)
     if scalar is not None:
         return Parameter("", scalar, Passing.CTYPES, False, argtype)
-    if isinstance(argtype, type):
-        if issubclass(argtype, (ctypes.Structure, ctypes.Union)):
-            ctype, _ = value_type(argtype, where)
-            return Parameter("", ctype, Passing.CTYPES, False, argtype)
+    if isinstance(argtype, type) and issubclass(argtype, (ctypes.Structure, ctypes.Union)):
+        ctype, _ = value_type(argtype, where)
+        return Parameter("", ctype, Passing.CTYPES, False, argtype)
     if not hasattr(argtype, "from_param"):
         raise CannotAccelerate(f"{where} has no from_param")
     if isinstance(argtype, type) and issubclass(argtype, ctypes.Array):
@@ -236,7 +235,7 @@ def _result(restype: Any) -> Result:
     raise CannotAccelerate(f"its result {restype.__name__} is of no kind that a gate returns")
 
 
-# -- what ctypes does not tell: read from the object, where a probe found it ---------------------------------------------
+# -- what ctypes does not tell: read from the object, where a probe found it -----------------------------------------
 
 
 def _word_offset(thing: object, wanted: object) -> int | None:
@@ -292,7 +291,7 @@ def _is_python_callable(function: Any) -> bool:
     return offset is not None and _word_at(function, offset) not in (0, id(function))  # itself: a C function
 
 
-# -- taking the place -----------------------------------------------------------------------------------------------------
+# -- taking the place ------------------------------------------------------------------------------------------------
 
 
 def replace_everywhere(
@@ -372,7 +371,7 @@ def _slot_value(slot: MemberDescriptorType, holder: Any) -> Any:
         return None
 
 
-# -- argtypes, restype and errcheck of gates ---------------------------------------------------------------------------
+# -- argtypes, restype and errcheck of gates -------------------------------------------------------------------------
 
 
 def _declaration(attribute: str) -> property:

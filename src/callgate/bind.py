@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from callgate.c.annotations import ctypes_of
+from callgate.c.annotations import ctypes_of, scalar_of
 from callgate.c.passing import CannotBind, callback_of, function_of
 from callgate.c.types import (
     CallbackType,
@@ -42,9 +42,53 @@ def bind(signature: FunctionType, address: int, library: object, options: Option
     `library` is kept alive by the gate.  Raises DeclarationError for options that do not fit the result, EngineError
     where `options.engine` cannot run.
     """
+    signature = _with_options(signature, options)
     if signature.is_variadic:
         return _bind_variadic(signature, address, library, options)
     return _bind_fixed(signature, address, library, options)
+
+
+_FREEABLE = (Returning.STRING, Returning.BYTES, Returning.WIDE_STRING, Returning.HANDLE, Returning.ARRAY)
+
+
+def _with_options(signature: FunctionType, options: Options) -> FunctionType:
+    """What `free` and `length` say about the results; DeclarationError where they do not fit."""
+    name, result = signature.name, signature.result
+    if result.returning is Returning.ARRAY:
+        result = result._replace(length=_length(name, options.length))
+    elif options.length is not None:
+        raise DeclarationError(f"{name}(): length= is for a result that is an array, as in `-> Array[f64]`")
+    if options.free is None:
+        return signature._replace(result=result) if result is not signature.result else signature
+    if not callable(options.free):
+        raise DeclarationError(f"{name}(): free= must be the name of a function of the library, or a gate")
+    if result.returning in _FREEABLE:
+        return signature._replace(result=result._replace(is_owned=True))
+    parameters = tuple(
+        parameter._replace(out=parameter.out._replace(is_owned=True))
+        if parameter.out is not None and parameter.out.returning in _FREEABLE
+        else parameter
+        for parameter in signature.parameters
+    )
+    if parameters == signature.parameters:
+        raise DeclarationError(f"{name}(): free= needs a result, or an Out, that is a string, a pointer or an array")
+    return signature._replace(parameters=parameters)
+
+
+def _length(name: str, length: object) -> int | str | Scalar:
+    if length is None:
+        raise DeclarationError(
+            f"{name}(): an array needs length=: a number, the name of the parameter that has it, or the type of the "
+            "count that stands before the items"
+        )
+    if isinstance(length, int) and not isinstance(length, bool) and length >= 0:
+        return length
+    if isinstance(length, str):
+        return length
+    scalar = scalar_of(length)
+    if scalar is None or scalar.kind is not Kind.UNSIGNED:
+        raise DeclarationError(f"{name}(): length= must be a number, a parameter's name or an unsigned type")
+    return scalar
 
 
 def _bind_fixed(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:

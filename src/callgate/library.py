@@ -17,7 +17,9 @@ from callgate.c import names, types
 from callgate.c.agreement import agree
 from callgate.c.annotations import callback_type, ctypes_of, function_type, parameter_of, result_of, value_type
 from callgate.c.types import (
+    CType,
     FunctionType,
+    Parameter,
     Passing,
     Pointer,
     Result,
@@ -27,7 +29,7 @@ from callgate.c.types import (
 from callgate.errors import DeclarationError, SymbolNotFoundError
 from callgate.runtime.callbacks import Callback
 from callgate.runtime.engine import choose
-from callgate.runtime.gate import Gate, Options
+from callgate.runtime.gate import LAST, Gate, Options
 from callgate.runtime.shared_library import SharedLibrary, open_library
 from callgate.target import DATA_MODEL
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from callgate.c.declarations import Declarations
 
 _OPTIONS = "__callgate_options__"
-_FUNCTION_OPTIONS = frozenset(("symbol", "at", "required", "blocking", "fails_if", "error", "engine"))
+_FUNCTION_OPTIONS = frozenset(("symbol", "at", "required", "blocking", "fails_if", "error", "engine", "free", "length"))
 
 
 class _Defaults:
@@ -154,8 +156,9 @@ class Library:
         """Declare one function: `@library.function` or `@library.function(fails_if="negative")` over a def with `...`.
 
         Options: `symbol` (its name in the library, where it differs), `at` (an address instead), `required=False`
-        (None where the symbol is missing), `blocking`, `fails_if`, `error`, `engine`.  Raises SymbolNotFoundError
-        and DeclarationError at once.
+        (None where the symbol is missing), `blocking`, `fails_if`, `error`, `engine`, `free` (the name of the library's
+        function, or a gate, that releases the result), `length` (of a result `Array[T]`: a number, a parameter's name,
+        or the unsigned type of a count before the items).  Raises SymbolNotFoundError and DeclarationError at once.
         """
         if declared is None:
             _check_options(options)
@@ -180,6 +183,8 @@ def bind_symbol(shared: SharedLibrary, signature: FunctionType, options: Options
     """Bind a symbol of a library, or the address of `at`; None where it is missing and not required."""
     if options.at is not None:
         return bind(signature, _checked_address(options.at), None, options)
+    if isinstance(options.free, str):
+        options = options._replace(free=_freeing(shared, options.free))
     symbol = options.symbol or signature.name
     if options.required:
         address = shared.address(symbol)
@@ -189,6 +194,32 @@ def bind_symbol(shared: SharedLibrary, signature: FunctionType, options: Options
             return None
         address = found
     return bind(signature, address, shared, options)
+
+
+def _freeing(shared: SharedLibrary, name: str) -> Callable[[object], object]:
+    """The gate of a library's function that frees: void name(void *)."""
+    pointer = Parameter("pointer", types.VOID_POINTER, Passing.HANDLE, True, ctypes.c_void_p)
+    gate = bind(
+        FunctionType(name, (pointer,), Result(types.VOID, Returning.NOTHING), False, 1),
+        shared.address(name),
+        shared,
+        Options(),
+    )
+
+    def free(handle: Any) -> None:
+        gate(ctypes.cast(handle, ctypes.c_void_p))
+
+    return free
+
+
+def errno() -> int:
+    """The errno of this thread's last call that failed, or that a predicate of `fails_if` judged; 0 before any.
+
+    >>> libc = load("c", "int close(int fd);")
+    >>> errno()
+    0
+    """
+    return LAST.errno
 
 
 def _checked_address(address: object) -> int:
@@ -303,11 +334,12 @@ def variable(library: Library, name: str, declared: Any, /) -> Any:
     ctype, cls = value_type(declared, f"variable {name!r}")
     if cls is None:
         raise DeclarationError(f"variable {name!r}: void has no value")
-    shared: SharedLibrary = library._Library__shared  # type: ignore[attr-defined]
+    shared: SharedLibrary = library._Library__shared
     address = shared.address(name)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(shared))  # the library stays, whoever keeps the variable
     del ctype
-    return cls.from_address(address)  # type: ignore[attr-defined]
+    located: Any = cls
+    return located.from_address(address)
 
 
 def _raising(problem: DeclarationError) -> Callable[[], Any]:

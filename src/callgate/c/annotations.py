@@ -12,7 +12,7 @@ import enum
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias, UnionType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callgate.c import names, types
 from callgate.c.types import (
@@ -103,7 +103,8 @@ def ctypes_of(ctype: CType, records: dict[str, type]) -> type:
         case Pointer(to=to):
             return ctypes.POINTER(ctypes_of(to, records))
         case Array(element=element, length=length):
-            return ctypes_of(element, records) * length
+            item: Any = ctypes_of(element, records)
+            return item * length  # type: ignore[no-any-return]
         case Record():
             from callgate.c.structures import class_of  # most declarations have none
 
@@ -224,7 +225,7 @@ def value_type(annotation: object, where: str) -> tuple[CType, type | None]:
             return record_of(element), element
         if issubclass(element, ctypes.Array):
             inner, _ = value_type(element._type_, where)
-            return types.Array(inner, element._length_), element
+            return types.Array(inner, getattr(element, "_length_", 0)), element
         if issubclass(element, names.FUNCTION_POINTER):
             return Pointer(FunctionPrototype("void (*)()")), element
         if issubclass(element, ctypes.py_object):
@@ -393,6 +394,11 @@ def result_of(annotation: object, where: str) -> Result:
         raise DeclarationError(f"{where}: cstr is for arguments; as a result write str (decoded from UTF-8) or bytes")
     if annotation is ctypes.c_void_p:
         return Result(VOID_POINTER, Returning.HANDLE, is_nullable, ctypes.c_void_p)
+    if isinstance(annotation, GenericAlias) and annotation.__origin__ is names.Array:
+        to, element = value_type(annotation.__args__[0], where)
+        if element is None:
+            raise DeclarationError(f"{where}: an array has items; void is none")
+        return Result(Pointer(to), Returning.ARRAY, is_nullable, element)
     if _is_class(annotation):
         if issubclass(annotation, _POINTER):
             to, _ = pointee(annotation._type_, where)

@@ -382,7 +382,7 @@ class _Writer:
             lines.append(f'    @cg.function(symbol="{function.symbol}")')
         signature = f"def {name}({', '.join(parts)}) -> {annotations.result(function.result)}:"
         if function.doc:
-            return [*lines, *folded(signature, 4), *docstring(function.doc, 8)]
+            return [*lines, *folded(signature, 4), *docstring(function.doc, 8), "        ..."]
         return [*lines, *folded(f"{signature} ...", 4)]
 
     def _not_bound(self) -> list[str]:

@@ -188,7 +188,7 @@ class _Completion:
 def _make_type(base: type) -> type:
     """The metaclass of Struct or of Union."""
 
-    class RecordType(base):  # type: ignore[misc, valid-type]
+    class RecordType(base):  # type: ignore[misc]
         def __new__(
             mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, pack: int = 0, align: int = 0
         ) -> Any:
@@ -290,8 +290,9 @@ def _member_type(annotation: object, said: Field, where: str) -> tuple[CType, ty
         (element,) = annotation.__args__  # type: ignore[attr-defined]
         if said.length is None:
             raise DeclarationError(f"{where}: an array member needs its length: `= field(length=8)`")
-        ctype, python_type = _member_type(element, Field(), where)
-        return Array(ctype, said.length), python_type * said.length
+        ctype, element_type = _member_type(element, Field(), where)
+        made: Any = element_type
+        return Array(ctype, said.length), made * said.length
     if said.length is not None:
         raise DeclarationError(f"{where}: length= is for arrays, as in `Array[u8] = field(length={said.length})`")
     if annotation is str or annotation is bytes:
@@ -300,12 +301,12 @@ def _member_type(annotation: object, said: Field, where: str) -> tuple[CType, ty
     if function is not None:
         return function, ctypes.c_void_p
     annotation, _ = c_annotations.strip_none(annotation, where)
-    ctype, python_type = c_annotations.value_type(annotation, where)
-    if python_type is None:
+    ctype, value_class = c_annotations.value_type(annotation, where)
+    if value_class is None:
         raise DeclarationError(f"{where}: a member cannot be void")
     if isinstance(ctype, Record) and ctype.members is None:
         raise DeclarationError(f"{where}: {spell(ctype)} is incomplete here; a member can only be a pointer to it")
-    return ctype, python_type
+    return ctype, value_class
 
 
 def _install_fields(cls: type, record: Record, declared: list[_Declared]) -> None:
@@ -511,7 +512,7 @@ def address_of_function(value: object, where: str) -> int | None:
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, (names.FUNCTION_POINTER, ctypes.c_void_p)):
-        return ctypes.cast(value, ctypes.c_void_p).value  # type: ignore[arg-type]
+        return ctypes.cast(value, ctypes.c_void_p).value
     address = getattr(getattr(value, "__self__", value), "address", None)
     if isinstance(address, int):
         return address
@@ -535,7 +536,7 @@ def _shown(record: Any) -> str:
     return f"{type(record).__name__}({', '.join(shown)})"
 
 
-class Struct(ctypes.Structure, metaclass=_make_type(_STRUCTURE_TYPE)):  # type: ignore[misc]
+class Struct(ctypes.Structure, metaclass=_make_type(_STRUCTURE_TYPE)):  # type: ignore[metaclass]
     """A C struct: annotations are its members; instances begin as zero.
 
     `class point(Struct, pack=1)` packs the members, `align=16` aligns the whole.  It is a ctypes.Structure, so
@@ -552,7 +553,7 @@ class Struct(ctypes.Structure, metaclass=_make_type(_STRUCTURE_TYPE)):  # type: 
     __repr__ = _shown
 
 
-class Union(ctypes.Union, metaclass=_make_type(_UNION_TYPE)):  # type: ignore[misc]
+class Union(ctypes.Union, metaclass=_make_type(_UNION_TYPE)):  # type: ignore[metaclass]
     """A C union: annotations are its members, which share their memory.
 
     >>> class number(Union):
@@ -576,7 +577,7 @@ def class_of(record: Record, records: dict[str, type]) -> type:
         return known
     if record.members is None:
         return records.setdefault(record.name, type(record.name, (names.Opaque,), {}))
-    base = Union if record.tag == "union" else Struct
+    base: Any = Union if record.tag == "union" else Struct
     cls: Any = known or type(base)(record.name, (base,), {_RECORD: None})
     records[record.name] = cls  # before its members: they may point back to it
     setattr(cls, _RECORD, record)

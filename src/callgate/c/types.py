@@ -166,6 +166,7 @@ class Returning(Enum):
     OBJECT = "object"  # a Python object that C hands over (py_object)
     ADDRESS = "address"  # T * as an int
     INSTANCE = "instance"  # a ctypes object of the class `python_type`, NULL as any other value
+    ARRAY = "array"  # T * as a memoryview of declared length
     CALLED = "called"  # what the function `python_type` makes of an int
 
 
@@ -174,13 +175,16 @@ class Result(NamedTuple):
 
     `python_type` is the enum class of an enum value, the ctypes class of a handle or a struct, the FunctionType of a
     function pointer (None in C text, where the runtime makes one).  NULL gives None where `is_nullable`, else
-    ValueError.
+    ValueError.  What `is_owned` is freed by the gate's `free`.  `length` is that of an array: a number, the name of the
+    parameter that has it, or the type of the count that stands before the items in memory.
     """
 
     type: CType
     returning: Returning
     is_nullable: bool = False
     python_type: object = None
+    is_owned: bool = False
+    length: int | str | Scalar | None = None
 
 
 class Parameter(NamedTuple):

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 class Watch:
-    """Makes ctypes functions fast soon after they are declared: when an import is over, or nothing was looked up a while.
+    """Makes ctypes functions fast soon after they are declared: after an import, or when nothing was looked up a while.
 
     A function that is declared anew afterwards becomes the ctypes function again, so nothing changes but the speed.
     """
@@ -77,6 +77,7 @@ class Watch:
 
     def start(self) -> None:
         """Begin to watch: every lookup of a symbol by ctypes is announced (the audit event ctypes.dlsym)."""
+        self._seen = {id(thing): thing for thing in gc.get_objects() if isinstance(thing, FUNCTION_POINTER)}
         sys.addaudithook(self._note)
         importing = __builtins__["__import__"] if isinstance(__builtins__, dict) else __builtins__.__import__
         depth = threading.local()

@@ -133,6 +133,7 @@ class BoxStep(NamedTuple):
     """The conversion of one result or filled Out parameter.
 
     Enums say in `is_unsigned` how their base extends.  `keeps_null` makes an object of NULL as of any other pointer.
+    The length of an array is argument `length_step` of those that Python passes, or Out `length_out`.
     """
 
     kind: Box
@@ -140,6 +141,8 @@ class BoxStep(NamedTuple):
     is_nullable: bool = False
     is_unsigned: bool = False
     keeps_null: bool = False
+    length_step: int | None = None
+    length_out: int | None = None
 
 
 class OutStep(NamedTuple):
@@ -340,6 +343,8 @@ def box_step(result: Result, target: Target) -> BoxStep:
     ctype = result.type
     if result.returning is Returning.NOTHING:
         return BoxStep(Box.NONE, 0)
+    if result.returning is Returning.ARRAY or result.is_owned:
+        return BoxStep(Box.PYTHON, target.pointer_bytes, result.is_nullable)
     if result.returning is Returning.INSTANCE:
         return BoxStep(Box.HANDLE, target.pointer_bytes, keeps_null=True)
     if result.returning is Returning.CALLED:
@@ -384,11 +389,14 @@ def convert(
         else:
             steps.append(unbox_step(parameter, target))
             positions.append(position)
+    result = box_step(function.result, target)
+    if isinstance(function.result.length, str):
+        result = _with_length(result, function, function.result.length, positions)
     return Conversion(
         tuple(steps),
         tuple(positions),
         tuple(outs),
-        box_step(function.result, target),
+        result,
         function.result.returning is Returning.STATUS,
         judgement,
         saves_errno,
@@ -396,6 +404,18 @@ def convert(
         function.is_variadic,
         ctypes,
     )
+
+
+def _with_length(box: BoxStep, function: FunctionType, name: str, positions: list[int]) -> BoxStep:
+    """Where the length of an array that `function` returns is found."""
+    outs = 0
+    for position, parameter in enumerate(function.parameters):
+        if parameter.name == name and position in positions and parameter.passing is Passing.VALUE:
+            return box._replace(length_step=positions.index(position))
+        if parameter.name == name and parameter.out is not None:
+            return box._replace(length_out=outs)
+        outs += parameter.out is not None
+    raise DeclarationError(f"{function.name}(): length={name!r} is no parameter with a number")
 
 
 class CallbackConversion(NamedTuple):

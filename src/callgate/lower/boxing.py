@@ -209,6 +209,7 @@ class Boxing:
                 pass  # the reference is C's to give, as ctypes has it
             case Box.PYTHON:
                 a.mov_rr(RDX, RAX)
+                self._load_length(step)
                 self._box_in_python(operand)
             case _:
                 a.mov_mr(RSP, self.frame.result_slot, RAX)
@@ -249,8 +250,12 @@ class Boxing:
         a.note("tp_new(type, (), 0)")
         a.call_m(R11, offset + 8)
 
+    def _load_length(self, step: BoxStep) -> None:
+        """rcx = the length that goes with a pointer: nothing but gates has one."""
+        self.a.xor32_rr(RCX, RCX)
+
     def _box_in_python(self, operand: int) -> None:
-        """rax = self._box(operand, the word in rdx)."""
+        """rax = self._box(operand, the word in rdx, the length in rcx)."""
         a = self.a
         a.mov_rm(RDI, RSP, self.frame.self_slot)
         a.mov_ri(RSI, operand)
@@ -261,6 +266,7 @@ class Boxing:
         a = self.a
         if step.kind is Box.WIDE:
             a.lea(RDX, base, offset)
+            a.xor32_rr(RCX, RCX)
             self._box_in_python(operand)
             self._finish_box(is_tail=is_tail)
             return

@@ -97,11 +97,12 @@ def _leave(a: Assembler, scratch_bytes: int) -> None:
 
 
 def _call_method(a: Assembler, name: str, arguments: Callable[[], None], count: int) -> None:
-    """rax = self.name(...): `arguments` loads rdx, rcx (the first `count` objects); self is in rbx."""
+    """rax = self.name(...): `arguments` loads rdx, rcx, r8 (the first `count` objects); self is in rbx."""
     arguments()
     a.mov_rr(RDI, RBX)
     a.mov_rl(RSI, f"name:{name}")
-    a.xor32_rr((RDX, RCX, R8)[count], (RDX, RCX, R8)[count])
+    end = (RDX, RCX, R8, R9)[count]
+    a.xor32_rr(end, end)
     a.note("no vector registers: the callee is variadic")
     a.xor32_rr(RAX, RAX)
     a.call_l("PyObject_CallMethodObjArgs")
@@ -1362,12 +1363,11 @@ def _emit_judge(a: Assembler, machine: Machine) -> None:
 
 def _emit_boxes(a: Assembler, machine: Machine) -> None:
     """What the gate's Python methods make, and enum members; and whether a callback raised."""
-    # rbx self   rbp, r12 the ints
-    a.label("callgate_box_python")
-    for register in (RBX, RBP, R12):
-        a.push(register)
+    # rbx self   rbp, r12, r13 the ints
+    _enter(a, "callgate_box_python", 8)
     a.mov_rr(RBX, RDI)
     a.mov_rr(R12, RDX)
+    a.mov_rr(R13, RCX)
     a.mov_rr(RDI, RSI)
     a.call_l("PyLong_FromLong")
     a.mov_rr(RBP, RAX)
@@ -1378,23 +1378,31 @@ def _emit_boxes(a: Assembler, machine: Machine) -> None:
     a.mov_rr(R12, RAX)
     a.test_rr(RAX, RAX)
     a.jcc("e", "python_drop")
+    a.mov_rr(RDI, R13)
+    a.call_l("PyLong_FromUnsignedLong")
+    a.mov_rr(R13, RAX)
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "python_drop_two")
 
     def arguments() -> None:
         a.mov_rr(RDX, RBP)
         a.mov_rr(RCX, R12)
+        a.mov_rr(R8, R13)
 
-    _call_method(a, "_box", arguments, 2)
+    _call_method(a, "_box", arguments, 3)
+    a.mov_rr(RDI, R13)
+    a.mov_rr(R13, RAX)
+    a.call_l("Py_DecRef")
+    a.label("python_drop_two")
     a.mov_rr(RDI, R12)
-    a.mov_rr(R12, RAX)
+    a.mov_rr(R12, R13)
     a.call_l("Py_DecRef")
     a.label("python_drop")
     a.mov_rr(RDI, RBP)
     a.call_l("Py_DecRef")
     a.mov_rr(RAX, R12)
     a.label("python_boxed")
-    for register in (R12, RBP, RBX):
-        a.pop(register)
-    a.ret()
+    _leave(a, 8)
 
     a.note("as tp_new: calls a class that has a __new__ or __init__ of its own; what it makes must be an instance")
     a.label("callgate_call_type")
@@ -1425,7 +1433,7 @@ def _emit_boxes(a: Assembler, machine: Machine) -> None:
     a.pop(RBX)
     a.ret()
 
-    # rbx errcheck and the ctypes function   rbp the tuple   r12 the result   r13 the arguments   r14 their count   r15 i
+    # rbx errcheck and the ctypes function   rbp the tuple   r12 result   r13 arguments   r14 their count   r15 index
     a.note("errcheck(result, function, arguments): takes over the result; the tuple itself means the result as it is")
     _enter(a, "callgate_errcheck", 8)
     a.mov_rr(RBX, RDI)

@@ -40,7 +40,7 @@ from callgate.asm.x86_64.registers import (
     RSP,
     XMM0,
 )
-from callgate.cpython.conversion import Box, Conversion, CtypesRules, Element, Judgement, Unbox, UnboxStep
+from callgate.cpython.conversion import Box, BoxStep, Conversion, CtypesRules, Element, Judgement, Unbox, UnboxStep
 from callgate.errors import DeclarationError, unreachable
 from callgate.lower.boxing import FLOATING_BOXES, POINTER_BOXES, UNROLLED_BYTES, Boxing
 from callgate.lower.frame import Frame, lay_out_frame
@@ -119,6 +119,7 @@ class _Gate(Boxing):
             or conversion.saves_errno
             or self.makes_result
             or bool(self.made_outs)
+            or conversion.result.length_step is not None
             or any(is_copied_by_call(argument) for argument in plan.arguments)
         )
         self.has_inline_path = all(self._is_inline(way.step) for way in self.ways)
@@ -902,6 +903,17 @@ class _Gate(Boxing):
             self._box_none()
         a.label("leave")
         self._emit_leave()
+
+    def _load_length(self, step: BoxStep) -> None:
+        a = self.a
+        if step.length_step is not None:
+            a.mov_rm(RCX, RSP, self.frame.value(step.length_step))
+        elif step.length_out is not None:
+            out = self.conversion.outs[step.length_out]
+            load = {1: a.movzx8_rm, 2: a.movzx16_rm, 4: a.mov32_rm}.get(out.box.size_bytes, a.mov_rm)
+            load(RCX, RSP, self.frame.out(step.length_out))
+        else:
+            a.xor32_rr(RCX, RCX)
 
     def _call_errcheck(self) -> None:
         """Let errcheck have the last word on the object in rax, which it takes over."""

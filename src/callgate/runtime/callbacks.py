@@ -166,7 +166,7 @@ class Callback(GateBase, names.Callback):
             thunks.close(
                 place[0],
                 self.type.name,
-                f"{self.type.name}() was called by C after it was freed; keep a reference to it as long as C has it".encode(),
+                f"{self.type.name}() was called by C after it was freed; keep it as long as C has it".encode(),
             )
             thunks.give_back(place)
 
@@ -192,7 +192,7 @@ class Callback(GateBase, names.Callback):
             value = int.from_bytes(struct.pack("<f" if size == 4 else "<d", value), "little")
         return value & 0xFFFF_FFFF_FFFF_FFFF, owner
 
-    def _box(self, which: int, word: int) -> object:
+    def _box(self, which: int, word: int, length: int) -> object:
         from callgate.runtime.boxing import box_word
 
         return box_word(self.type.parameters[which], word, None)
@@ -221,7 +221,7 @@ def pass_function(formal: Formal, thing: object, expected: str) -> tuple[int, ob
         _check(formal, signature.name, [p.type for p in signature.parameters], signature.result.type)
         return record.address, thing  # type: ignore[attr-defined]
     if isinstance(thing, (names.FUNCTION_POINTER, ctypes.c_void_p)):
-        address: int | None = ctypes.cast(thing, ctypes.c_void_p).value  # type: ignore[arg-type]
+        address: int | None = ctypes.cast(thing, ctypes.c_void_p).value
         if address:
             return address, thing
         if formal.step.is_nullable:
@@ -284,9 +284,7 @@ class Pending:
         if self._depths.get(thread):
             self._raised[thread] = problem
         else:
-            sys.unraisablehook(
-                _Unraisable((type(problem), problem, problem.__traceback__, None, function))  # type: ignore[arg-type]
-            )
+            sys.unraisablehook(_Unraisable((type(problem), problem, problem.__traceback__, None, function)))
 
 
 class _Unraisable(tuple):  # type: ignore[type-arg]

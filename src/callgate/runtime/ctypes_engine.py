@@ -7,6 +7,7 @@ import sys
 import types
 from _ctypes import CFuncPtr
 from collections.abc import Callable
+from typing import Any
 
 from callgate.c.types import FunctionType, Result
 from callgate.cpython.conversion import Box, BoxStep, Judgement
@@ -21,7 +22,7 @@ from callgate.runtime.variadic import VariadicGate
 _CDECL, _HOLDS_GIL, _USES_ERRNO = 0x1, 0x4, 0x8  # FUNCFLAG_… of ctypes
 
 
-def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None) -> object:
+def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None, length: int = 0) -> object:
     """A raw value of ctypes to what Python gets; pointers must not be NULL."""
     match step.kind:
         case Box.NONE:
@@ -45,13 +46,14 @@ def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None) 
         case Box.ENUM:
             return result.python_type(value)  # type: ignore[operator]
         case Box.STRUCT:
-            made: object = result.python_type.__new__(result.python_type)  # type: ignore[attr-defined]
+            cls: Any = result.python_type
+            made = cls.__new__(cls)
             ctypes.memmove(ctypes.addressof(made), ctypes.addressof(value), step.size_bytes)  # type: ignore[arg-type]
             return made
         case Box.WIDE:
             return boxing.box_word(result, ctypes.addressof(value), gate)  # type: ignore[arg-type]
         case Box.PYTHON:
-            return boxing.box_word(result, value, gate)  # type: ignore[arg-type]
+            return boxing.box_word(result, value, gate, length)  # type: ignore[arg-type]
         case Box.ADDRESS:
             return value
         case Box.OBJECT:
@@ -134,6 +136,15 @@ def _make_call(gate: Gate) -> Callable[..., object]:
         finally:
             converted.clear()  # the traceback of an exception keeps this frame, and must not keep buffers exported
 
+    def length_of(words: list[Any], cells: list[Any]) -> int:
+        """The length of an array that is the result, as a word."""
+        box = conversion.result
+        if box.length_step is not None:
+            return int(words[positions[box.length_step]]) & 0xFFFF_FFFF_FFFF_FFFF
+        if box.length_out is not None:
+            return int(cells[box.length_out].value) & 0xFFFF_FFFF_FFFF_FFFF
+        return 0
+
     def call_c(gate: Gate, words: list[object]) -> object:
         cells = []
         for position, step, declared in outs:
@@ -141,16 +152,15 @@ def _make_call(gate: Gate) -> Callable[..., object]:
             words[position] = ctypes.addressof(cell)
             cells.append(cell)
         result = memory(result_bytes) if is_several_words else None
-        if planned is not None:
-            words = planned.pack(words, result)
+        given = words if planned is None else planned.pack(words, result)
         PENDING.enter()
         try:
             if errno_flag:
                 before = ctypes.set_errno(0)
-                raw = function(*words)
+                raw = function(*given)
                 errno = ctypes.set_errno(before)
             else:
-                raw = function(*words)
+                raw = function(*given)
                 errno = 0
         finally:
             PENDING.leave()
@@ -163,7 +173,7 @@ def _make_call(gate: Gate) -> Callable[..., object]:
             gate._fail(code, errno)
         values = []
         if not conversion.drops_result or judgement is Judgement.PREDICATE:
-            value = _box_checked(gate, conversion.result, signature.result, raw, 0)
+            value = _box_checked(gate, conversion.result, signature.result, raw, 0, length_of(words, cells))
             if judgement is Judgement.PREDICATE:
                 gate._judge(value, errno)
             if conversion.result.kind is not Box.NONE and not conversion.drops_result:
@@ -191,9 +201,9 @@ def _describe(call: Callable[..., object], signature: FunctionType) -> None:
     call.__module__ = "callgate"
 
 
-def _box_checked(gate: Gate, step: BoxStep, result: Result, value: object, which: int) -> object:
+def _box_checked(gate: Gate, step: BoxStep, result: Result, value: object, which: int, length: int = 0) -> object:
     if step.kind in POINTERS and not value:
         if step.is_nullable:
             return None
         gate._refuse_null(which)
-    return box(step, result, value, gate)
+    return box(step, result, value, gate, length)

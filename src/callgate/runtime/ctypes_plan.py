@@ -81,7 +81,7 @@ class PlannedCall:
     def pack(self, words: Sequence[Any], result: Any) -> list[Any]:
         """The ctypes arguments for `words`: values, or the addresses of values of several words."""
         given: list[Any] = [ctypes.addressof(result)] if self.plan.result_pointer else []
-        area = self.area_type() if self.area_type is not None else None
+        area: Any = self.area_type() if self.area_type is not None else None
         for argument, word in zip(self.plan.arguments, words, strict=True):
             if argument.pieces:
                 data = ctypes.string_at(word, argument.size_bytes)

@@ -9,6 +9,7 @@ import ctypes
 import os
 import struct
 import sys
+import threading
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
@@ -26,6 +27,14 @@ from callgate.target import X86_64_LINUX, Target
 MASK_64 = (1 << 64) - 1
 
 
+class _Last(threading.local):
+    errno = 0
+
+
+LAST = _Last()
+"""The errno of this thread's last call that failed, or that a predicate judged."""
+
+
 class Options(NamedTuple):
     """The options of a function's declaration (see `callgate.function`), library-wide ones filled in."""
 
@@ -36,6 +45,8 @@ class Options(NamedTuple):
     fails_if: str | Callable[[object], object] | None = None
     error: Callable[[int], BaseException] | None = None
     engine: str | None = None
+    free: Callable[[object], object] | str | None = None
+    length: object = None
 
 
 class Gate(GateBase):
@@ -195,6 +206,8 @@ class Gate(GateBase):
 
     def failure(self, code: int, errno: int) -> BaseException:
         """The exception for a failing result."""
+        if self.conversion.saves_errno:
+            LAST.errno = errno
         error = self.options.error
         if error is not None:
             exception = error(code)
@@ -208,16 +221,18 @@ class Gate(GateBase):
             return CallError(name, code)
         return OSError(errno, os.strerror(errno) if errno else f"{name}() failed with result {code} and set no errno")
 
-    def _box(self, which: int, word: int) -> object:
+    def _box(self, which: int, word: int, length: int = 0) -> object:
         """What machine code leaves to Python: `word` is the pointer, or the address of a value of several words."""
         signature = self.signature
         if which:
             result = [parameter.out for parameter in signature.parameters if parameter.out is not None][which - 1]
         else:
             result = signature.result
-        return boxing.box_word(result, word, self)
+        return boxing.box_word(result, word, self, length)
 
     def _judge(self, result: object, errno: int) -> None:
+        if self.conversion.saves_errno:
+            LAST.errno = errno
         predicate = self.options.fails_if
         assert callable(predicate)  # Judgement.PREDICATE
         if predicate(result):

@@ -527,7 +527,7 @@ def _cdata_value(formal: Formal, thing: object) -> int | float:
     value = thing.value  # type: ignore[attr-defined]
     if isinstance(value, bytes):
         return int.from_bytes(value, "little", signed=formal.step.element is Element.SIGNED)
-    return ord(value) if isinstance(value, str) else value  # type: ignore[no-any-return]
+    return ord(value) if isinstance(value, str) else value
 
 
 def _struct(formal: Formal, thing: object) -> tuple[int, object]:
@@ -546,7 +546,7 @@ def _wide(formal: Formal, thing: object) -> tuple[int, object]:
             hasattr(type(thing), name) for name in ("__complex__", "__float__", "__index__")
         ):
             raise _mismatch(formal, thing)
-        value = complex(thing)  # type: ignore[arg-type]
+        value = complex(thing)  # type: ignore[call-overload]
         try:
             data = struct.pack("<2f" if size == 8 else "<2d", value.real, value.imag)
         except OverflowError:
