@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -407,3 +408,15 @@ class TestText:
         assert done.stdout == ""
         done = self.run("mypy", *options, str(wrong), cwd=bound_file.parent)
         assert [line.split(":")[1] for line in done.stdout.splitlines() if "error" in line] == ["2", "3", "4", "5", "6"]
+
+    def test_the_other_type_checker_accepts_it(
+        self, written: Callable[[str], Path], bound_file: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(Path(cg.__file__).parents[1])]}))
+        files = self.files(written, bound_file)
+        done = self.run(
+            "pyright", "--pythonpath", sys.executable, "-p", str(tmp_path), "--outputjson", *files, cwd=tmp_path
+        )
+        report = json.loads(done.stdout[done.stdout.index("{") :])
+        assert report["generalDiagnostics"] == []
+        assert report["summary"]["filesAnalyzed"] == len(files)
