@@ -30,10 +30,10 @@ import callgate
 from callgate.c import types as c
 from callgate.c.types import spell
 from callgate.target import HOST, X86_64_LINUX
-from fuzz.classes import Classes, can_be_written, words
-from fuzz.generate import draw_float, draw_int
+from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
+from fuzz.generate import Index, Real, Whole, draw_float, draw_int
 from fuzz.isolation import Watch, isolated
-from fuzz.records import Drawn
+from fuzz.records import ENUMERATIONS, Drawn
 from fuzz.values import FILL, MAXIMUM_SEEN, PRELUDE, Value, draw_by_value, draw_value
 from oracle.abi_targets import x87
 
@@ -67,7 +67,10 @@ def draw_integer(random: Random) -> Passed:
     """An int of Python is C's int; others say their type, and the narrow ones are promoted (C11 6.5.2.2p6-7)."""
     if random.random() < 0.4:
         number = draw_int(random, -(1 << 31), (1 << 31) - 1)
-        return Passed("i", lambda _: number, value(c.INT, struct.pack("<i", number)))
+        passed: Any = number
+        if random.random() < 0.2:
+            passed = bool(number) if number in (0, 1) else random.choice((Index, Whole))(number)
+        return Passed("i", lambda _: passed, value(c.INT, struct.pack("<i", number)))
     cls: Any = random.choice(
         (
             *(ctypes.c_byte, ctypes.c_ubyte, ctypes.c_short, ctypes.c_ushort, ctypes.c_int, ctypes.c_uint),
@@ -91,7 +94,9 @@ def draw_integer(random: Random) -> Passed:
 def draw_floating(random: Random) -> Passed:
     """A float is double, c_float is promoted to it."""
     number = draw_float(random)
-    match random.randrange(8):
+    match random.randrange(10):
+        case 3:
+            return Passed("d", lambda _: Real(number), value(c.DOUBLE, struct.pack("<d", number)))
         case 0:
             number = float(random.randint(-1000, 1000)) / 8
             return Passed("d", lambda _: ctypes.c_float(number), value(c.DOUBLE, struct.pack("<d", number)))
@@ -214,22 +219,48 @@ def type_of(letter: str, records: dict[str, Drawn]) -> c.CType:
 # -- calls ------------------------------------------------------------------------------------------------------------
 
 
-def declared(library: Any, number: int, records: dict[str, Drawn], classes: Classes) -> Callable[..., Any]:
-    fixed = FIXED[number]
-    names = [f"a{index}" for index in range(len(fixed))]
-    scope: dict[str, Any] = {}
-    exec(f"def take{number}({', '.join(names)}, format, *values): ...", scope)
-    function = scope[f"take{number}"]
-    annotations = [
-        callgate.Ptr[None] | None if letter == "p" else classes.annotation(type_of(letter, records)) for letter in fixed
-    ]
-    function.__annotations__ = {
-        **dict(zip(names, annotations, strict=True)),
-        "format": callgate.cstr,
-        "values": callgate.VarArg,
-        "return": callgate.long,
-    }
-    return library.function(function)  # type: ignore[no-any-return]
+class Take:
+    """A callee as Python declares it; every third by C text, every third with `blocking=True`."""
+
+    def __init__(self, path: Path, engine: str, number: int, records: dict[str, Drawn], classes: Classes) -> None:
+        fixed = FIXED[number]
+        self.types = [type_of(letter, records) for letter in fixed]
+        names = [f"a{index}" for index in range(len(fixed))]
+        is_text = number % 3 == 2 and not any(
+            "#pragma" in records[letter].text for letter in fixed if letter in records
+        )
+        if is_text:
+            parameters = ", ".join(map(spell, self.types, names))
+            texts = "".join(records[letter].text for letter in set(fixed) if letter in records)
+            text = f"{ENUMERATIONS}{texts}long take{number}({parameters}, const char *format, ...);"
+            library = callgate.load(str(path), text, engine=engine)
+            self.class_of = lambda record: getattr(library, record.name)
+            self.call = getattr(library, f"take{number}")
+            return
+        scope: dict[str, Any] = {}
+        exec(f"def take{number}({', '.join(names)}, format, *values): ...", scope)
+        function = scope[f"take{number}"]
+        annotations = [
+            callgate.Ptr[None] | None if ctype == c.VOID_POINTER else classes.annotation(ctype) for ctype in self.types
+        ]
+        function.__annotations__ = {
+            **dict(zip(names, annotations, strict=True)),
+            "format": callgate.cstr,
+            "values": callgate.VarArg,
+            "return": callgate.long,
+        }
+        library = callgate.load(str(path), engine=engine)
+        self.class_of = classes.of
+        self.call = library.function(blocking=number % 3 == 1)(function)
+
+    def fixed(self, values: Sequence[Value]) -> list[Any]:
+        """The Python values of the parameters before the format."""
+        return [
+            self.class_of(value.ctype).from_buffer_copy(value.image)
+            if isinstance(value.ctype, c.Record)
+            else ctypes_scalar(value.ctype).from_buffer_copy(value.image).value
+            for value in values
+        ]
 
 
 def problems_in(
@@ -237,9 +268,9 @@ def problems_in(
 ) -> dict[int, str]:
     random = Random(seed)
     seen = (ctypes.c_char * MAXIMUM_SEEN).in_dll(ctypes.CDLL(str(path)), "seen")
-    library = callgate.load(str(path), engine=engine)
     classes = Classes()
-    functions = [declared(library, number, records, classes) for number in range(len(FIXED))]
+    takes = [Take(path, engine, number, records, classes) for number in range(len(FIXED))]
+    library = callgate.load(str(path), engine=engine)
 
     @library.function  # type: ignore[untyped-decorator]
     def vectors(format: callgate.cstr, *values: callgate.VarArg) -> callgate.long: ...
@@ -248,19 +279,12 @@ def problems_in(
     for index, call in enumerate(calls):
         watch(index)
         number = index % len(FIXED)
-        fixed = [draw_value(random, type_of(letter, records)) for letter in FIXED[number]]
-        first = [
-            classes.of(records[letter].record).from_buffer_copy(one.image)
-            if letter in records
-            else int.from_bytes(one.image, "little", signed=letter == "i")
-            if letter in "ip"
-            else struct.unpack("<d", one.image)[0]
-            for letter, one in zip(FIXED[number], fixed, strict=True)
-        ]
+        fixed = [draw_value(random, ctype) for ctype in takes[number].types]
+        first = takes[number].fixed(fixed)
         format = "".join(passed.letter for passed in call)
         values = [passed.make(classes) for passed in call]
         try:
-            problems = [] if functions[number](*first, format, *values) == -7 else ["-7 did not come back"]
+            problems = [] if takes[number].call(*first, format, *values) == -7 else ["-7 did not come back"]
             problems += differences([*fixed, *(passed.seen for passed in call)], seen.raw)
             doubles = sum(passed.letter == "d" for passed in call)
             if not set(format) & set(RECORDS):
