@@ -49,6 +49,7 @@ __all__ = [
     "callback",
     "char",
     "cstr",
+    "errno",
     "explain",
     "f32",
     "f64",
@@ -190,12 +191,15 @@ class Union(_CUnion):
     __setattr__: None  # type: ignore[assignment, misc]
 
 class Array(_CData, Generic[_T]):
-    """An array as a member: `name: Array[char] = field(length=8)`.  One of char is bytes, one of wchar str."""
+    """An array as a member, `name: Array[char] = field(length=8)`, or as a result, of the `length` of its function.
+
+    A member of char is bytes, one of wchar str.
+    """
 
     @overload
     def __getitem__(self, index: int, /) -> _T: ...
     @overload
-    def __getitem__(self, items: slice, /) -> list[_T]: ...
+    def __getitem__(self, items: slice, /) -> Sequence[_T]: ...
     @overload
     def __setitem__(self, index: int, value: _T, /) -> None: ...
     @overload
@@ -343,6 +347,8 @@ class _Declare(Protocol[_N_co]):
         fails_if: _FailsIf | None = None,
         error: _Error | None = None,
         engine: _Engine | None = None,
+        free: str | Callable[..., object] | None = None,
+        length: int | str | type[int] | None = None,
     ) -> _Declare[Never]: ...
     @overload
     def __call__(
@@ -355,6 +361,8 @@ class _Declare(Protocol[_N_co]):
         fails_if: _FailsIf | None = None,
         error: _Error | None = None,
         engine: _Engine | None = None,
+        free: str | Callable[..., object] | None = None,
+        length: int | str | type[int] | None = None,
     ) -> _Declare[None]: ...
 
 function: _Declare[Never]
@@ -442,6 +450,9 @@ def gate_from(
     function: Callable[..., Any], /, *, blocking: bool = False, engine: _Engine | None = None
 ) -> Callable[..., Any]: ...
 def explain(function: str | Callable[..., Any], *, target: str | None = None, layout: str | None = None) -> str: ...
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+def errno() -> int: ...
 
 # -- what ctypes has declared already --------------------------------------------------------------------------------
 class Report:

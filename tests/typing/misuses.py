@@ -273,3 +273,6 @@ cg.accelerate(ctypes_libm, blocking="no")  # E
 cg.accelerate(ctypes_libm).fasst  # E
 cg.accelerate(ctypes_libm).fast = ()  # E
 cg.accelerate(ctypes_libm).fast.append("cos")  # E
+libc.function(free=5)  # E
+libc.function(length=1.5)  # E
+cg.errno(5)  # E  # runtime: TypeError

@@ -523,7 +523,7 @@ block.body.real = 1.0
 block.body.octets[0] = 1
 block.points[1].quot = 9
 block.points = (ldiv_t(1, 2), ldiv_t(3))
-octets_of: list[int] = block.body.octets[:2]
+octets_of: list[int] = [*block.body.octets[:2]]
 label: str = block.label
 assert (block.kind, block.rest, label, octets_of) == (5, 7, "abcd", [1, 0])
 assert block.body.bits == 0x3FF0000000000001 and len(block.points) == 2
@@ -654,6 +654,36 @@ assert line[:written] == b"5 abc 2.50 1099511627776" and snprintf(None or line, 
 assert snprintf(line, 64, "%p %s", difference, None) > 8 and line.startswith(b"0x")
 scanned = ctypes.c_int()
 assert sscanf("17 rest", "%d", ctypes.byref(scanned)) == 1 and scanned.value == 17
+
+
+# -- results that are released, arrays of known length, errno -------------------------------------------------------------
+@libc.function(fails_if="null", free="free")
+def strdup(text: cstr) -> str: ...
+
+
+@libc.function(fails_if="null", free=free)
+def strndup(text: cstr, size: usize) -> bytes: ...
+
+
+@libz.function(length=256)
+def get_crc_table() -> Array[u32]: ...
+
+
+@libc.function(symbol="memcpy", length="size")
+def copied_to(dest: Writable[u8], source: Readable[u8], size: usize) -> Array[u8]: ...
+
+
+text_copy: str = strdup("copied")
+assert text_copy == "copied" and strndup("copied", 4) == b"copi"
+second: int = get_crc_table()[1]
+assert second == 0x77073096 and len(get_crc_table()) == 256 and max(get_crc_table()) > second
+seven = (ctypes.c_uint8 * 8)()
+assert bytes(copied_to(seven, b"seven", 5)) == b"seven"
+try:
+    close(-1)
+except OSError as problem:
+    last_errno: int = cg.errno()
+    assert last_errno == problem.errno == errno.EBADF
 
 # -- variables -----------------------------------------------------------------------------------------------------------
 opterr = cg.variable(libc, "opterr", int_)
