@@ -23,6 +23,14 @@ _DROPPED_LINE = re.compile(
 _ABOUT_SOMETHING_ELSE = re.compile(r"[\\@](?:file|defgroup|name|addtogroup|mainpage|page)\b|[\\@]\{")
 
 
+def decoded(text: bytes) -> str:
+    """UTF-8, or else Latin-1, which old headers have in names of people."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
 def _undecorated(raw: str) -> list[str]:
     """The lines of a comment without /**, *, */, ///."""
     lines = []
@@ -100,7 +108,7 @@ class Remarks:
         lines = self._lines[file][line - 1 : line - 1 + _LONGEST_REMARK]
         if not lines:
             return ""
-        rest = lines[0][column - 1 :].decode("utf-8", "replace").strip().lstrip(",;").strip()
+        rest = decoded(lines[0][column - 1 :]).strip().lstrip(",;").strip()
         if rest.startswith("//"):
             return first_sentence(cleaned(rest))
         if not rest.startswith("/*"):
@@ -108,5 +116,5 @@ class Remarks:
         for following in lines[1:]:
             if "*/" in rest:
                 break
-            rest += "\n" + following.decode("utf-8", "replace").rstrip()
+            rest += "\n" + decoded(following).rstrip()
         return first_sentence(cleaned(rest)) if rest.find("*/") == len(rest) - 2 else ""

@@ -28,7 +28,7 @@ from callgate.c.header_model import (
     not_by_value,
 )
 from callgate.c.header_types import TypeReader, is_named
-from callgate.c.translation_unit import MAIN, Reading, check, load_clang, own_files, parse, short_name
+from callgate.c.translation_unit import MAIN, ClangText, Reading, check, load_clang, own_files, parse, short_name
 from callgate.target import IS_MACOS
 
 Clang: TypeAlias = Any
@@ -62,6 +62,7 @@ class _Reader:
         self.say = say
         self.own = own_files(unit)
         self.remarks = Remarks()
+        self.text = ClangText(clang)
         self.kinds = clang.CursorKind
         self.not_bound: list[NotBound] = []
         self.types: dict[str, Declared] = {}
@@ -108,6 +109,10 @@ class _Reader:
         """Where a cursor is, with the file's name as an include line would give it."""
         location = cursor.location
         return Location(short_name(location.file.name) if location.file else "", location.line, location.column)
+
+    def _doc(self, cursor: Cursor) -> str:
+        """The documentation comment of a cursor, or ""."""
+        return cleaned(self.text.comment(cursor))
 
     def _is_own(self, cursor: Cursor) -> bool:
         file = cursor.location.file
@@ -166,7 +171,7 @@ class _Reader:
         target = self.type_of(cursor.underlying_typedef_type)
         if isinstance(target, RecordRef | EnumRef) and self._called(target) == name:
             return
-        self.types[key] = TypedefOf(name, target, cleaned(cursor.raw_comment), self.location(cursor))
+        self.types[key] = TypedefOf(name, target, self._doc(cursor), self.location(cursor))
 
     def _called(self, reference: RecordRef | EnumRef) -> str:
         return self.names.get(reference.key, "") or reference.key.rpartition("@")[2]
@@ -209,7 +214,7 @@ class _Reader:
 
     def _opaque(self, cursor: Cursor, key: str, name: str) -> RecordOf:
         is_own = self._is_own(cursor)
-        doc = cleaned(cursor.raw_comment) if is_own else ""
+        doc = self._doc(cursor) if is_own else ""
         return RecordOf(key, name, "struct", None, 0, 0, is_own, False, doc, self.location(cursor))
 
     def _define(self, cursor: Cursor, key: str, name: str, is_own: bool) -> None:
@@ -227,7 +232,7 @@ class _Reader:
             ctype.get_align(),
             is_own,
             is_nested,
-            cleaned(cursor.raw_comment) if is_own else "",
+            self._doc(cursor) if is_own else "",
             self.location(cursor),
         )
 
@@ -243,7 +248,7 @@ class _Reader:
             max(0, cursor.type.get_size()),
             max(1, cursor.type.get_align()),
             is_anonymous,
-            (first_sentence(cleaned(cursor.raw_comment)) or self._remark(cursor)) if self._is_own(cursor) else "",
+            (first_sentence(self._doc(cursor)) or self._remark(cursor)) if self._is_own(cursor) else "",
         )
 
     def _remark(self, cursor: Cursor) -> str:
@@ -260,7 +265,7 @@ class _Reader:
             EnumMember(
                 child.spelling,
                 child.enum_value,
-                first_sentence(cleaned(child.raw_comment)) or self._remark(child),
+                first_sentence(self._doc(child)) or self._remark(child),
             )
             for child in definition.get_children()
             if child.kind == self.kinds.ENUM_CONSTANT_DECL
@@ -271,7 +276,7 @@ class _Reader:
             members,
             definition.type.get_size(),
             self._is_own(definition),
-            cleaned(definition.raw_comment),
+            self._doc(definition),
             self.location(definition),
         )
         return key
@@ -302,7 +307,7 @@ class _Reader:
             ctype.kind == self.clang.TypeKind.FUNCTIONPROTO and ctype.is_function_variadic(),
             is_inline,
             refusal,
-            cleaned(cursor.raw_comment),
+            self._doc(cursor),
             self.location(cursor),
         )
         before = self.functions.get(name)

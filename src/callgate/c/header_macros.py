@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from callgate.c.header_model import ConstantOf, HeaderType, Location, NotBound
+from callgate.c.translation_unit import ClangText
 
 Clang: TypeAlias = Any
 Cursor: TypeAlias = Any
@@ -49,6 +50,7 @@ class MacroReader:
         self.location = location
         self.remark = remark
         self.lib = clang.conf.lib
+        self.text = ClangText(clang)
         self.refused: list[NotBound] = []
         self._definitions = {
             cursor.spelling: cursor
@@ -65,7 +67,7 @@ class MacroReader:
             if self.lib.clang_Cursor_isMacroFunctionLike(cursor):
                 self.refused.append(NotBound(name, "a function-like macro", self.location(cursor)))
                 continue
-            tokens = _body(cursor)
+            tokens = self._body(cursor)
             if not tokens:
                 continue  # an include guard, a decoration
             if self._is_disturbing(name):
@@ -73,6 +75,10 @@ class MacroReader:
                 continue
             made.append(Macro(name, tokens, self.location(cursor), self.remark(cursor)))
         return made
+
+    def _body(self, cursor: Cursor) -> tuple[str, ...]:
+        """What a macro stands for: the tokens behind its name."""
+        return self.text.tokens(cursor)[1:]
 
     def _is_disturbing(self, name: str) -> bool:
         """Whether a macro expands to something that spoils the lines after it."""
@@ -83,7 +89,7 @@ class MacroReader:
         cursor = self._definitions.get(name)
         if cursor is None:
             return False
-        tokens = _body(cursor)
+        tokens = self._body(cursor)
         is_unbalanced = any(tokens.count(left) != tokens.count(right) for left, right in (("(", ")"), ("[", "]")))
         found = (
             is_unbalanced
@@ -196,10 +202,6 @@ def unescaped(text: str) -> bytes:
         return bytes([_ESCAPES.get(letter.decode(), letter[0])])
 
     return re.sub(rb"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))", replace, text.encode("utf-8"), flags=re.DOTALL)
-
-
-def _body(cursor: Cursor) -> tuple[str, ...]:
-    return tuple(token.spelling for token in cursor.get_tokens())[1:]
 
 
 def _no_constant(macro: Macro) -> str:

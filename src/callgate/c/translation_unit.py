@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from callgate.c import freestanding
+from callgate.c.doc_comments import decoded
 from callgate.errors import CallgateError
 from callgate.target import IS_MACOS, IS_WINDOWS
 
@@ -195,6 +196,34 @@ def _is_quoted(location: Any, lines: dict[str, list[bytes]]) -> bool:
     if name not in lines:
         lines[name] = Path(name).read_bytes().split(b"\n")
     return bool(lines[name][location.line - 1][location.column - 1 : location.column] == b'"')
+
+
+class ClangText:
+    """Text of headers that need not be UTF-8: libclang's Python package decodes strictly."""
+
+    def __init__(self, clang: Clang) -> None:
+        lib = clang.conf.lib
+        # by index: a function object of our own, without the package's conversions
+        self._comment = _prototype(lib, "clang_Cursor_getRawCommentText", [clang.Cursor], clang._CXString)
+        self._token = _prototype(lib, "clang_getTokenSpelling", [clang.TranslationUnit, clang.Token], clang._CXString)
+        self._characters = _prototype(lib, "clang_getCString", [clang._CXString], ctypes.c_char_p)
+
+    def comment(self, cursor: Any) -> str:
+        """The documentation comment of a declaration, or ""."""
+        return self._decoded(self._comment(cursor))
+
+    def tokens(self, cursor: Any) -> tuple[str, ...]:
+        """The tokens of a cursor."""
+        return tuple(self._decoded(self._token(token._tu, token)) for token in cursor.get_tokens())
+
+    def _decoded(self, string: Any) -> str:
+        return decoded(self._characters(string) or b"")
+
+
+def _prototype(lib: Clang, name: str, argtypes: list[Any], restype: Any) -> Any:
+    function = lib[name]
+    function.argtypes, function.restype = argtypes, restype
+    return function
 
 
 @lru_cache(maxsize=4096)

@@ -170,7 +170,7 @@ class Callback(GateBase, names.Callback):
             )
             thunks.give_back(place)
 
-    # -- for machine code and the ctypes engine -------------------------------------------------------------------------------------
+    # -- for machine code and the ctypes engine ----------------------------------------------------------------------
     @property
     def formal(self) -> Formal:
         """The result as the reference conversion needs it."""
@@ -206,7 +206,7 @@ def _prototype(callback_type: CallbackType) -> Pointer:
     return Pointer(FunctionPrototype(callback_type.prototype, parameters, callback_type.result_type))
 
 
-# -- what is passed where C wants a function ------------------------------------------------------------------------------
+# -- what is passed where C wants a function -------------------------------------------------------------------------
 
 
 def pass_function(formal: Formal, thing: object, expected: str) -> tuple[int, object]:
@@ -249,7 +249,7 @@ def _check(formal: Formal, name: str, parameters: list[CType], result: CType) ->
         raise TypeError(f"{formal.where} must be a function like {prototype.spelling}, not {theirs}")
 
 
-# -- exceptions under the ctypes engine -----------------------------------------------------------------------------------
+# -- exceptions under the ctypes engine ------------------------------------------------------------------------------
 
 
 class Pending:

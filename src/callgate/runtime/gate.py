@@ -53,9 +53,9 @@ class Gate(GateBase):
     """A gate: a C function as Python calls it.
 
     `signature` is the declaration, `address` that of the C function, `library` the library it came from (None for
-    a plain address), `engine` "native" or "ctypes".  `original` is the ctypes function whose place an accelerated gate
-    takes, `errcheck` what that had; if it `yields`, declaring it anew gives the place back.  `plan` tells where the arguments travel, `listing` is the
-    annotated machine code, `explain()` all of it.
+    a plain address), `engine` "native" or "ctypes".  `plan` tells where the arguments travel, `listing` is the
+    annotated machine code, `explain()` all of it.  `original` is the ctypes function whose place an accelerated gate
+    takes, `errcheck` what that had; if it `yields`, declaring it anew gives the place back.
     """
 
     __slots__ = (

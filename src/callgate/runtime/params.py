@@ -32,8 +32,8 @@ def to_word(number: int, parameter: Parameter, step: UnboxStep, thing: object) -
     except _Unknown as what:
         if what.args:
             raise ctypes.ArgumentError(
-                f"argument {number}: {_named(TypeError)}: from_param gave a {what}, which an accelerated function cannot "
-                "pass; name the function in skip= of accelerate()"
+                f"argument {number}: {_named(TypeError)}: from_param gave a {what}, which an accelerated function "
+                "cannot pass; name the function in skip= of accelerate()"
             ) from None
         raise ctypes.ArgumentError(
             f"argument {number}: {_named(TypeError)}: Don't know how to convert parameter {number}"
