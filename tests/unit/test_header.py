@@ -638,6 +638,10 @@ class TestMacros:
     def test_of_other_headers_stay_there(self, bind: Callable[..., Module]) -> None:
         assert bind("#include <limits.h>\n#include <stdio.h>\n#define MOST INT_MAX\n").constants == ("MOST",)
 
+    def test_that_stand_for_themselves_say_nothing_new(self, bind: Callable[..., Module]) -> None:
+        module = bind("enum { RED, BLUE };\n#define RED RED\nenum e { ONE = 1 };\n#define ONE ONE\n")
+        assert module.constants == ("RED", "BLUE", "ONE")
+
     def test_named_like_keywords_and_like_names_of_the_module(self, load: Callable[..., Any]) -> None:
         module = load(
             "#define None 7\n#define lambda 8\n#define lib 9\n#define cg 10\n#define Protocol 11\nint abs(int x);"
@@ -707,6 +711,18 @@ class TestComments:
         text = bind(f"/** {words}*/\nint call(void);\nstruct thing {{ int a; /**< {words}*/ }};").text
         assert max(map(len, text.splitlines())) <= 120
         assert text.count("word") == 120
+
+    def test_need_not_be_utf8(self, tmp_path: Path) -> None:
+        path = tmp_path / "old.h"
+        path.write_bytes(
+            b'/** Gr\xfc\xdfe. */\nint call(void);\n#define TEXT "\xfc"\n#define SIZE 5 /* \xfc */\n'
+            b"#define BAD \xfc\nstruct s {\n  int a; /* \xfc */\n};\n"
+        )
+        module = module_of(read_header(str(path), Reading(), lambda what: None), Wishes(("c",)))
+        assert '"""Grüße."""' in module.text
+        assert 'TEXT = b"\\xfc"\nSIZE = 5  # ü\n' in module.text
+        assert "    a: i32  # ü\n" in module.text
+        assert module.not_bound[0].reason.endswith("no constant: ü")
 
     def test_about_the_file_belong_to_no_function(self, load: Callable[..., Any]) -> None:
         assert load("/** @file thing.h */\nint call(void);").Thing.call.__doc__ is None

@@ -1,4 +1,4 @@
-"""How generated lines are broken: as ruff format (and black) would, so that formatting a module changes nothing."""
+"""How generated lines are written and broken: as ruff format would, so that formatting a module changes nothing."""
 
 from __future__ import annotations
 
@@ -166,3 +166,24 @@ def with_remark(line: str, remark: str, indent: int) -> list[str]:
         return [f"{lines[0]}  # {remark}"]
     comment = textwrap.wrap(remark, WIDTH - indent - 2, break_long_words=False, break_on_hyphens=False)
     return [*(f"{margin}# {part}" for part in comment), *lines]
+
+
+def literal(value: int | float | str | bytes, is_hexadecimal: bool) -> str:
+    """A number or a text as the formatter writes it."""
+    if isinstance(value, int) and is_hexadecimal:
+        return f"{'-' if value < 0 else ''}0x{abs(value):X}"
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, bytes):
+        text = repr(value)
+        return f'b"{text[2:-1]}"' if text[1] == "'" and '"' not in text and "\\'" not in text else text
+    return repr(value)
+
+
+def quoted(text: str) -> str:
+    """A string literal with the quotation marks that the formatter wants: double, unless single ones save escapes."""
+    single = repr(text)
+    if single[0] == '"' or '"' in text:
+        return single
+    inner = single[1:-1].replace("\\'", "'")
+    return f'"{inner}"'

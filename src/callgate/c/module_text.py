@@ -13,13 +13,11 @@ from typing import NamedTuple
 from callgate.c.doc_comments import first_sentence
 from callgate.c.header_model import (
     AliasOf,
-    ConstantOf,
     EnumOf,
     EnumRef,
     FunctionOf,
     Header,
     HeaderType,
-    Named,
     NotBound,
     RecordOf,
     RecordRef,
@@ -28,15 +26,8 @@ from callgate.c.header_model import (
     innermost,
     stripped,
 )
-from callgate.c.module_lines import docstring, folded, with_remark
-from callgate.c.module_names import (
-    ENUM_RESERVED,
-    FUNCTION_RESERVED,
-    MODULE_RESERVED,
-    class_name,
-    identifier,
-    without_prefix,
-)
+from callgate.c.module_lines import docstring, folded, literal, quoted, with_remark
+from callgate.c.module_names import ENUM_RESERVED, identifier, names_for, scoped_names, without_prefix
 from callgate.c.module_records import fit, opaque_lines, record_lines
 from callgate.c.module_selection import selected
 from callgate.c.module_types import Annotations, has_alias
@@ -85,19 +76,13 @@ class _Writer:
         self.wishes = wishes
         self.not_bound = list(header.not_bound)
         self.functions = self._bindable()
-        self.names: dict[str, str] = {}
-        self.constant_names: dict[str, str] = {}
-        self.enumerator_names: dict[str, str] = {}
-        self.method_names: dict[str, str] = {}
-        self.protocol = ""
-        self._choose_names()
-        scoped = {*self.names.values(), *self.constant_names.values(), *self.enumerator_names.values()}
-        scoped |= set(self.method_names.values()) | {self.protocol}
-        for record in header.records.values():
-            scoped |= {field.name for field in record.fields or ()}
-        for enum in header.enums.values():
-            scoped |= {member.name for member in enum.members}
-        self.annotations = Annotations(header, self.names, frozenset(scoped))
+        chosen = names_for(header, self.functions, wishes.prefixes)
+        self.names = chosen.types
+        self.constant_names = chosen.constants
+        self.enumerator_names = chosen.enumerators
+        self.method_names = chosen.methods
+        self.protocol = chosen.protocol
+        self.annotations = Annotations(header, self.names, scoped_names(header, chosen))
         self.written: set[str] = set()
 
     def _bindable(self) -> list[FunctionOf]:
@@ -120,55 +105,6 @@ class _Writer:
                 bindable.append(function)
         self.not_bound = refused + self.not_bound
         return bindable
-
-    # -- names
-
-    def _choose_names(self) -> None:
-        """Give everything its name: types first, then functions, then constants."""
-        prefixes = self.wishes.prefixes
-        functions = {function.name for function in self.functions}
-        taken: set[str] = set()
-        for function in self.functions:
-            name = identifier(without_prefix(function.name, prefixes), taken, FUNCTION_RESERVED)
-            self.method_names[function.name] = name
-            taken.add(name)
-        methods = set(taken)
-        taken = set()
-        self.protocol = class_name(self.header.name)
-        declared_names = {declared.name for declared in self.header.types}
-        declared_names |= {constant.name for constant in self.header.constants}
-        if self.protocol in declared_names | methods:
-            self.protocol += "Library"
-        taken.add(self.protocol)
-        number = 0
-        for declared in self.header.types:
-            if isinstance(declared, EnumOf) and not declared.name:
-                for member in declared.members:
-                    self.enumerator_names[member.name] = self._taken_name(member.name, taken, prefixes)
-                continue
-            if isinstance(declared, TypedefOf) and _is_callgates(declared):
-                continue
-            c_name = declared.name
-            if not c_name:
-                number += 1
-                c_name = f"_anonymous_{number}"
-            if isinstance(declared, RecordOf) and declared.is_nested:
-                c_name = f"_{c_name}"
-            name = without_prefix(c_name, prefixes)
-            if name in methods:  # struct stat and the function stat have namespaces of their own in C only
-                word = "enum" if isinstance(declared, EnumOf) else getattr(declared, "tag", "type")
-                name = f"{word}_{name}"
-            self.names[declared.name if isinstance(declared, TypedefOf) else declared.key] = self._taken_name(
-                name, taken, ()
-            )
-        for constant in self.header.constants:
-            if constant.name not in functions:
-                self.constant_names[constant.name] = self._taken_name(constant.name, taken, prefixes)
-
-    def _taken_name(self, c_name: str, taken: set[str], prefixes: Sequence[str]) -> str:
-        name = identifier(without_prefix(c_name, prefixes), taken, MODULE_RESERVED)
-        taken.add(name)
-        return name
 
     # -- the parts
 
@@ -240,7 +176,7 @@ class _Writer:
                 lines += with_remark(value, member.doc, 0)
         for constant in self.header.constants:
             if constant.name in self.constant_names and constant.pointer is None:
-                value = f"{self.constant_names[constant.name]} = {_literal(constant)}"
+                value = f"{self.constant_names[constant.name]} = {literal(constant.value, constant.is_hexadecimal)}"
                 lines += with_remark(value, constant.doc, 0)
         return lines
 
@@ -257,7 +193,7 @@ class _Writer:
         for member in enum.members:
             name = identifier(without_prefix(member.name, self.wishes.prefixes), taken, ENUM_RESERVED)
             taken.append(name)
-            value = _hexadecimal(member.value) if base == "IntFlag" else str(member.value)
+            value = literal(member.value, base == "IntFlag")
             lines += with_remark(f"{name} = {value}", member.doc, 4)
         if not enum.members and not enum.doc:
             lines.append("    pass")
@@ -309,7 +245,7 @@ class _Writer:
             elif annotation.startswith("Ptr[") and annotation != "Ptr[None]":
                 value = f"ctypes.cast({signed}, {annotation})"
             else:
-                value = f"cast({_quoted(annotation)}, ctypes.c_void_p({signed}))"
+                value = f"cast({quoted(annotation)}, ctypes.c_void_p({signed}))"
             lines += with_remark(f"{name} = {value}", constant.doc, 0)
         return ["", "", *lines] if lines else []
 
@@ -359,7 +295,7 @@ class _Writer:
                 lines.append("")
             lines += method
             was_short = is_short
-        names = ", ".join(_quoted(name) for name in self.wishes.libraries)
+        names = ", ".join(quoted(name) for name in self.wishes.libraries)
         library = names if len(self.wishes.libraries) == 1 else f"({names})"
         return [*lines, "", "", *folded(f"lib = cg.load({library}, {self.protocol})")]
 
@@ -390,7 +326,7 @@ class _Writer:
             return []
         lines = ["", "NOT_BOUND = ("]
         for item in self.not_bound:
-            lines += folded(f"({_quoted(item.name)}, {_quoted(item.reason)}),", 4)
+            lines += folded(f"({quoted(item.name)}, {quoted(item.reason)}),", 4)
         return [*lines, ")", '"""What the header has and this module does not: name and reason."""']
 
 
@@ -404,12 +340,6 @@ def _holds(key: str, unfit: set[str], records: Mapping[str, RecordOf]) -> bool:
     record = records.get(key)
     inner = [innermost(field.type) for field in (record.fields if record else None) or ()]
     return any(_holds(ctype.key, unfit, records) for ctype in inner if isinstance(ctype, RecordRef))
-
-
-def _is_callgates(typedef: TypedefOf) -> bool:
-    """Whether a typedef has the name and the meaning of one of callgate's names."""
-    target = stripped(typedef.type)
-    return isinstance(target, Named) and target.name == typedef.name
 
 
 def _runtime_keys(ctype: HeaderType) -> Iterable[str]:
@@ -436,31 +366,6 @@ def is_flags(values: Sequence[int]) -> bool:
     bits = {value for value in filled if value & (value - 1) == 0}
     is_counted = len(filled) > 2 and max(filled) - min(filled) == len(filled) - 1
     return len(bits) >= 3 and 2 * len(bits) >= len(filled) and not is_counted
-
-
-def _literal(constant: ConstantOf) -> str:
-    value = constant.value
-    if isinstance(value, int) and constant.is_hexadecimal:
-        return _hexadecimal(value)
-    if isinstance(value, str):
-        return _quoted(value)
-    if isinstance(value, bytes):
-        text = repr(value)
-        return f'b"{text[2:-1]}"' if text[1] == "'" and '"' not in text and "\\'" not in text else text
-    return repr(value)
-
-
-def _hexadecimal(value: int) -> str:
-    return f"{'-' if value < 0 else ''}0x{abs(value):X}"
-
-
-def _quoted(text: str) -> str:
-    """A string literal with the quotation marks that the formatter wants: double, unless single ones save escapes."""
-    single = repr(text)
-    if single[0] == '"' or '"' in text:
-        return single
-    inner = single[1:-1].replace("\\'", "'")
-    return f'"{inner}"'
 
 
 def _import_order(name: str) -> tuple[int, str]:
