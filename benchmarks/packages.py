@@ -45,13 +45,13 @@ class Package:
     """What a program imports, and with it declares the functions."""
     operations: Callable[[], Operations]
     """Run in the package's environment: operations by name."""
-    dump: Callable[[], str] | None = None
-    """Where no tests are published: what the package computes, to be the same with acceleration."""
     tests: tuple[str, ...] = ()
     """Arguments of pytest; {source} is the unpacked source distribution, {work} an empty folder to run in."""
     needs_source: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     needs_display: bool = False
+    dump: Callable[[], str] | None = None
+    """Where no tests are published: what the package computes, to be the same with acceleration."""
 
 
 # -- what is timed ---------------------------------------------------------------------------------------------------
@@ -407,7 +407,9 @@ def _timed(package: Package, python: Path, rounds: int) -> tuple[dict[str, Any],
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         children.append(subprocess.Popen(command, text=True, env=_environment(package), **pipes))  # type: ignore[call-overload]
     least: list[dict[str, float]] = [{}, {}]
-    reports = [json.loads(child.stdout.readline()) for child in children]
+    reports = [json.loads(child.stdout.readline() or "null") for child in children]
+    if None in reports:
+        raise RuntimeError(f"{package.name}: the {('plain', 'accelerated')[reports.index(None)]} process ended")
     for _ in range(rounds):
         for child, found in zip(children, least, strict=True):
             child.stdin.write("\n")
