@@ -26,6 +26,7 @@ from callgate.cpython.conversion import CtypesRules
 from callgate.errors import DeclarationError, EngineError
 from callgate.runtime.engine import native_engine
 from callgate.runtime.gate import Gate, Options
+from callgate.runtime.unwind import LOOK
 
 _HOLDS_GIL, _USES_ERRNO, _USES_LAST_ERROR, _CDECL = 0x4, 0x8, 0x10, 0x1  # FUNCFLAG_… of ctypes
 _PARAMFLAG_OUT = 2
@@ -115,6 +116,7 @@ def accelerate_functions(
     With `yields` a function that is declared anew later becomes the ctypes function again; else that is an error.
     """
     replaced: dict[int, tuple[Any, Any]] = {}
+    LOOK.is_due = True  # ctypes may have loaded anything
     for name, function in functions:
         if id(function) in replaced:
             continue

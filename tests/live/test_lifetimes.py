@@ -152,7 +152,7 @@ class TestGates:
         before = arenas()
         made = [library.function(declared("id_i32", kinds, i32)) for kinds in shapes(600)]
         code_bytes = sum(cg.gate(function).code_bytes for function in made)
-        assert arenas() - before >= code_bytes // ARENA_BYTES > 1
+        assert arenas() - before + 1 >= code_bytes // ARENA_BYTES > 1  # the first arena may have had room
         del made
         library.__dict__.clear()
         library.function(declared("id_i32", (f64, f64, f64, i32, f64), i32))  # the next publication cleans up

@@ -67,7 +67,6 @@ class _Reader:
         self.not_bound: list[NotBound] = []
         self.types: dict[str, Declared] = {}
         self.functions: dict[str, FunctionOf] = {}
-        self.bytes_instead: set[str] = set()
         self.waiting: list[tuple[Cursor, str]] = []
         self.names = self._typedef_names()
         self.type_of = TypeReader(clang, self._record, self._enum, self._is_own).type_of

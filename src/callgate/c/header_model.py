@@ -6,7 +6,7 @@ each other by key (clang's USR), because structs refer to themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple, TypeAlias
 
 
@@ -79,11 +79,15 @@ class Prototype(NamedTuple):
 
 
 class NotCarried(NamedTuple):
-    """A type that has no place in a call: `what` names it, the size is for its place in a struct."""
+    """A type that callgate has no name for: `what` names it, the size is for its place in a struct.
+
+    `python_type` is what stands for it as an argument and result; where it is "" too, the type has no place in a call.
+    """
 
     what: str
     size_bytes: int = 0
     align_bytes: int = 1
+    python_type: str = ""
 
 
 HeaderType: TypeAlias = "Named | Nothing | AliasOf | RecordRef | EnumRef | PointerTo | ArrayOf | Prototype | NotCarried"
@@ -248,13 +252,29 @@ def innermost(ctype: HeaderType) -> HeaderType:
 def not_by_value(ctype: HeaderType, records: Mapping[str, RecordOf]) -> str:
     """What keeps a value from travelling in a call, or ""."""
     match stripped(ctype):
-        case NotCarried(what=what):
+        case NotCarried(what=what, python_type=""):
             return what
         case RecordRef(key=key):
-            record = records.get(key)
-            if record is None or record.fields is None:
-                return "an incomplete type"
-            for field in record.fields:
-                if what := not_by_value(innermost(field.type), records):
-                    return f"a {record.tag} with {what}"
+            return _not_in_struct(records.get(key), records)
     return ""
+
+
+def _not_in_struct(record: RecordOf | None, records: Mapping[str, RecordOf]) -> str:
+    if record is None or record.fields is None:
+        return "an incomplete type"
+    for field in record.fields:
+        inner = innermost(field.type)
+        what = inner.what if isinstance(inner, NotCarried) else not_by_value(inner, records)
+        if what:
+            return f"a {record.tag} with {what}"
+    return ""
+
+
+def holds(ctype: HeaderType, keys: Set[str], records: Mapping[str, RecordOf]) -> bool:
+    """Whether a value is, or has in it, one of the structs `keys`."""
+    inner = innermost(ctype)
+    if not isinstance(inner, RecordRef):
+        return False
+    record = records.get(inner.key)
+    fields = (record.fields if record else None) or ()
+    return inner.key in keys or any(holds(field.type, keys, records) for field in fields)

@@ -152,8 +152,11 @@ class TypeReader:
         if name not in _NOT_CARRIED and canonical.kind != ctype.kind:
             return self.type_of(canonical, suggested=suggested, by_value=by_value)
         what = _NOT_CARRIED.get(name, "")
-        if name == "COMPLEX" and "long double" in ctype.spelling:
-            what = "a long double complex number"
+        python_type = ""
+        if name == "COMPLEX":
+            part = ctype.element_type.kind.name
+            what = {"LONGDOUBLE": "a long double complex number", "FLOAT": "a float complex number"}.get(part, what)
+            python_type = "complex" if part == "DOUBLE" else ""
         if not what:
             what = "a _BitInt" if "_BitInt" in canonical.spelling else f"the type {canonical.spelling}"
-        return NotCarried(what, max(0, ctype.get_size()), max(1, ctype.get_align()))
+        return NotCarried(what, max(0, ctype.get_size()), max(1, ctype.get_align()), python_type)

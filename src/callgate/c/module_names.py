@@ -10,14 +10,14 @@ from callgate.c.header_model import EnumOf, FunctionOf, Header, Named, RecordOf,
 
 MODULE_RESERVED = frozenset(
     (
-        *("cg", "lib", "annotations", "bytes", "cast", "ctypes"),
+        *("cg", "lib", "annotations", "bytes", "cast", "complex", "ctypes"),
         *("IntEnum", "IntFlag", "Protocol", "TYPE_CHECKING", "NOT_BOUND"),
     )
 )
 """Names of a generated module that mean something else there."""
 
-FUNCTION_RESERVED = frozenset(("function", "bytes"))
-"""`Library.function` declares functions; `bytes` is an annotation."""
+FUNCTION_RESERVED = frozenset(("function", "bytes", "complex"))
+"""`Library.function` declares functions; the others are annotations."""
 
 MEMBER_RESERVED = frozenset(("_fields_", "_pack_", "_anonymous_", "_align_", "_layout_"))
 ENUM_RESERVED = frozenset(("mro", "name", "value"))

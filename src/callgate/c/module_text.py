@@ -23,7 +23,7 @@ from callgate.c.header_model import (
     RecordRef,
     TypedefOf,
     children,
-    innermost,
+    holds,
     stripped,
 )
 from callgate.c.module_lines import docstring, folded, literal, quoted, with_remark
@@ -75,6 +75,10 @@ class _Writer:
         self.header = header
         self.wishes = wishes
         self.not_bound = list(header.not_bound)
+        records = header.records.values()
+        self.unfit = frozenset(
+            record.key for record in records if record.fields is not None and fit(record, header) is None
+        )
         self.functions = self._bindable()
         chosen = names_for(header, self.functions, wishes.prefixes)
         self.names = chosen.types
@@ -82,23 +86,17 @@ class _Writer:
         self.enumerator_names = chosen.enumerators
         self.method_names = chosen.methods
         self.protocol = chosen.protocol
-        self.annotations = Annotations(header, self.names, scoped_names(header, chosen))
+        self.annotations = Annotations(header, self.names, scoped_names(header, chosen), self.unfit)
         self.written: set[str] = set()
 
     def _bindable(self) -> list[FunctionOf]:
         """The functions that can be bound; the others go to `not_bound`."""
         bindable, refused = [], []
-        records = self.header.records
-        unfit = {
-            key for key, record in records.items() if record.fields is not None and fit(record, self.header) is None
-        }
         for function in self.header.functions:
             reason = function.refusal or self.wishes.missing.get(function.name, "")
-            if not reason:
-                travelling = [stripped(t) for t in (function.result, *(p.type for p in function.parameters))]
-                keys = {ctype.key for ctype in travelling if isinstance(ctype, RecordRef)}
-                if any(_holds(key, unfit, records) for key in keys):
-                    reason = "a struct whose layout no declaration gives"
+            travelling = (function.result, *(parameter.type for parameter in function.parameters))
+            if not reason and any(holds(ctype, self.unfit, self.header.records) for ctype in travelling):
+                reason = "a struct whose layout no declaration gives"
             if reason:
                 refused.append(NotBound(function.name, reason, function.location))
             else:
@@ -331,15 +329,6 @@ class _Writer:
 
 
 # --- details ---------------------------------------------------------------------------------------------------------
-
-
-def _holds(key: str, unfit: set[str], records: Mapping[str, RecordOf]) -> bool:
-    """Whether a struct is, or has by value, one of `unfit`."""
-    if key in unfit:
-        return True
-    record = records.get(key)
-    inner = [innermost(field.type) for field in (record.fields if record else None) or ()]
-    return any(_holds(ctype.key, unfit, records) for ctype in inner if isinstance(ctype, RecordRef))
 
 
 def _runtime_keys(ctype: HeaderType) -> Iterable[str]:

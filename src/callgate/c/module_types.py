@@ -17,6 +17,7 @@ from callgate.c.header_model import (
     PointerTo,
     Prototype,
     RecordRef,
+    holds,
     not_by_value,
     stripped,
 )
@@ -29,11 +30,12 @@ class Annotations:
     """Writes annotations for one module and remembers which of callgate's names they use.
 
     `names` has the Python names of records and enums by key, of typedefs by name; `scoped` are the names that mean
-    something else within some class of the module.
+    something else within some class of the module; `unfit` the structs that are shown as bytes.
     """
 
-    def __init__(self, header: Header, names: Mapping[str, str], scoped: frozenset[str]) -> None:
-        self.header = header
+    def __init__(
+        self, header: Header, names: Mapping[str, str], scoped: frozenset[str], unfit: frozenset[str] = frozenset()
+    ) -> None:
         self.enums = header.enums
         self.names = names
         self.scoped = scoped
@@ -44,6 +46,7 @@ class Annotations:
         """Members of the class that is written now: types of these names need another."""
         self.second_names: dict[str, str] = {}
         self.records = header.records
+        self.unfit = unfit
 
     def of_callgate(self, name: str) -> str:
         """A name of callgate's, imported or with `cg.`."""
@@ -110,7 +113,7 @@ class Annotations:
             return "bytes | None"
         if is_const and isinstance(target, Named) and target.name == "wchar":
             return f"{self.of_callgate('wstr')} | None"
-        if self._is_handle_alias(ctype) and (alias := self.alias(ctype)):
+        if alias := self._handle_alias(ctype):
             return f"{alias} | None"
         if isinstance(target, Prototype):
             return f"{self.alias(pointee) or self.callback(target)} | None"
@@ -127,7 +130,7 @@ class Annotations:
         if isinstance(target, Prototype):
             alias = self.alias(ctype) or self.alias(pointee)
             return f"{alias or self.callback(target)} | None"
-        return self.alias(ctype) if self._is_handle_alias(ctype) and self.alias(ctype) else self.pointer(pointee)  # type: ignore[return-value]
+        return self._handle_alias(ctype) or self.pointer(pointee)
 
     def value(self, ctype: HeaderType) -> str:
         """A scalar, an enum or a struct by value."""
@@ -141,6 +144,8 @@ class Annotations:
                 return self.enum(enum)
             case RecordRef(key=key):
                 return self.reference(self.names[key])
+            case NotCarried(python_type=python_type) if python_type:
+                return python_type
         raise AssertionError(f"{ctype} is no value")  # refused before
 
     def element(self, ctype: HeaderType, text: str = "bytes") -> str:
@@ -160,7 +165,7 @@ class Annotations:
                     return self.of_callgate("wstr")
                 if isinstance(pointee, Prototype):
                     return f"{self.of_callgate('Ptr')}[None]"
-                return alias if alias and self._is_handle_alias(ctype) else self.pointer(to)
+                return self._handle_alias(ctype) or self.pointer(to)
             case Prototype():
                 return "None"
         return alias or self.value(target)
@@ -185,9 +190,10 @@ class Annotations:
 
     def is_callable(self, prototype: Prototype) -> bool:
         """Whether a function of this type can be called and be written in Python."""
-        if prototype.is_variadic:
-            return False
-        return not any(not_by_value(t, self.records) for t in (*prototype.parameters, prototype.result))
+        travelling = (*prototype.parameters, prototype.result)
+        return not prototype.is_variadic and not any(
+            not_by_value(ctype, self.records) or holds(ctype, self.unfit, self.records) for ctype in travelling
+        )
 
     def _pointee(self, ctype: HeaderType) -> tuple[HeaderType | None, bool]:
         """What a pointer, or an array as a parameter (C11 6.7.6.3p7), points to, and whether that is const."""
@@ -200,8 +206,9 @@ class Annotations:
                 return prototype, False
         return None, False
 
-    def _is_handle_alias(self, ctype: HeaderType) -> bool:
-        return isinstance(ctype, AliasOf) and has_alias(ctype.to)
+    def _handle_alias(self, ctype: HeaderType) -> str | None:
+        """The name of a typedef of a pointer, where it means the same everywhere."""
+        return self.alias(ctype) if isinstance(ctype, AliasOf) and has_alias(ctype.to) else None
 
 
 def has_alias(ctype: HeaderType) -> bool:

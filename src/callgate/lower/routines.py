@@ -76,9 +76,36 @@ _SAVED = (RBX, RBP, R12, R13, R14, R15)
 def lower_routines(machine: Machine, *, with_listing: bool = False) -> Code:
     """All shared routines in one Code; each starts at the label of its name."""
     a = ListingAssembler() if with_listing else Assembler()
-    for emit in (_emit_convert, _emit_keywords, _emit_release, _emit_errors, _emit_variadic, _emit_judge, _emit_boxes):
+    for emit in (
+        _emit_personality,
+        _emit_convert,
+        _emit_keywords,
+        _emit_release,
+        _emit_errors,
+        _emit_variadic,
+        _emit_judge,
+        _emit_boxes,
+    ):
         emit(a, machine)
     return a.finish()
+
+
+_UA_SEARCH_PHASE, _UA_FORCE_UNWIND, _URC_CONTINUE_UNWIND = 1, 8, 8  # unwind.h
+
+
+def _emit_personality(a: Assembler, machine: Machine) -> None:
+    """The personality routine of gates (psABI 6.2.5): exceptions are reported, forced unwinding passes."""
+    a.label("callgate_personality")
+    a.mov32_rr(RAX, RSI)
+    a.and32_ri(RAX, _UA_SEARCH_PHASE | _UA_FORCE_UNWIND)
+    a.cmp32_ri(RAX, _UA_SEARCH_PHASE)
+    a.jcc("ne", "unwind_on")
+    a.note("the callback that ends the process")
+    a.mov_rl(RAX, "cxx_report")
+    a.jmp_m(RAX, 0)
+    a.label("unwind_on")
+    a.mov_ri(RAX, _URC_CONTINUE_UNWIND)
+    a.ret()
 
 
 def _enter(a: Assembler, name: str, scratch_bytes: int) -> None:

@@ -189,6 +189,9 @@ class _Gate(Boxing):
         a.label("bound")
         if self.needs_self_after:
             self._store_self()
+        else:
+            a.note("for whoever looks at the stack")
+            a.mov_mr(RSP, frame.self_slot, RDI)
         if self.rules.calls_errcheck:
             a.note("for errcheck")
             a.mov_mr(RSP, self.frame.args_slot, RSI)

@@ -198,7 +198,12 @@ class Callback(GateBase, names.Callback):
         return box_word(self.type.parameters[which], word, None)
 
     def _refuse_null(self, which: int) -> NoReturn:
-        raise ValueError(f"argument {which + 1} of {self.type.name}() is NULL; declare it `X | None` to get None")
+        refuse_null(self.type.name, which)
+
+
+def refuse_null(name: str, which: int) -> NoReturn:
+    """An argument that C gave is NULL."""
+    raise ValueError(f"argument {which + 1} of {name}() is NULL; declare it `X | None` to get None")
 
 
 def _prototype(callback_type: CallbackType) -> Pointer:

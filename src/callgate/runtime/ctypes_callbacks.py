@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from callgate.abi.plan import Class, classify_types
+from callgate.abi.plan import CallPlan, Class, classify_types
 from callgate.c.types import spell
 from callgate.cpython.conversion import Box, BoxStep, convert_callback
 from callgate.errors import DeclarationError
 from callgate.runtime import ctypes_engine, reference
-from callgate.runtime.callbacks import PENDING
+from callgate.runtime.callbacks import PENDING, refuse_null
 from callgate.runtime.ctypes_plan import PlannedCall
 from callgate.target import DATA_MODEL
 
@@ -24,7 +26,7 @@ def make_closure(callback: Callback) -> object:
     declared = callback.type
     conversion = convert_callback(declared, DATA_MODEL)
     plan = classify_types([parameter.type for parameter in declared.parameters], declared.result_type, DATA_MODEL)
-    planned = PlannedCall(plan)
+    planned, prototype = _prototype(plan)
     if len(plan.result.pieces) > 1 or (plan.result.pieces and plan.result.eightbyte_class is Class.X87):
         raise DeclarationError(
             f"{declared.name}() returns {spell(declared.result_type)}: a callback of the ctypes engine returns one word"
@@ -32,12 +34,15 @@ def make_closure(callback: Callback) -> object:
     boxes = tuple(zip(conversion.boxes, declared.parameters, strict=True))
     function, step, result_type = callback._function, conversion.result, planned.result_type
 
+    formal = callback.formal if step is not None else None
+    reference_to = weakref.ref(callback)  # the callback owns the closure, not the other way round
+
     def box(index: int, step: BoxStep, parameter: Result, raw: object) -> object:
         if step.kind in ctypes_engine.POINTERS and not raw:
             if step.is_nullable:
                 return None
             if step.kind is not Box.HANDLE:
-                callback._refuse_null(index)
+                refuse_null(declared.name, index)
             raw = 0
         return ctypes_engine.box(step, parameter, raw)
 
@@ -63,16 +68,17 @@ def make_closure(callback: Callback) -> object:
         if PENDING.is_set():
             return finish(None, raws)
         try:
-            if callback._closed:
+            itself = reference_to()
+            if itself is None or itself._closed:
                 raise RuntimeError(f"{declared.name}() was called by C after it was closed")
             arguments = [
                 box(index, step, parameter, value)
                 for index, ((step, parameter), value) in enumerate(zip(boxes, planned.values(raws), strict=True))
             ]
             returned = function(*arguments)
-            if step is None:
+            if formal is None:
                 return None
-            value, owner = reference.to_value(callback.formal, returned)
+            value, owner = reference.to_value(formal, returned)
             given = finish(value, raws)
             del owner  # what the value lies in must live until here
             return given
@@ -80,4 +86,11 @@ def make_closure(callback: Callback) -> object:
             PENDING.put(problem, function)
             return finish(None, raws)
 
-    return ctypes.CFUNCTYPE(result_type, *planned.argument_types)(call)
+    return prototype(call)
+
+
+@lru_cache(maxsize=256)
+def _prototype(plan: CallPlan) -> tuple[PlannedCall, Any]:
+    """The ctypes class of a function pointer; ctypes itself keeps each for ever."""
+    planned = PlannedCall(plan)
+    return planned, ctypes.CFUNCTYPE(planned.result_type, *planned.argument_types)

@@ -8,13 +8,14 @@ import struct
 import weakref
 
 from callgate.abi.plan import classify, classify_types
-from callgate.c import names
-from callgate.c.types import CallbackType, FunctionType, Result, declaration
+from callgate.c import names, types
+from callgate.c.types import CallbackType, FunctionType, Parameter, Passing, Result, Returning, declaration
 from callgate.cpython.conversion import VARIABLE, Box, BoxStep, Conversion, Unbox, UnboxStep, convert_callback
 from callgate.cpython.layout import Layout
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
 from callgate.lower.callback import lower_callback, lower_callback_routines, lower_thunks
+from callgate.lower.frame import Frame, lay_out_frame
 from callgate.lower.machine import (
     Machine,
     pack_data,
@@ -31,6 +32,7 @@ from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.gate import Gate
 from callgate.runtime.lifetime import untrack
 from callgate.runtime.probe import probe
+from callgate.runtime.unwind import LOOK, FrameTables, is_cxx_here
 from callgate.target import HOST
 
 _METH_FASTCALL = 0x80
@@ -44,6 +46,17 @@ RAISED_COUNT = ctypes.c_int64()
 
 _ERRNO_CAPSULE = b"_ctypes pymem"
 _NO_INSTANCE = b"the class of a result made something that is no instance of it"
+_PERSONALITY = CallbackType(
+    "personality",
+    (
+        Result(types.INT, Returning.VALUE),
+        Result(types.INT, Returning.VALUE),
+        Result(types.UINT64, Returning.VALUE),
+        Result(types.VOID_POINTER, Returning.HANDLE, True, ctypes.c_void_p),
+        Result(types.VOID_POINTER, Returning.HANDLE, True, ctypes.c_void_p),
+    ),
+    Parameter("result", types.INT, Passing.VALUE),
+)
 _OLDER_NAMES = {
     "Py_IsFinalizing": "_Py_IsFinalizing",  # before 3.13
     "PyThreadState_GetUnchecked": "_PyThreadState_UncheckedGet",  # before 3.13
@@ -57,9 +70,11 @@ class Shape:
     `needs` keeps alive what the code refers to: the engine's routines and names.
     """
 
-    __slots__ = ("__weakref__", "block", "code_bytes", "needs", "steps")
+    __slots__ = ("__weakref__", "block", "code_bytes", "frame", "needs", "steps", "unwinding")
 
-    def __init__(self, block: Block, code_bytes: int, steps: bytes, needs: object) -> None:
+    def __init__(self, block: Block, code_bytes: int, steps: bytes, needs: object, frame: Frame | None = None) -> None:
+        self.frame = frame
+        self.unwinding: object = None
         self.block = block
         self.code_bytes = code_bytes
         self.steps = steps
@@ -91,7 +106,8 @@ class NativeEngine:
         self._format_table = reference.FORMAT_TABLE
         self._shapes: weakref.WeakValueDictionary[object, Shape] = weakref.WeakValueDictionary()
         self._names: dict[str, str] = {}
-        self._addresses: dict[str, int] = {}
+        self._report_cell = ctypes.c_uint64()
+        self._addresses: dict[str, int] = {"cxx_report": ctypes.addressof(self._report_cell)}
         new = ctypes.pythonapi.PyCFunction_NewEx
         prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
         self._new_function = prototype(ctypes.cast(new, ctypes.c_void_p).value or 0)
@@ -102,6 +118,8 @@ class NativeEngine:
                 self._addresses[label] = block.address + offset
         self._needs = (block, self._names)
         self._thunks: Thunks | None = None
+        self._frames: FrameTables | None = None
+        self._kept_for_ever: list[object] = []
         self._stubs: dict[int, tuple[object, Shape]] = {}
 
     def _resolve(self, symbol: str) -> int:
@@ -177,14 +195,43 @@ class NativeEngine:
             plan = classify(signature, self.machine.target)
         code = lower_call(plan, conversion, self.machine)
         steps = pack_steps(conversion.steps, 1 + len(conversion.outs) + (conversion.ctypes is not None))
-        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs)
+        shape = Shape(
+            MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs, lay_out_frame(plan, conversion)
+        )
+        self._add_unwinding(shape)
         # Another thread may have made the same; either serves.
         self._shapes[key] = shape
         return shape
 
+    def watch_for_cxx(self) -> None:
+        """From the moment a C++ runtime is in the process, gates have unwind tables."""
+        LOOK.is_due = False
+        if self._frames is not None or not is_cxx_here():
+            return
+        try:
+            self._frames = FrameTables(self._addresses["callgate_personality"])
+        except OSError:  # no unwinder to register with
+            return
+        report = Callback(self._frames.report, _PERSONALITY, "native")
+        self._report_cell.value = report.address
+        self._kept_for_ever.append(report)
+        for shape in list(self._shapes.values()):
+            self._add_unwinding(shape)
+
+    def _add_unwinding(self, shape: Shape) -> None:
+        frame = shape.frame
+        if self._frames is None or frame is None or shape.unwinding is not None:
+            return
+        prologue = 4 if frame.size_bytes < 128 else 7  # sub rsp, imm8 or imm32
+        shape.unwinding = self._frames.add(
+            shape.block.address, shape.code_bytes, prologue, frame.size_bytes, frame.self_slot
+        )
+
     def install(self, gate: Gate) -> object:
         """Make the builtin function of a gate."""
         signature, conversion = gate.signature, gate.conversion
+        if LOOK.is_due:
+            self.watch_for_cxx()
         shape = self.shape(signature, conversion)
         original = gate.original
         keyword_names = gate.keyword_names if original is None else original

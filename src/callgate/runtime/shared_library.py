@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from callgate.errors import LibraryNotFoundError, SymbolNotFoundError
 from callgate.runtime.addresses import function_address
 from callgate.runtime.lifetime import untrack
+from callgate.runtime.unwind import LOOK
 from callgate.target import IS_MACOS, IS_WINDOWS
 
 _dlsym = getattr(_ctypes, "dlsym", None)
@@ -190,6 +191,7 @@ def open_library(name: str | os.PathLike[str] | Sequence[str] | None) -> SharedL
                 tried.append(reason if candidate in reason else f"{candidate}: {reason}")
                 continue
             _found[one] = candidate
+            LOOK.is_due = True
             return SharedLibrary(cdll, one, candidate)
     what = " or ".join(repr(one) for one in wanted)
     raise LibraryNotFoundError(f"cannot load {what}; tried:\n  " + "\n  ".join(tried))

@@ -1,0 +1,142 @@
+"""Unwind information for gates, so that a C++ exception that leaves C ends the process with the gate's name.
+
+C++ unwinds by tables (DWARF call frame information, as in .eh_frame).  Where the C++ runtime is in the process, each
+gate's code gets a table that says how large its frame is and names a personality routine.  That routine lets forced
+unwinding pass (the end of a thread), and for an exception calls `report` here, which ends the process: no exception
+can cross Python's own frames.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from bisect import bisect_right, insort
+from typing import Any
+
+_RUNTIMES = ("libstdc++.so.6", "libc++abi.so.1", "libc++.so.1")
+_RTLD_NOLOAD = 4  # bits/dlfcn.h
+_DW_CFA_DEF_CFA, _DW_CFA_OFFSET, _DW_CFA_ADVANCE_LOC1, _DW_CFA_DEF_CFA_OFFSET, _DW_CFA_NOP = 0x0C, 0x80, 0x02, 0x0E, 0
+_RSP, _RETURN_ADDRESS = 7, 16  # DWARF register numbers (psABI, figure 3.36)
+
+
+class _Look:
+    """Whether a library was loaded since the last look for a C++ runtime."""
+
+    is_due = True
+
+
+LOOK = _Look()
+
+
+def is_cxx_here() -> bool:
+    """Whether a C++ runtime is loaded."""
+    for name in _RUNTIMES:
+        try:
+            ctypes.CDLL(name, mode=os.RTLD_LAZY | _RTLD_NOLOAD)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _uleb(number: int) -> bytes:
+    encoded = bytearray()
+    while True:
+        byte, number = number & 0x7F, number >> 7
+        encoded.append(byte | (0x80 if number else 0))
+        if not number:
+            return bytes(encoded)
+
+
+def _entry(body: bytes) -> bytes:
+    padded = body.ljust((len(body) + 4 + 7) // 8 * 8 - 4, bytes([_DW_CFA_NOP]))
+    return struct.pack("<I", len(padded)) + padded
+
+
+def frame_table(address: int, size_bytes: int, prologue_bytes: int, frame_bytes: int, personality: int) -> bytes:
+    """The .eh_frame of one piece of code that begins with `sub rsp, frame_bytes`: a CIE, an FDE, the terminator."""
+    augmentation = struct.pack("<BQ", 0, personality)  # DW_EH_PE_absptr
+    cie = (
+        struct.pack("<IB", 0, 1)
+        + b"zP\0"
+        + _uleb(1)
+        + b"\x78"  # data alignment -8, as SLEB128
+        + _uleb(_RETURN_ADDRESS)
+        + _uleb(len(augmentation))
+        + augmentation
+        + bytes((_DW_CFA_DEF_CFA, _RSP, 8, _DW_CFA_OFFSET | _RETURN_ADDRESS, 1))
+    )
+    first = _entry(cie)
+    program = bytes((_DW_CFA_ADVANCE_LOC1, prologue_bytes, _DW_CFA_DEF_CFA_OFFSET)) + _uleb(frame_bytes + 8)
+    fde = struct.pack("<IQQ", len(first) + 4, address, size_bytes) + _uleb(0) + program
+    return first + _entry(fde) + bytes(4)
+
+
+class FrameTables:
+    """The tables of the gates' code, registered with the unwinder."""
+
+    def __init__(self, personality: int) -> None:
+        self._personality = personality
+        self._unwinder = ctypes.CDLL("libgcc_s.so.1")
+        self._unwinder._Unwind_GetIP.restype = ctypes.c_void_p
+        self._unwinder._Unwind_GetCFA.restype = ctypes.c_void_p
+        self._register = self._unwinder["__register_frame"]
+        self._deregister = self._unwinder["__deregister_frame"]
+        self._starts: list[int] = []
+        self._shapes: dict[int, tuple[int, int]] = {}
+
+    def add(self, address: int, size_bytes: int, prologue_bytes: int, frame_bytes: int, self_slot: int) -> object:
+        """Register one gate's code; the table is taken back when what is returned goes."""
+        table = ctypes.create_string_buffer(
+            frame_table(address, size_bytes, prologue_bytes, frame_bytes, self._personality)
+        )
+        insort(self._starts, address)
+        self._shapes[address] = size_bytes, self_slot
+        self._register(table)
+        return _Registered(self, address, table)
+
+    def remove(self, address: int, table: Any) -> None:
+        """Take one table back."""
+        self._deregister(table)
+        self._starts.remove(address)
+        del self._shapes[address]
+
+    def report(self, version: int, actions: int, kind: int, exception: object, context: Any) -> int:
+        """An exception has come to a gate's frame: say which, and end the process."""
+        name = "a gate"
+        place = self._unwinder._Unwind_GetIP(context)
+        index = bisect_right(self._starts, place) - 1
+        if index >= 0:
+            _, self_slot = self._shapes[self._starts[index]]
+            stack = self._unwinder._Unwind_GetCFA(context)
+            address = ctypes.c_void_p.from_address(stack + self_slot).value
+            if address:
+                gate: Any = ctypes.cast(address, ctypes.py_object).value
+                name = f"{gate.signature.name}() of {gate.library}" if gate.library else f"{gate.signature.name}()"
+        language = "C++ " if kind & ~0xFF == _GNU_CXX or kind & ~0xFF == _CLANG_CXX else ""
+        sys.stderr.write(
+            f"callgate: a {language}exception left {name}; it cannot pass through a gate, so the process ends here. "
+            "Catch it in the library.\n"
+        )
+        sys.stderr.flush()
+        os.abort()
+
+
+_GNU_CXX = int.from_bytes(b"GNUCC++\0", "big")
+_CLANG_CXX = int.from_bytes(b"CLNGC++\0", "big")
+
+
+class _Registered:
+    """A table that is taken back when this goes."""
+
+    __slots__ = ("_address", "_table", "_tables")
+
+    def __init__(self, tables: FrameTables, address: int, table: Any) -> None:
+        self._tables = tables
+        self._address = address
+        self._table = table
+
+    def __del__(self) -> None:
+        self._tables.remove(self._address, self._table)
