@@ -1,4 +1,4 @@
-"""Published packages made faster by `callgate.accelerate`, unchanged: their own tests, and what calls cost.
+"""Published packages made faster by `callgate run --accelerate`, unchanged: their own tests, and what calls cost.
 
     python benchmarks/packages.py [NAME ...] [--no-tests] [--no-times] [--rounds N]
 
@@ -6,15 +6,15 @@ Makes a virtual environment for each package under .cache/packages, installs the
 distribution where the wheel has no tests), runs the package's own tests without and with acceleration, then times some
 operations: two processes, one plain and one accelerated, take turns; the least of many rounds counts.  Prints Markdown.
 
-The same file is what runs inside those environments: as a pytest plugin (`-p packages`) and as the timed process.
+The same file is what runs inside those environments as the timed process.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -41,8 +41,6 @@ class Package:
     name: str
     requirements: tuple[str, ...]
     """The package first, pinned."""
-    modules: tuple[str, ...]
-    """What a program imports, and with it declares the functions."""
     operations: Callable[[], Operations]
     """Run in the package's environment: operations by name."""
     tests: tuple[str, ...] = ()
@@ -189,21 +187,18 @@ PACKAGES = (
     Package(
         "clang.cindex",
         ("libclang==18.1.1", *_PYTEST),
-        ("clang.cindex",),
         _clang,
         dump=_clang_dump,
     ),
     Package(
         "llvmlite",
         ("llvmlite==0.50.0", *_PYTEST),
-        ("llvmlite.binding",),
         _llvmlite,
         ("--pyargs", "llvmlite.tests"),
     ),
     Package(
         "PySDL2",
         ("pysdl2==0.9.17", "numpy", "pillow", *_PYTEST),
-        ("sdl2", "sdl2.ext", "sdl2.sdlimage", "sdl2.sdlttf", "sdl2.sdlmixer", "sdl2.sdlgfx"),
         _pysdl2,
         ("--import-mode=importlib", "{source}/sdl2/test"),
         needs_source=True,
@@ -212,7 +207,6 @@ PACKAGES = (
     Package(
         "wasmtime",
         ("wasmtime==50.0.1", *_PYTEST),
-        ("wasmtime", "wasmtime.component"),
         _wasmtime,
         ("-o", "addopts=", "{source}/tests"),
         needs_source=True,
@@ -220,7 +214,6 @@ PACKAGES = (
     Package(
         "PyOpenGL",
         ("pyopengl==3.1.10", "numpy", "pygame", "psutil", *_PYTEST),
-        ("OpenGL.GL", "OpenGL.GLU"),
         _pyopengl,
         ("{source}/tests",),
         needs_source=True,
@@ -230,7 +223,6 @@ PACKAGES = (
     Package(
         "pyglet",
         ("pyglet==2.1.19", "pillow", *_PYTEST),
-        ("pyglet.gl", "pyglet.window", "pyglet.image", "pyglet.text"),
         _pyglet,
         ("{source}/tests/unit",),
         needs_source=True,
@@ -241,45 +233,18 @@ PACKAGES = (
 
 # -- inside a package's environment ----------------------------------------------------------------------------------
 
-_NAME = "CALLGATE_PACKAGE"
-"""The environment variable by which the plugin and the timed process know their package."""
 
-
-def _accelerate(package: Package) -> list[Any]:
-    """Import what a program would, then accelerate every library that ctypes has loaded; the reports."""
-    import ctypes
-    import importlib
-
-    import callgate
-
-    for module in package.modules:
-        importlib.import_module(module)
-    if package.name == "clang.cindex":
-        from clang.cindex import conf
-
-        _ = conf.lib  # loaded when first used
-    libraries = [
-        found for found in gc.get_objects() if isinstance(found, ctypes.CDLL) and found is not ctypes.pythonapi
-    ]
-    return [callgate.accelerate(library) for library in libraries]
-
-
-def pytest_configure() -> None:
-    """As a plugin of pytest: accelerate before the tests are collected."""
-    _accelerate(_package(os.environ[_NAME]))
-
-
-def _serve(package: Package, is_accelerated: bool) -> None:
+def _serve(package: Package) -> None:
     """Time the operations once for every line of stdin; a line of JSON with ns for each."""
-    reports = _accelerate(package) if is_accelerated else []
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the package prints is no answer
     dump = package.dump() if package.dump else ""
     operations = package.operations()
+    for operation in operations.values():
+        operation()
+    time.sleep(0.3)  # `callgate run` makes functions fast when no more are looked up
     counts = {name: _count(operation) for name, operation in operations.items()}
-    fast = [function for report in reports for function in report.fast]
-    left = Counter(reason for report in reports for reason in report.left.values())
-    print(json.dumps({"fast": len(fast), "left": left.most_common(), "dump": dump}), file=out, flush=True)
+    print(json.dumps(dump), file=out, flush=True)
     for _ in sys.stdin:
         times = {name: _ns(operation, counts[name]) for name, operation in operations.items()}
         print(json.dumps(times), file=out, flush=True)
@@ -352,7 +317,7 @@ def _display() -> Iterator[None]:
 
 
 def _environment(package: Package) -> dict[str, str]:
-    return {**os.environ, **package.environment, _NAME: package.name, "PYTHONPATH": str(Path(__file__).parent)}
+    return {**os.environ, **package.environment}
 
 
 def _tested(package: Package, python: Path, is_accelerated: bool) -> dict[str, str]:
@@ -368,11 +333,11 @@ def _tested(package: Package, python: Path, is_accelerated: bool) -> dict[str, s
             if (source / name).exists() and not (work / name).exists():
                 (work / name).symlink_to(source / name) if name == "tests" else (work / name).mkdir()
     arguments = [argument.format(source=source, work=work) for argument in package.tests]
-    plugin = ("-p", "packages") if is_accelerated else ()
-    options = ("-q", "-p", "no:cacheprovider", *plugin, f"--junitxml={results}")
+    run = ("-m", "callgate", "run", "--accelerate", "--report") if is_accelerated else ()
+    options = ("-q", "-p", "no:cacheprovider", f"--junitxml={results}")
     with (folder / f"{results.stem}.log").open("w") as log:
         subprocess.run(
-            [str(python), "-X", "faulthandler", "-m", "pytest", *options, *arguments],
+            [str(python), "-X", "faulthandler", *run, "-m", "pytest", *options, *arguments],
             cwd=work,
             env=_environment(package),
             stdout=log,
@@ -401,30 +366,38 @@ _WORDS = (("passed", "passed"), ("failure", "failed"), ("error", "errors"), ("sk
 
 def _timed(package: Package, python: Path, rounds: int) -> tuple[dict[str, Any], dict[str, tuple[float, float]]]:
     """What acceleration reported, and the least ns of each operation, plain and accelerated."""
+    run = ("-m", "callgate", "run", "--accelerate", "--report")
+    log = (python.parents[2] / "times.log").open("w+")
     children = []
-    for is_accelerated in (False, True):
-        command = [str(python), __file__, "--serve", package.name, *(["--accelerated"] if is_accelerated else [])]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    for options in ((), run):
+        command = [str(python), "-X", "faulthandler", *options, __file__, "--serve", package.name]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
         children.append(subprocess.Popen(command, text=True, env=_environment(package), **pipes))  # type: ignore[call-overload]
     least: list[dict[str, float]] = [{}, {}]
-    reports = [json.loads(child.stdout.readline() or "null") for child in children]
-    if None in reports:
-        raise RuntimeError(f"{package.name}: the {('plain', 'accelerated')[reports.index(None)]} process ended")
+    plain, accelerated = (_answer(child).splitlines() for child in children)
     for _ in range(rounds):
         for child, found in zip(children, least, strict=True):
             child.stdin.write("\n")
             child.stdin.flush()
-            for name, ns in json.loads(child.stdout.readline()).items():
+            for name, ns in _answer(child).items():
                 found[name] = min(ns, found.get(name, ns))
     for child in children:
         child.stdin.close()
         child.wait()
-    plain, accelerated = (report.pop("dump") for report in reports)
-    reports[1]["dumped"] = (
-        plain.count("\n"),
-        sum(a != b for a, b in zip_longest(plain.splitlines(), accelerated.splitlines())),
-    )
-    return reports[1], {name: (ns, least[1][name]) for name, ns in least[0].items()}
+    log.seek(0)
+    told = log.read()
+    fast, left = (int(number) for number in re.findall(r"^callgate: (\d+) .* (\d+) left$", told, re.MULTILINE)[0])
+    reasons = re.findall(r"^  (\d+ left: .*)$", told, re.MULTILINE)
+    differing = sum(one != other for one, other in zip_longest(plain, accelerated))
+    report = {"fast": fast, "left": left, "reasons": reasons, "dumped": len(plain), "differing": differing}
+    return report, {name: (ns, least[1][name]) for name, ns in least[0].items()}
+
+
+def _answer(child: subprocess.Popen[str]) -> Any:
+    line = child.stdout.readline() if child.stdout else ""
+    if not line:
+        raise RuntimeError(f"the process ended with {child.wait()}: {child.args}")
+    return json.loads(line)
 
 
 def main() -> None:
@@ -436,10 +409,9 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="only run the tests, without acceleration")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--accelerated", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        _serve(_package(given.serve), given.accelerated)
+        _serve(_package(given.serve))
         return
     summary = ["| package | fast | left | own tests, plain | own tests, accelerated | outcomes that differ |"]
     summary.append("|---|---|---|---|---|---|")
@@ -470,9 +442,9 @@ def _measured(
     if not given.no_times and not given.plain:
         report, times = _timed(package, python, given.rounds)
         if package.dump:
-            row[2:] = [f"a dump of {report['dumped'][0]} lines"] * 2 + [str(report["dumped"][1])]
-        row[0], row[1] = str(report["fast"]), str(sum(count for _, count in report["left"]))
-        reasons += [f"- {package.name}: {count} {reason}" for reason, count in report["left"][:5]]
+            row[2:] = [f"a dump of {report['dumped']} lines"] * 2 + [str(report["differing"])]
+        row[0], row[1] = str(report["fast"]), str(report["left"])
+        reasons += [f"- {package.name}: {reason}" for reason in report["reasons"][:5]]
         for name, (before, after) in times.items():
             costs.append(f"| {package.name} | {name} | {before:,.0f} | {after:,.0f} | {before / after:.1f} |")
     return row
