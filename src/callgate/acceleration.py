@@ -187,14 +187,17 @@ def _parameter(argtype: Any, where: str) -> Parameter:
         return Parameter("", ctype, Passing.CTYPES, False, argtype)
     if not hasattr(argtype, "from_param"):
         raise CannotAccelerate(f"{where} has no from_param")
-    if isinstance(argtype, type) and issubclass(argtype, ctypes.Array):
+    if not isinstance(argtype, type) or not issubclass(argtype, names.CDATA):
+        return Parameter("", types.VOID_POINTER, Passing.CTYPES, False, argtype, None, types.INT)
+    if issubclass(argtype, ctypes.Array):
         return Parameter("", types.VOID_POINTER, Passing.CTYPES, False, argtype, None, types.VOID)
     takes_none = (
         isinstance(argtype, type)
         and issubclass(argtype, (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p))
         and not _has_own_from_param(argtype)
     )
-    return Parameter("", types.VOID_POINTER, Passing.CTYPES, takes_none, argtype)
+    held = types.VOID_POINTER if takes_none and issubclass(argtype, ctypes._Pointer) else None
+    return Parameter("", types.VOID_POINTER, Passing.CTYPES, takes_none, argtype, None, held)
 
 
 def _has_own_from_param(cls: type) -> bool:
@@ -304,7 +307,8 @@ def replace_everywhere(
     functions = [pair[0] for pair in replaced.values()]
     ours = {id(functions), id(replaced), *(id(pair) for pair in replaced.values())}
     for holder in gc.get_referrers(*functions):
-        if id(holder) in ours or isinstance(getattr(holder, "__self__", None), Gate) or isinstance(holder, Gate):
+        # no attribute of a foreign object is asked for: it may have hooks of its own
+        if id(holder) in ours or isinstance(holder, Gate):
             continue
         _replace_in(holder, replaced, places)
     return places
@@ -340,8 +344,8 @@ def _replace_in(
         if gate is not None:
             note(lambda thing: setattr(holder, "cell_contents", thing), holder.cell_contents, gate)
     elif not isinstance(holder, (tuple, type, PythonFunction, type(sys._getframe()))):
-        attributes = getattr(holder, "__dict__", None)
-        if isinstance(attributes, dict):  # kept inside the object until somebody asks
+        attributes = _instance_dict(holder)
+        if attributes is not None:  # kept inside the object until somebody asks
             for key, value in list(attributes.items()):
                 gate = matching(value)
                 if gate is not None:
@@ -353,6 +357,14 @@ def _replace_in(
                     gate = matching(value)
                     if gate is not None:
                         note(lambda thing, slot=slot: slot.__set__(holder, thing), value, gate)  # type: ignore[misc]
+
+
+def _instance_dict(holder: Any) -> dict[Any, Any] | None:
+    try:
+        attributes = object.__getattribute__(holder, "__dict__")
+    except AttributeError:
+        return None
+    return attributes if isinstance(attributes, dict) else None
 
 
 def _putting(holder: dict[Any, Any], key: Any, classes: list[type]) -> Callable[[Any], None]:

@@ -195,7 +195,8 @@ class Parameter(NamedTuple):
     buffer's element, the CallbackType of a function pointer; None in C text.
     `name` is "" where C text gives none.  `out` describes what comes back for OUT and is None otherwise.  `held` is
     the type of the ctypes object behind an argument whose C type is another: a scalar that is promoted to `type` as a
-    variable argument, an array that is passed as a pointer.
+    variable argument; in what accelerate() declares, void for an array, void * for a POINTER class, int for a class
+    that is none of ctypes'.
     """
 
     name: str

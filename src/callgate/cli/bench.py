@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _RATIOS = (("gate", "extension"), ("ctypes", "gate"), ("cffi_api", "gate"))
-_ROUNDS = 25
+_CALLS = 10_000
+"""Calls in a round: few enough that some rounds pass undisturbed on a machine with other work."""
+_ROUNDS, _QUICK_ROUNDS = 200, 25
 _LONG_ROUNDS = 3
 """For a row that takes hundreds of milliseconds a call."""
 
@@ -60,7 +62,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("rows", metavar="ROW", nargs="*", type=_row, help="measure these rows only")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--plot", metavar="FILE", help="draw a bar chart (needs matplotlib); .png, .svg or .pdf")
-    parser.add_argument("--quick", action="store_true", help="fewer calls: seconds instead of half a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: seconds instead of half a minute")
     parser.set_defaults(run=run)
 
 
@@ -90,7 +92,7 @@ class Report(NamedTuple):
     """All that was measured."""
 
     engine: str
-    calls: int
+    rounds: int
     figures: list[Figures]
     skipped: dict[str, str]
     binding: BindingCosts | None
@@ -128,18 +130,17 @@ def measure(rows: list[Row], *, is_quick: bool, has_binding: bool) -> Report:
         progress.clear()
         binding = measure_binding(folder, progress) if has_binding else None
     engine = gate(field.entries[0].contest.turns["gate"].function).engine if field.entries else "none"
-    return Report(engine, _calls(is_quick=is_quick), figures, field.skipped, binding)
+    return Report(engine, _rounds(is_quick=is_quick), figures, field.skipped, binding)
 
 
-def _calls(*, is_quick: bool) -> int:
-    """Calls in a round, of what takes nanoseconds."""
-    return 10_000 if is_quick else 100_000
+def _rounds(*, is_quick: bool) -> int:
+    return _QUICK_ROUNDS if is_quick else _ROUNDS
 
 
 def _figures(entry: Entry, *, is_quick: bool) -> Figures:
     row, contest = entry.row, entry.contest
-    calls = 1 if row.is_long else _calls(is_quick=is_quick) // row.callbacks
-    rounds = _LONG_ROUNDS if row.is_long else _ROUNDS
+    calls = 1 if row.is_long else _CALLS // row.callbacks
+    rounds = _LONG_ROUNDS if row.is_long else _rounds(is_quick=is_quick)
     ns = nanoseconds_a_call(contest.turns, calls, rounds, contest.prepare)
     return Figures(entry, {name: spent / row.callbacks for name, spent in ns.items()}, calls, rounds)
 
@@ -175,7 +176,7 @@ def table(report: Report) -> list[str]:
     """The rows as lines of text."""
     wide = max(19, *(len(figures.entry.contest.shown) for figures in report.figures), 0)
     lines = [
-        f"{report.engine} engine; ns a call, least of {_ROUNDS} rounds of {report.calls:,} calls, less an empty loop",
+        f"{report.engine} engine; ns a call, least of {report.rounds} rounds of {_CALLS:,} calls, less an empty loop",
         "",
         _line("", " " * wide, [top or name for name, top, _ in _COLUMNS], [top for top, _ in _RATIO_HEADS]),
         _line(
@@ -277,8 +278,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "processor": processor(),
         "engine": report.engine,
-        "calls": report.calls,
-        "rounds": _ROUNDS,
+        "calls": _CALLS,
+        "rounds": report.rounds,
         "rows": rows,
         "skipped": report.skipped,
         "binding": {name: value._asdict() if isinstance(value, Spread) else value for name, value in binding.items()},

@@ -69,6 +69,7 @@ class Element(IntEnum):
     WIDE_CHARACTER = 5
     BYTE = 6  # one-byte items of any kind
     OTHER = 7  # pointers and structs: the reference conversion decides
+    CLASS = 8  # of a PARAM: what the from_param of a class that is none of ctypes' gives back
 
 
 class UnboxStep(NamedTuple):
@@ -76,7 +77,8 @@ class UnboxStep(NamedTuple):
 
     `size_bytes` is that of the value or, for BUFFER, of one item (0 for void); a void handle has size 0.
     `minimum_bytes` is what a buffer must hold at least.  `is_signed_byte` matters for lists only: buffers of bytes
-    may be of either sign.
+    may be of either sign.  A PARAM that `is_writable` is of a POINTER class, for which objects with `_as_parameter_`
+    are looked into.
     """
 
     kind: Unbox
@@ -290,8 +292,11 @@ def _unbox_param(parameter: Parameter, target: Target) -> UnboxStep:
         return UnboxStep(Unbox.PARAM, size_bytes(ctype, target), element=element)
     if isinstance(ctype, Scalar):
         return UnboxStep(Unbox.PARAM, size_bytes(ctype, target), element=Element.FLOATING)
-    element = Element.OTHER if parameter.held is None else Element.ANY
-    return UnboxStep(Unbox.PARAM, target.pointer_bytes, parameter.is_nullable, element=element)
+    is_pointer_class = parameter.held == VOID_POINTER
+    element = Element.OTHER
+    if parameter.held is not None and not is_pointer_class:
+        element = Element.ANY if isinstance(parameter.held, Void) else Element.CLASS
+    return UnboxStep(Unbox.PARAM, target.pointer_bytes, parameter.is_nullable, is_pointer_class, element)
 
 
 def unbox_step(parameter: Parameter, target: Target) -> UnboxStep:

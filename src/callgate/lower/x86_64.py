@@ -641,6 +641,8 @@ class _Gate(Boxing):
         else:
             a.mov_mr(RSP, frame.self_slot, RDI)
         self.is_self_stored = True
+        if self.conversion.ctypes is not None:
+            a.mov_mr(RSP, frame.args_slot, RSI)
         a.lea(RDX, RSP, frame.values)
         a.lea(RCX, RSP, frame.views)
         if frame.view_count:
@@ -801,6 +803,12 @@ class _Gate(Boxing):
     def _store_pieces(self) -> None:
         """Keep a result of several words in memory, as it lies in C's."""
         a, slot = self.a, self.frame.wide_slot
+        pieces = self.plan.result.pieces
+        covered = sum(8 for piece in pieces if piece.eightbyte_class is not Class.X87)
+        for offset in (0, 8):
+            if offset < self.plan.result.size_bytes and covered < self.plan.result.size_bytes:
+                a.note("what no register brings is zero")
+                a.mov_mi(RSP, slot + offset, 0)
         for piece in self.plan.result.pieces:
             if piece.eightbyte_class is Class.X87:
                 a.fstp80_m(RSP, slot)
@@ -1107,11 +1115,7 @@ class _Gate(Boxing):
             a.add_ri(RSP, frame.size_bytes)
             a.jmp_l("callgate_original")
             if self.ways:
-                a.note("the exception is set")
-                a.label("failed")
-                a.xor32_rr(RAX, RAX)
-                a.add_ri(RSP, frame.size_bytes)
-                a.ret()
+                self._emit_failed_as_ctypes()
             return
         a.note("keywords, or a wrong count")
         a.label("unusual")
@@ -1126,6 +1130,26 @@ class _Gate(Boxing):
         a.jmp("bound")
         a.note("the exception is set")
         a.label("failed")
+        a.xor32_rr(RAX, RAX)
+        a.add_ri(RSP, frame.size_bytes)
+        a.ret()
+
+    def _emit_failed_as_ctypes(self) -> None:
+        """An exception is set; CallOriginal says that ctypes can pass what a gate cannot."""
+        a, frame = self.a, self.frame
+        a.label("failed")
+        a.mov_rl(RDI, "CallOriginal")
+        a.call_l("PyErr_ExceptionMatches")
+        a.test32_rr(RAX, RAX)
+        a.jcc("e", "failed_for_good")
+        a.call_l("PyErr_Clear")
+        a.mov_rm(RDI, RSP, frame.self_slot)
+        a.mov_rm(RSI, RSP, frame.args_slot)
+        a.mov_ri(RDX, len(self.ways))
+        a.xor32_rr(RCX, RCX)
+        a.add_ri(RSP, frame.size_bytes)
+        a.jmp_l("callgate_original")
+        a.label("failed_for_good")
         a.xor32_rr(RAX, RAX)
         a.add_ri(RSP, frame.size_bytes)
         a.ret()

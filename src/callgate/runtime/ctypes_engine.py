@@ -22,6 +22,14 @@ from callgate.runtime.variadic import VariadicGate
 _CDECL, _HOLDS_GIL, _USES_ERRNO = 0x1, 0x4, 0x8  # FUNCFLAG_… of ctypes
 
 
+_BASES: tuple[Any, ...] = (ctypes.Structure, ctypes.Union, ctypes._Pointer, ctypes._SimpleCData, CFuncPtr)
+
+
+def new_record(cls: Any) -> Any:
+    """A zeroed instance of a ctypes class, made without a __new__ or __init__ of Python's."""
+    return next(base for base in _BASES if issubclass(cls, base)).__new__(cls)
+
+
 def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None, length: int = 0) -> object:
     """A raw value of ctypes to what Python gets; pointers must not be NULL."""
     match step.kind:
@@ -42,12 +50,14 @@ def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None, 
         case Box.HANDLE:
             if result.python_type is ctypes.c_void_p:
                 return ctypes.c_void_p(value)  # type: ignore[arg-type]
-            return ctypes.cast(value, result.python_type)  # type: ignore[arg-type]
+            handle = new_record(result.python_type)
+            ctypes.memmove(ctypes.addressof(handle), ctypes.addressof(ctypes.c_void_p(value)), 8)  # type: ignore[arg-type]
+            return handle
         case Box.ENUM:
             return result.python_type(value)  # type: ignore[operator]
         case Box.STRUCT:
             cls: Any = result.python_type
-            made = cls.__new__(cls)
+            made = new_record(cls)
             ctypes.memmove(ctypes.addressof(made), ctypes.addressof(value), step.size_bytes)  # type: ignore[arg-type]
             return made
         case Box.WIDE:

@@ -106,7 +106,8 @@ class PlannedCall:
             raw = raw if isinstance(raw, _RawLongDouble) else self.result_type(raw)
         start = ctypes.addressof(result)
         for index, piece in enumerate(pieces):
-            ctypes.memmove(start + piece.offset_bytes, ctypes.addressof(raw) + 8 * index, piece.size_bytes)
+            size = 10 if piece.eightbyte_class is Class.X87 else piece.size_bytes  # 80 bits
+            ctypes.memmove(start + piece.offset_bytes, ctypes.addressof(raw) + 8 * index, size)
 
     # -- closures -------------------------------------------------------------------------------------
     def values(self, raws: Sequence[Any]) -> list[Any]:

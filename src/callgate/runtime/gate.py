@@ -20,7 +20,7 @@ from callgate.cpython.conversion import Box, Conversion, Judgement, Unbox
 from callgate.errors import CallError
 from callgate.lower.call import lower_call
 from callgate.lower.machine import Machine
-from callgate.runtime import boxing, reference
+from callgate.runtime import boxing, params, reference
 from callgate.runtime.probe import GateBase
 from callgate.target import X86_64_LINUX, Target
 
@@ -190,6 +190,15 @@ class Gate(GateBase):
         placeholders = (None,) * count
         reference.place_keywords(self.signature.name, self.keyword_names, placeholders, dict.fromkeys(keywords))
         raise AssertionError("the machine code refused arguments that are right")
+
+    def _decode(self, index: int, given: object) -> tuple[int, object]:
+        """The word for what a from_param gave back."""
+        formal = self.formals[index]
+        word, owner = params.word_of(formal.number, formal.step, given)
+        return word & MASK_64, owner
+
+    def _argument_error(self, index: int, problem: BaseException) -> NoReturn:
+        raise params.argument_error(index + 1, problem) from None
 
     def _refuse_null(self, which: int) -> NoReturn:
         name = self.signature.name

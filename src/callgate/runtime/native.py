@@ -25,7 +25,7 @@ from callgate.lower.machine import (
     step_operand_offset,
 )
 from callgate.lower.routines import lower_routines
-from callgate.runtime import reference
+from callgate.runtime import params, reference
 from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
 from callgate.runtime.callbacks import Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
@@ -45,7 +45,6 @@ RAISED_COUNT = ctypes.c_int64()
 
 
 _ERRNO_CAPSULE = b"_ctypes pymem"
-_NO_INSTANCE = b"the class of a result made something that is no instance of it"
 _PERSONALITY = CallbackType(
     "personality",
     (
@@ -147,16 +146,18 @@ class NativeEngine:
                 return ctypes.addressof(RAISED_COUNT)
             case "RuntimeError":
                 return id(RuntimeError)
-            case "TypeError":
-                return id(TypeError)
+            case "CallOriginal":
+                return id(params.CallOriginal)
+            case "_CData":
+                return id(names.CDATA)
+            case "_Pointer":
+                return id(ctypes._Pointer)
             case "CArgObject":
                 return id(type(ctypes.byref(ctypes.c_int())))
             case "get_errno":
                 return id(ctypes.get_errno)
             case "text_errno":
                 return bytes_address(_ERRNO_CAPSULE)
-            case "text_no_instance":
-                return bytes_address(_NO_INSTANCE)
             case (
                 "__errno_location"
                 | "strlen"
@@ -247,7 +248,7 @@ class NativeEngine:
 
     def _gate_operands(self, gate: Gate) -> list[tuple[int, int]]:
         conversion = gate.conversion
-        operands = _operands(gate.signature, conversion, self._addresses["callgate_call_type"])
+        operands = _operands(gate.signature, conversion)
         if conversion.ctypes is not None:
             offset = result_operand_offset(len(conversion.steps), 1)
             operands += [(offset, id(gate.errcheck)), (offset + 8, id(gate.original))]
@@ -315,9 +316,7 @@ class NativeEngine:
         if conversion.result is not None and declared.result is not None and conversion.result.kind in _TYPED:
             operands.append((step_operand_offset(0), id(declared.result.python_type)))
         for index, (box, result) in enumerate(zip(conversion.boxes, declared.parameters, strict=True)):
-            operands += _box_operands(
-                result_operand_offset(1, index), box, result, self._addresses["callgate_call_type"]
-            )
+            operands += _box_operands(result_operand_offset(1, index), box, result)
         padded = steps or (UnboxStep(Unbox.END, 0),)
         data = pack_data(0, 0, pack_steps(padded, len(conversion.boxes)), operands)
         return Shape(shape.block, shape.code_bytes, data, (shape, declared, self._needs))
@@ -351,16 +350,16 @@ def _keep_for_ever(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def _box_operands(offset: int, box: BoxStep, result: Result, call_type: int) -> list[tuple[int, int]]:
+def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:
     if box.kind in (Box.HANDLE, Box.STRUCT):
-        return [(offset, id(result.python_type)), (offset + 8, maker(result.python_type, call_type))]
+        return [(offset, id(result.python_type)), (offset + 8, maker(result.python_type))]
     if box.kind is Box.ENUM:
         members = result.python_type._value2member_map_  # type: ignore[attr-defined]
         return [(offset, id(members)), (offset + 8, id(result.python_type))]
     return []
 
 
-def _operands(signature: FunctionType, conversion: Conversion, call_type: int) -> list[tuple[int, int]]:
+def _operands(signature: FunctionType, conversion: Conversion) -> list[tuple[int, int]]:
     """The addresses of type objects that the machine code compares with or calls; the signature keeps them alive."""
     operands = [
         (step_operand_offset(index), id(signature.parameters[conversion.positions[index]].python_type))
@@ -374,7 +373,7 @@ def _operands(signature: FunctionType, conversion: Conversion, call_type: int) -
         results.append((out.box, declared))
     for index, (box, result) in enumerate(results):
         offset = result_operand_offset(len(conversion.steps), index)
-        operands += _box_operands(offset, box, result, call_type)
+        operands += _box_operands(offset, box, result)
     return operands
 
 
@@ -383,15 +382,13 @@ _PY_TP_NEW = 65  # typeslots.h
 _makers: dict[type, int] = {}
 
 
-def maker(cls: object, call_type: int) -> int:
+def maker(cls: object) -> int:
     """The address of a ctypes class's tp_new, which makes a zeroed instance of it or of a subclass.
 
-    A class with a `__new__` or `__init__` of its own is called: `call_type` is the routine for that.
+    A `__new__` or `__init__` of Python's is not run: what C returns is no new value, as for ctypes.
     """
     for base in _PLAIN_BASES:
         if isinstance(cls, type) and issubclass(cls, base):
-            if cls.__new__ is not base.__new__ or cls.__init__ is not base.__init__:
-                return call_type
             made = _makers.get(base)
             if made is None:
                 prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_int)

@@ -19,27 +19,38 @@ _FLOATS = (ctypes.c_float, ctypes.c_double, ctypes.c_longdouble)
 _MOST_NESTED = 100
 
 
-class _Unknown(Exception):
-    """Nothing that travels in one word."""
+class CallOriginal(Exception):
+    """ctypes itself can pass this argument, a gate cannot."""
+
+
+def argument_error(number: int, problem: BaseException) -> BaseException:
+    """The error that ctypes makes of an exception of from_param; what is no Exception stays what it is."""
+    if not isinstance(problem, Exception):
+        return problem
+    return ctypes.ArgumentError(f"argument {number}: {type(problem).__name__}: {problem}")
 
 
 def to_word(number: int, parameter: Parameter, step: UnboxStep, thing: object) -> tuple[int, object]:
-    """The word for an argument, and what must live until the call is over; ctypes.ArgumentError as ctypes raises it."""
+    """The word for an argument, and what must live until the call is over; ctypes.ArgumentError as ctypes raises it.
+
+    Raises CallOriginal for what does not travel in one word.
+    """
     argtype: Any = parameter.python_type
     try:
         given = argtype.from_param(thing)
-        data = _bytes_of(given, 0, step.element is Element.FLOATING)
-    except _Unknown as what:
-        if what.args:
-            raise ctypes.ArgumentError(
-                f"argument {number}: {_named(TypeError)}: from_param gave a {what}, which an accelerated function "
-                "cannot pass; name the function in skip= of accelerate()"
-            ) from None
-        raise ctypes.ArgumentError(
-            f"argument {number}: {_named(TypeError)}: Don't know how to convert parameter {number}"
-        ) from None
     except Exception as problem:
-        raise ctypes.ArgumentError(f"argument {number}: {_named(type(problem))}: {problem}") from None
+        raise argument_error(number, problem) from None
+    return word_of(number, step, given)
+
+
+def word_of(number: int, step: UnboxStep, given: object) -> tuple[int, object]:
+    """The word for what from_param gave back, and what must live until the call is over."""
+    try:
+        data = _bytes_of(given, 0, step.element is Element.FLOATING)
+    except CallOriginal:
+        raise
+    except Exception as problem:  # of a property _as_parameter_
+        raise argument_error(number, problem) from None
     if step.element is Element.FLOATING:
         if step.size_bytes > 8:  # a long double: the value slot holds a double
             return int.from_bytes(
@@ -57,13 +68,10 @@ def to_struct(number: int, parameter: Parameter, thing: object) -> tuple[int, ob
     try:
         given = argtype.from_param(thing)
     except Exception as problem:
-        raise ctypes.ArgumentError(f"argument {number}: {_named(type(problem))}: {problem}") from None
+        raise argument_error(number, problem) from None
+    if not isinstance(given, (ctypes.Structure, ctypes.Union)):
+        raise CallOriginal
     return ctypes.addressof(given), given
-
-
-def _named(cls: type) -> str:
-    """How ctypes' ArgumentError names the class of what went wrong."""
-    return cls.__name__
 
 
 def _bytes_of(given: object, depth: int, is_number: bool) -> bytes:
@@ -77,13 +85,13 @@ def _bytes_of(given: object, depth: int, is_number: bool) -> bytes:
     if isinstance(given, ctypes._SimpleCData) and isinstance(given.value, int) and not isinstance(given, _POINTERS):
         return (given.value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(16, "little")
     if isinstance(given, _FLOATS) and not is_number:
-        raise _Unknown(type(given).__name__)
+        raise CallOriginal
     if isinstance(given, (ctypes._SimpleCData, *_POINTERS)):
         size = ctypes.sizeof(given)
         return ctypes.string_at(ctypes.addressof(given), size).ljust(16, b"\0")
     if isinstance(given, int):
         if not -(1 << 63) <= given < 1 << 64:
-            raise OverflowError("int too long to convert")
+            raise CallOriginal  # which refuses it
         return (ctypes.c_int(given).value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(16, "little")
     if isinstance(given, bytes):
         return (ctypes.cast(ctypes.c_char_p(given), ctypes.c_void_p).value or 0).to_bytes(16, "little")
@@ -92,5 +100,5 @@ def _bytes_of(given: object, depth: int, is_number: bool) -> bytes:
     if hasattr(given, "_as_parameter_") and depth < _MOST_NESTED:
         return _bytes_of(given._as_parameter_, depth + 1, is_number)
     if isinstance(given, (ctypes.Structure, ctypes.Union)):
-        raise _Unknown(type(given).__name__)
-    raise _Unknown
+        raise CallOriginal
+    raise CallOriginal
