@@ -233,7 +233,7 @@ class TestBench:
 
         def lines(row: rows.Row) -> list[str]:
             entry = contenders.Entry(row, row.compete(kit), None)
-            report = bench.Report("native", 10_000, [bench.Figures(entry, ns, 1, 3)], {}, None)
+            report = bench.Report("native", 25, [bench.Figures(entry, ns, 1, 3)], {}, None)
             return bench.table(report)
 
         sort = lines(rows.Row("sort", lambda kit: contest, is_long=True))
