@@ -146,3 +146,8 @@ const char *const *list_names(void)
     static const char *const names[] = {"one", "two", NULL};
     return names;
 }
+
+double _Complex turned(double _Complex z)
+{
+    return z * 1.0i;
+}

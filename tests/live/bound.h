@@ -157,6 +157,7 @@ void fill_bits(struct bits *b);
 const char *name_of(enum colour c);
 int shadowed_names(int class, int lambda);
 const char *const *list_names(void);
+double _Complex turned(double _Complex z);
 
 static inline int twice(int x)
 {

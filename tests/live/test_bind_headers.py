@@ -198,6 +198,9 @@ class TestOfOurOwn:
         names = bound_lib.list_names()
         assert (names[0], names[1], names[2]) == (b"one", b"two", None)
 
+    def test_complex_numbers(self, bound_lib: Any) -> None:
+        assert bound_lib.turned(2 + 1j) == -1 + 2j
+
     def test_names_of_parameters_are_keywords(self, bound_lib: Any) -> None:
         assert bound_lib.shadowed_names(lambda_=3, class_=10) == 7
         with pytest.raises(TypeError):

@@ -157,6 +157,8 @@ class TestArguments:
             ("struct s x", "s"),
             ("union u x", "u"),
             ("byte x", "byte"),
+            ("double _Complex x", "complex"),
+            ("double _Complex *x", "Writable[None] | None"),
             ("const char *x", "cstr | None"),
             ("text x", "cstr | None"),
             ("char *x", "Writable[char] | None"),
@@ -212,7 +214,8 @@ class TestArguments:
             ("void call(vector x)", "a vector"),
             ("void call(__int128 x)", "a 128-bit integer"),
             ("long double _Complex call(void)", "a long double complex number"),
-            ("double _Complex call(void)", "a complex number"),
+            ("float _Complex call(void)", "a float complex number"),
+            ("struct w { double _Complex z; }; void call(struct w x)", "a struct with a complex number"),
             ("void call(_BitInt(7) x)", "a _BitInt"),
             ("struct w { vector v; }; void call(struct w x)", "a struct with a vector"),
             ("union w { struct { vector v[2]; } in; }; union w call(void)", "a union with a struct with a vector"),
@@ -261,6 +264,7 @@ class TestResults:
             ("enum e", "e"),
             ("struct s", "s"),
             ("byte", "byte"),
+            ("double _Complex", "complex"),
             ("const char *", "bytes | None"),
             ("char *", "Ptr[char] | None"),
             ("const wchar_t *", "wstr | None"),
@@ -367,6 +371,16 @@ class TestStructs:
         assert "_1: _thing_1 = field(anonymous=True)" in text
         assert "    if TYPE_CHECKING:\n        i: i32\n        low: short\n        high: short\n" in text
 
+    def test_nameless_members_of_nested_ones_are_told_apart(self, load: Callable[..., Any]) -> None:
+        module = load(
+            "struct thing { union { void *a; unsigned long : 64; }; union { unsigned : 8; struct { int b; struct { int c; }; }; };"
+            " int d; };"
+        )
+        thing = module.thing(d=1)
+        thing.a, thing.b, thing.c = 2, 3, 4
+        assert (thing.a, thing.b, thing.c, thing.d) == (2, 3, 4, 1)
+        assert [int.from_bytes(bytes(thing)[at : at + 4], "little") for at in (0, 8, 12, 16)] == [2, 3, 4, 1]
+
     def test_several_anonymous_members_are_different(
         self, load: Callable[..., Any], bind: Callable[..., Module]
     ) -> None:
@@ -427,15 +441,19 @@ class TestStructs:
     def test_a_layout_that_cannot_be_said_shows_bytes(
         self, read: Callable[..., Header], bind: Callable[..., Module]
     ) -> None:
-        header = read("struct thing { int a; }; struct thing call(struct thing x); int other(struct thing *x);")
-        (record,) = header.types
+        header = read(
+            "struct thing { int a; }; struct thing call(struct thing x); int other(struct thing *x);"
+            "typedef void (*callback)(struct thing x); void third(callback c);"
+        )
+        record, callback = header.types
         assert isinstance(record, RecordOf) and record.fields is not None
         odd = record._replace(fields=(record.fields[0]._replace(bit_offset=24),), size_bytes=12)
-        header = header._replace(types=(odd,))
+        header = header._replace(types=(odd, callback))
         assert fit(odd, header) is None
         module = module_of(header, Wishes(("c",)))
         assert "_bytes: Array[u8] = field(length=12, align=4)" in module.text
-        assert module.functions == ("other",)
+        assert module.functions == ("other", "third")
+        assert "callback = Ptr[None]\n" in module.text
         assert [item.reason for item in module.not_bound] == ["a struct whose layout no declaration gives"]
 
     def test_names_of_members_that_python_would_not_take(self, load: Callable[..., Any]) -> None:

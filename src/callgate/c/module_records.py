@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from callgate.c import types
@@ -183,7 +184,7 @@ def record_lines(record: RecordOf, name: str, header: Header, annotations: Annot
     taken: list[str] = []
     python_names = []
     for number, field in enumerate(members(record)):
-        python_names.append(identifier(field.name or f"_{number}", taken, MEMBER_RESERVED))
+        python_names.append(identifier(field.name or f"{_path(record)}_{number}", taken, MEMBER_RESERVED))
         taken.append(python_names[-1])
     annotations.shadowed = frozenset(taken)
     try:
@@ -200,6 +201,12 @@ def record_lines(record: RecordOf, name: str, header: Header, annotations: Annot
     if lines[1:] and body:
         lines.append("")
     return [*lines, *(body or ([] if lines[1:] else ["    pass"]))]
+
+
+def _path(record: RecordOf) -> str:
+    """What tells the nameless members of nested structs apart: Python shows them all in the outermost."""
+    numbers = re.search(r"(?:_[0-9]+)+$", record.name) if record.is_nested else None
+    return numbers[0] if numbers else ""
 
 
 def _bytes_lines(record: RecordOf, name: str, base: str, annotations: Annotations) -> list[str]:
