@@ -294,15 +294,16 @@ def _pending_of_text(
 
 def _define_records(parsed: Declarations, records: dict[str, type]) -> None:
     """The classes of the structs and unions of C text; a tag and a typedef of one record share a class."""
-    from callgate.c.structures import class_of  # most texts have none
+    from callgate.c.structures import class_of, shell_of  # most texts have none
 
-    made: dict[object, type] = {}
-    for name, record in parsed.records.items():
-        key = record.members, record.tag, record.pack_bytes, record.align_bytes, id(record.members)
-        cls = made.get(key)
-        if cls is None:
-            cls = made[key] = class_of(record._replace(name=name), records)
-        records[name] = cls
+    shells: dict[int, type] = {}
+    for name, record in parsed.records.items():  # first all of them, for they may point to each other
+        shell = shells.get(id(record.members))
+        if shell is None:
+            shell = shells[id(record.members)] = shell_of(record)
+        records[name] = shell
+    for record in parsed.records.values():
+        class_of(record, records)
 
 
 def _variable_binding(shared: SharedLibrary, name: str, ctype: CType, records: dict[str, type]) -> Callable[[], Any]:

@@ -11,10 +11,12 @@ import builtins
 import ctypes
 import sys
 from collections.abc import Mapping
+from operator import index as to_index
 from typing import Any, NamedTuple
 
 from callgate.c import annotations as c_annotations
 from callgate.c import names, types
+from callgate.c.agreement import disagreement
 from callgate.c.layout import Place, RecordLayout, record_layout, size_bytes
 from callgate.c.types import Array, CType, Enumeration, Kind, Member, Pointer, Record, Scalar, spell
 from callgate.errors import DeclarationError
@@ -24,6 +26,7 @@ _STRUCTURE_TYPE = type(ctypes.Structure)
 _UNION_TYPE = type(ctypes.Union)
 _RECORD = "__callgate_record__"
 _HIDDEN = "_callgate_"
+_LARGEST_ALIGNMENT = 1 << 16
 
 
 class Field(NamedTuple):
@@ -40,8 +43,9 @@ def field(
 ) -> Any:
     """Say more about a member of a Struct or Union than its annotation can.
 
-    `bits` is the width of a bit-field, `length` the number of elements of an `Array[T]`, `align` the member's least
-    alignment in bytes (a power of two), `anonymous` lets the members of a nested struct be used directly.
+    `bits` is the width of a bit-field (what does not fit is cut, as in C), `length` the number of elements of an
+    `Array[T]`, `align` the member's least alignment in bytes (a power of two), `anonymous` lets the members of a nested
+    struct be used directly.
     Raises DeclarationError for numbers that C does not allow.
 
     >>> class flags(Struct):
@@ -57,7 +61,7 @@ def field(
         raise DeclarationError(f"field(): bits= must not be negative, not {bits}")
     if length is not None and length < 0:
         raise DeclarationError(f"field(): length= must not be negative, not {length}")
-    if align is not None and (align < 1 or align & (align - 1)):
+    if align is not None and (not 1 <= align <= _LARGEST_ALIGNMENT or align & (align - 1)):
         raise DeclarationError(f"field(): align= must be a power of two, not {align}")
     return Field(bits, length, align, anonymous)
 
@@ -82,19 +86,19 @@ def record_of(cls: type) -> Record:
 
 def _described(cls: type) -> Record:
     tag = "union" if issubclass(cls, ctypes.Union) else "struct"
-    pending = getattr(cls, "_callgate_pending", None)
-    if pending is not None:
-        pending()
+    if getattr(cls, "_callgate_pending", None) is not None:
+        _complete_now(cls)
     if getattr(cls, "_swappedbytes_", None) is not None or any(
         base.__name__.startswith(("_swapped", "BigEndian")) for base in cls.__mro__
     ):
         raise DeclarationError(f"{cls.__name__} has the byte order of another machine; C cannot take it by value")
-    declared = [base.__dict__["_fields_"] for base in reversed(cls.__mro__) if "_fields_" in base.__dict__]
-    if not declared:
+    base = _base_with_members(cls)
+    own = cls.__dict__.get("_fields_")
+    if own is None and base is None:
         return Record(cls.__name__, tag)
-    anonymous = {name for base in cls.__mro__ for name in base.__dict__.get("_anonymous_", ())}
-    members = []
-    for item in (item for fields in declared for item in fields):
+    anonymous = frozenset(cls.__dict__.get("_anonymous_", ()))
+    members = [] if base is None else [_inherited_member(base)]
+    for item in own or ():
         name, field_type = item[0], item[1]
         bits = item[2] if len(item) > 2 else None
         ctype, _ = c_annotations.value_type(field_type, f"{cls.__name__}.{name}")
@@ -102,6 +106,19 @@ def _described(cls: type) -> Record:
     pack = getattr(cls, "_pack_", 0)
     align = getattr(cls, "_align_", 0)
     return Record(cls.__name__, tag, tuple(members), pack, align)
+
+
+def _base_with_members(cls: type) -> type | None:
+    """The class that `cls` inherits members from."""
+    for base in cls.__mro__[1:]:
+        if base.__dict__.get("_fields_") is not None or isinstance(base.__dict__.get(_RECORD), Record):
+            return base
+    return None
+
+
+def _inherited_member(base: type) -> Member:
+    """A base is the first member, as in C."""
+    return Member(f"{_HIDDEN}{base.__name__}", record_of(base), None, 0, True)
 
 
 def _check_layout(cls: type, record: Record) -> None:
@@ -175,12 +192,18 @@ class _Completion:
             Member(item.name, item.ctype, item.said.bits, item.said.align or 0, item.said.anonymous)
             for item in declared
         )
-        inherited = getattr(cls.__mro__[1], _RECORD, None)
-        if isinstance(inherited, Record) and inherited.members:
-            members = (*inherited.members, *members)
+        for base in cls.__mro__[1:]:
+            pending = base.__dict__.get("_callgate_pending")
+            if pending is not None:
+                base._callgate_pending()  # type: ignore[attr-defined]
+        inherited = _base_with_members(cls)
+        if inherited is not None:
+            members = (_inherited_member(inherited), *members)
+        _check_names(cls.__name__, members)
         record = Record(cls.__name__, tag, members, pack, align)
         if "_callgate_pending" in cls.__dict__:
-            del cls._callgate_pending, cls.__new__  # type: ignore[attr-defined]
+            for name in ("_callgate_pending", "__new__", *_MAKING):
+                delattr(cls, name)
         _install_fields(cls, record, declared)
         setattr(cls, _RECORD, record)
 
@@ -189,9 +212,10 @@ def _make_type(base: type) -> type:
     """The metaclass of Struct or of Union."""
 
     class RecordType(base):  # type: ignore[misc]
-        def __new__(
-            mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, pack: int = 0, align: int = 0
-        ) -> Any:
+        def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: int) -> Any:
+            for option in options:
+                if option not in ("pack", "align"):
+                    raise TypeError(f"{name}: a struct has no option {option!r}; pack= and align= are known")
             namespace.setdefault("__slots__", ())  # a misspelt member is an AttributeError
             return super().__new__(mcs, name, bases, namespace)
 
@@ -200,7 +224,7 @@ def _make_type(base: type) -> type:
         ) -> None:
             super().__init__(name, bases, namespace)
             for option, value in (("pack", pack), ("align", align)):
-                if not isinstance(value, int) or value < 0 or value & (value - 1):
+                if not isinstance(value, int) or not 0 <= value <= _LARGEST_ALIGNMENT or value & (value - 1):
                     raise DeclarationError(f"{name}: {option}= must be a power of two, not {value!r}")
             if _RECORD in namespace or "_fields_" in namespace or not _annotations_of(cls):
                 return
@@ -215,6 +239,12 @@ def _make_type(base: type) -> type:
             else:
                 _complete_waiting(cls)
 
+        def __mul__(cls, length: int) -> Any:
+            pending = cls.__dict__.get("_callgate_pending")
+            if pending is not None:  # an array has its size for ever
+                _complete_now(cls)
+            return super().__mul__(length)
+
     RecordType.__name__ = RecordType.__qualname__ = f"{base.__name__}OfCallgate"
     return RecordType
 
@@ -228,21 +258,43 @@ def _postpone(cls: type, completion: _Completion, problem: _NotDefined) -> None:
 
     def complete() -> None:
         completion()
-        _waiting.remove(completion)
+        if completion in _waiting:
+            _waiting.remove(completion)
 
     def refuse(made: type, *given: object, **named: object) -> object:
-        complete()
+        _complete_now(cls)
         return made(*given, **named)
+
+    def refusing(name: str) -> object:
+        def make(made: type, *given: object) -> object:
+            _complete_now(cls)
+            return getattr(made, name)(*given)
+
+        return classmethod(make)
 
     cls._callgate_pending = staticmethod(complete)  # type: ignore[attr-defined]
     cls.__new__ = refuse  # type: ignore[assignment, method-assign]
+    for name in _MAKING:
+        setattr(cls, name, refusing(name))
     _waiting.append(completion)
+
+
+_MAKING = ("from_buffer", "from_buffer_copy", "from_address", "in_dll")
+"""What makes instances beside the call of the class."""
+
+
+def _complete_now(cls: Any) -> None:
+    """Complete a class that waits, or raise what it waits for."""
+    try:
+        cls._callgate_pending()
+    except _NotDefined as problem:
+        raise DeclarationError(str(problem)) from problem.__cause__
 
 
 def _complete_waiting(cls: type) -> None:
     """Try those again that wait, now that `cls` is defined."""
     for completion in list(_waiting):
-        if completion.cls.__module__ != cls.__module__:
+        if completion.cls.__module__ != cls.__module__ or completion not in _waiting:
             continue
         *_, local_names, module_names, built_in = completion.scopes
         named = {cls.__name__: cls, completion.cls.__name__: completion.cls}
@@ -251,7 +303,8 @@ def _complete_waiting(cls: type) -> None:
             tried()
         except _NotDefined:
             continue
-        _waiting.remove(completion)
+        if completion in _waiting:
+            _waiting.remove(completion)
         _complete_waiting(completion.cls)
 
 
@@ -275,6 +328,8 @@ def _declared_members(cls: type, scopes: tuple[Mapping[str, object], ...]) -> li
                 raise DeclarationError(f"{where}: a member has no default; use field() for bits, length and align")
         try:
             resolved = c_annotations.resolve(annotation, scopes, where)
+            if getattr(resolved, "__origin__", None) is names.Ptr and isinstance(resolved.__args__[0], str):
+                resolved = names.Ptr[c_annotations.resolve(resolved.__args__[0], scopes, where)]  # type: ignore[misc]
         except DeclarationError as problem:
             if isinstance(problem.__cause__, NameError):
                 raise _NotDefined(str(problem)) from problem.__cause__
@@ -300,10 +355,14 @@ def _member_type(annotation: object, said: Field, where: str) -> tuple[CType, ty
     function = c_annotations.function_pointer_of(annotation, where)
     if function is not None:
         return function, ctypes.c_void_p
-    annotation, _ = c_annotations.strip_none(annotation, where)
+    annotation, is_nullable = c_annotations.strip_none(annotation, where)
     ctype, value_class = c_annotations.value_type(annotation, where)
     if value_class is None:
         raise DeclarationError(f"{where}: a member cannot be void")
+    if is_nullable and not isinstance(ctype, Pointer):
+        raise DeclarationError(f"{where}: only pointers can be None")
+    if said.anonymous and not isinstance(ctype, Record):
+        raise DeclarationError(f"{where}: only a struct or union can be anonymous, not {spell(ctype)}")
     if isinstance(ctype, Record) and ctype.members is None:
         raise DeclarationError(f"{where}: {spell(ctype)} is incomplete here; a member can only be a pointer to it")
     return ctype, value_class
@@ -367,15 +426,39 @@ def _difference_of_trial(base: type, namespace: dict[str, object], layout: Recor
     return _difference(trial, layout) or ("" if ctypes.alignment(trial) == layout.align_bytes else "its alignment")
 
 
+def _names_in(record: Record) -> list[str]:
+    """The names that positional arguments of the class mean: of a base's members first."""
+    found = []
+    for member in record.members or ():
+        if member.name.startswith(_HIDDEN) and isinstance(member.type, Record):
+            found += _names_in(member.type)
+        elif member.name:
+            found.append(member.name)
+    return found
+
+
+def _check_names(name: str, members: tuple[Member, ...]) -> None:
+    """Names that are reached through anonymous members must not be there twice (C11 6.7.2.1p13)."""
+    seen: set[str] = set()
+    waiting = list(members)
+    while waiting:
+        member = waiting.pop()
+        if member.is_anonymous and isinstance(member.type, Record):
+            waiting += member.type.members or ()
+        if member.name in seen and not member.name.startswith(_HIDDEN):
+            raise DeclarationError(f"{name}: {member.name!r} is declared twice")
+        if member.name:
+            seen.add(member.name)
+
+
 def _install_padded(
     cls: type, record: Record, layout: RecordLayout, declared: list[_Declared], anonymous: tuple[str, ...]
 ) -> None:
     """Fields at given offsets: packed, with padding between, bit-fields as properties over their bytes."""
     by_name = {item.name: item for item in declared}
-    inherited = getattr(cls.__mro__[1], _RECORD, None)
-    inherited_members = inherited.members or () if isinstance(inherited, Record) else ()
-    own = layout.places[len(inherited_members) :]
-    inherited_bytes = ctypes.sizeof(cls.__mro__[1]) if inherited_members else 0
+    inherited = _base_with_members(cls)
+    own = layout.places[0 if inherited is None else 1 :]
+    inherited_bytes = 0 if inherited is None else ctypes.sizeof(inherited)
     if issubclass(cls, ctypes.Union):
         fields, properties = _union_fields(own, by_name, layout)
     else:
@@ -395,7 +478,7 @@ def _install_padded(
     for name, member_property in properties.items():
         setattr(cls, name, member_property)
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))  # before 3.13 a union's setattr forgets to
-    names_in_order = tuple(item.name for item in declared)
+    names_in_order = tuple(_names_in(record))
 
     def initialise(self: Any, *given: object, **named: object) -> None:
         if len(given) > len(names_in_order):
@@ -488,7 +571,8 @@ def _bits_property(place: Place, member: Member) -> property:
     def write(self: Any, value: int) -> None:
         data = ctypes.string_at(ctypes.addressof(self) + start, end - start)
         kept = int.from_bytes(data, "little") & ~(mask << shift)
-        written = (kept | (int(value) & mask) << shift).to_bytes(end - start, "little")
+        given = int(bool(value)) if is_bool else to_index(value)
+        written = (kept | (given & mask) << shift).to_bytes(end - start, "little")
         ctypes.memmove(ctypes.addressof(self) + start, written, len(written))
 
     return property(read, write, doc=f"bit-field of {bits} bits at bit {first}")
@@ -502,37 +586,80 @@ def _function_property(hidden: str, member: Member) -> property:
         return value
 
     def write(self: Any, value: object) -> None:
-        setattr(self, hidden, address_of_function(value, member.name))
+        setattr(self, hidden, address_of_function(value, member))
 
     return property(read, write, doc=spell(member.type, member.name))
 
 
-def address_of_function(value: object, where: str) -> int | None:
+def address_of_function(value: object, member: Member) -> int | None:
     """The address of what C can call: a callback, a gate, a ctypes function pointer, an address; None is NULL."""
-    if value is None or isinstance(value, int):
+    where = member.name
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 1 << 64:
+            raise OverflowError(f"{where} must be an address of 64 bits, not {value}")
         return value
     if isinstance(value, (names.FUNCTION_POINTER, ctypes.c_void_p)):
         return ctypes.cast(value, ctypes.c_void_p).value
-    address = getattr(getattr(value, "__self__", value), "address", None)
+    record = getattr(value, "__self__", value)
+    address = getattr(record, "address", None)
     if isinstance(address, int):
+        _check_agreement(getattr(record, "signature", None), member)
         return address
     raise TypeError(f"{where} must be a callback, a gate or a function pointer, not {type(value).__name__}")
 
 
+def _check_agreement(declared: object, member: Member) -> None:
+    """Refuse a function of other C types than the member's."""
+    prototype = member.type.to if isinstance(member.type, Pointer) else None
+    if not isinstance(prototype, types.FunctionPrototype) or prototype.parameters is None:
+        return
+    if isinstance(declared, types.CallbackType):
+        theirs: list[CType] = [*(parameter.type for parameter in declared.parameters), declared.result_type]
+    elif isinstance(declared, types.FunctionType):
+        theirs = [*(parameter.type for parameter in declared.parameters), declared.result.type]
+    else:
+        return
+    if disagreement([*prototype.parameters, prototype.result], theirs, DATA_MODEL) is not None:
+        *parameters, result = theirs
+        shown = spell(result, f"{declared.name}({', '.join(map(spell, parameters)) or 'void'})")
+        raise TypeError(f"{member.name} must be a function like {prototype.spelling}, not {shown}")
+
+
+def _reduce(record: Any) -> tuple[Any, ...]:
+    """A struct pickles and copies as its class and its bytes; pointers mean nothing elsewhere."""
+    if _has_pointer(record_of(type(record))):
+        raise ValueError("ctypes objects containing pointers cannot be pickled")
+    return _restored, (type(record), bytes(record))
+
+
+def _restored(cls: Any, data: bytes) -> Any:
+    return cls.from_buffer_copy(data)
+
+
+def _has_pointer(ctype: CType) -> bool:
+    match ctype:
+        case Pointer():
+            return True
+        case Array(element=element):
+            return _has_pointer(element)
+        case Record(members=members):
+            return any(_has_pointer(member.type) for member in members or ())
+    return False
+
+
 def _shown(record: Any) -> str:
     declared = getattr(type(record), _RECORD, None)
-    members = declared.members if isinstance(declared, Record) and declared.members else ()
     shown = []
-    for member in members:
-        if not member.name:
-            continue
+    for name in _names_in(declared) if isinstance(declared, Record) else ():
         try:
-            value = getattr(record, member.name)
+            value = getattr(record, name)
         except ValueError:  # a wchar that is no character
             value = "?"
         if isinstance(value, ctypes.Array) and len(value) <= 16:
             value = list(value)
-        shown.append(f"{member.name}={value!r}")
+        shown.append(f"{name}={value!r}")
     return f"{type(record).__name__}({', '.join(shown)})"
 
 
@@ -551,6 +678,7 @@ class Struct(ctypes.Structure, metaclass=_make_type(_STRUCTURE_TYPE)):  # type: 
 
     __slots__ = ()
     __repr__ = _shown
+    __reduce__ = _reduce
 
 
 class Union(ctypes.Union, metaclass=_make_type(_UNION_TYPE)):  # type: ignore[metaclass]
@@ -565,20 +693,27 @@ class Union(ctypes.Union, metaclass=_make_type(_UNION_TYPE)):  # type: ignore[me
 
     __slots__ = ()
     __repr__ = _shown
+    __reduce__ = _reduce
 
 
 # -- classes for the records of C text ----------------------------------------------------------------------
 
 
+def shell_of(record: Record) -> type:
+    """A class without members yet, for a struct or union of C text: others may point to it."""
+    base: Any = Union if record.tag == "union" else Struct
+    shell: type = type(base)(record.name, (base,), {_RECORD: None})
+    return shell
+
+
 def class_of(record: Record, records: dict[str, type]) -> type:
     """The class for a struct or union of C text, made once by name in `records`; Opaque where it is incomplete."""
     known = records.get(record.name)
-    if known is not None and (record.members is None or hasattr(known, _RECORD)):
+    if known is not None and (record.members is None or getattr(known, _RECORD, None) is not None):
         return known
     if record.members is None:
         return records.setdefault(record.name, type(record.name, (names.Opaque,), {}))
-    base: Any = Union if record.tag == "union" else Struct
-    cls: Any = known or type(base)(record.name, (base,), {_RECORD: None})
+    cls: Any = known or shell_of(record)
     records[record.name] = cls  # before its members: they may point back to it
     setattr(cls, _RECORD, record)
     declared = []
