@@ -109,7 +109,16 @@ class _Drawer:
             count = 0
         # A record is of one kind or of all: bit-fields meet most often when there is little else.
         bit_field_share = random.choice((0.0, 0.0, 0.3, 0.9)) if self.shape.has_bit_fields else 0.0
-        pool = random.choice((None, None, None, _FLOATS[:-1], (random.choice(_INTEGERS),)))
+        pools = (
+            None,
+            None,
+            None,
+            None,
+            _FLOATS[:-1],
+            (random.choice(_INTEGERS),),
+            (c.LONG_DOUBLE, c.LONG_DOUBLE, c.LONG),
+        )
+        pool = random.choice(pools)
         members: list[Member] = []
         lines: list[str] = []
         for index in range(count):

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 import callgate
-from callgate.c.types import Pointer, Record
+from callgate.c.types import CType, Pointer, Record
 from callgate.target import HOST, X86_64_LINUX
 from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
 from fuzz.generate import Index, Real, Whole
@@ -54,11 +54,7 @@ class Written:
         self.classes = Classes()
 
     def function(self, function: Function, options: dict[str, Any]) -> Callable[..., Any]:
-        pointers = {STRING: callgate.cstr, BYTES: callgate.Readable[ctypes.c_ubyte]}
-        arguments = [
-            pointers[value.ctype] if isinstance(value.ctype, Pointer) else self.classes.annotation(value.ctype)
-            for value in function.arguments
-        ]
+        arguments = [self.annotation(value.ctype) for value in function.arguments]
         outs = [callgate.Out[self.classes.annotation(value.ctype)] for value in function.outs]
         returned = self.classes.annotation(function.result.ctype) if function.result else None
         names = [f"a{index}" for index in range(len(arguments) + len(outs))]
@@ -68,6 +64,14 @@ class Written:
         declared.__annotations__ = dict(zip([*names, "return"], [*arguments, *outs, returned], strict=True))
         return self.library.function(**options)(declared)  # type: ignore[no-any-return]
 
+    def annotation(self, ctype: CType) -> Any:
+        match ctype:
+            case Pointer(to=Record() as record, is_const=is_const):
+                return (callgate.Readable if is_const else callgate.Writable)[self.classes.of(record)]
+            case Pointer():
+                return {STRING: callgate.cstr, BYTES: callgate.Readable[ctypes.c_ubyte]}[ctype]
+        return self.classes.annotation(ctype)
+
     def class_of(self, record: Record) -> Any:
         return self.classes.of(record)
 
@@ -75,6 +79,8 @@ class Written:
         """The Python value of what lies in memory."""
         if isinstance(value.ctype, Record):
             return self.class_of(value.ctype).from_buffer_copy(value.image)
+        if isinstance(value.ctype, Pointer) and isinstance(value.ctype.to, Record):
+            return self.class_of(value.ctype.to).from_buffer_copy(value.image)
         if isinstance(value.ctype, Pointer):
             return value.image.rstrip(b"\0") if value.ctype == STRING else value.image
         return ctypes_scalar(value.ctype).from_buffer_copy(value.image).value
@@ -96,13 +102,14 @@ class Read(Written):
 
 def is_writable(function: Function) -> bool:
     """Whether classes can say its types."""
-    types = [value.ctype for value in (*function.arguments, *function.outs)]
-    return all(map(can_be_written, [*types, function.result_type]))
+    types = [*(value.ctype for value in (*function.arguments, *function.outs)), function.result_type]
+    return all(can_be_written(ctype.to if isinstance(ctype, Pointer) else ctype) for ctype in types)
 
 
 def is_readable(function: Function) -> bool:
     """Whether C text can say all of it: not what comes back through pointers, nor `#pragma pack`."""
-    return not function.outs and "#pragma" not in function.without_unused_records().records
+    has_pointers = any(isinstance(value.ctype, Pointer) for value in function.arguments)
+    return not function.outs and not has_pointers and "#pragma" not in function.without_unused_records().records
 
 
 def draw_options(random: Random, function: Function) -> dict[str, Any]:
@@ -119,6 +126,10 @@ def draw_passed(random: Random, value: Value, plain: Any) -> Any:
     """What is passed: sometimes not the plain object, so that the slow path converts."""
     if value.ctype == STRING:
         return plain.decode() if random.random() < 0.6 else plain
+    if isinstance(value.ctype, Pointer) and isinstance(value.ctype.to, Record):
+        return random.choice((lambda item: item, ctypes.pointer, ctypes.byref, lambda item: (type(item) * 1)(item)))(
+            plain
+        )
     if value.ctype == BYTES:
         return random.choice((bytes, bytearray, list, memoryview, ctypes.create_string_buffer))(plain)
     if random.random() > 0.05 or isinstance(value.ctype, Record):
@@ -143,16 +154,18 @@ def problems_of(
 ) -> list[str]:
     seen = (ctypes.c_char * MAXIMUM_SEEN).in_dll(library, "seen")
     objects = [draw_passed(random, value, written.python(value)) for value in function.arguments]
-    before = [bytes(item) if isinstance(item, ctypes.Structure | ctypes.Union) else b"" for item in objects]
+    before = [
+        bytes(item) if isinstance(item, ctypes.Structure | ctypes.Union | ctypes.Array) else b"" for item in objects
+    ]
     by_position = len(objects) - (random.randint(0, len(objects)) if random.random() < 0.1 else 0)
     by_name = {f"a{index}": item for index, item in enumerate(objects) if index >= by_position}
     returned = bound(*objects[:by_position], **by_name)
     problems = function.problems(seen.raw)
     if ctypes.c_ubyte.in_dll(library, "misaligned").value:
         problems.append("the stack was not aligned to 16 bytes")
-    for index, (item, image) in enumerate(zip(objects, before, strict=True)):
-        if image and bytes(item) != image:
-            problems.append(f"a{index} was changed")
+    for index, (value, item, image) in enumerate(zip(function.arguments, objects, before, strict=True)):
+        if image and bytes(item) != (bytes(~byte & 0xFF for byte in image) if value.is_inverted else image):
+            problems.append(f"a{index} holds {bytes(item).hex(' ')} afterwards")
     expected = [*([function.result] if function.result else []), *function.outs]
     results = returned if len(expected) > 1 else (returned,)
     if not expected:

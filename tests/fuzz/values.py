@@ -48,6 +48,11 @@ class Value:
         """Whether other bytes are another value."""
         return any((a ^ b) & m for a, b, m in zip(self.image, seen, self.mask, strict=True))
 
+    @property
+    def is_inverted(self) -> bool:
+        """Whether it is a struct that the callee gets a pointer to, and leaves with all bits inverted."""
+        return isinstance(self.ctype, Pointer) and isinstance(self.ctype.to, Record) and not self.ctype.is_const
+
     def shown(self, seen: bytes) -> str:
         """Bytes in hex, padding as dots."""
         return " ".join(f"{byte:02x}" if mask else ".." for byte, mask in zip(seen, self.mask, strict=True))
@@ -55,6 +60,9 @@ class Value:
 
 def draw_value(random: Random, ctype: CType) -> Value:
     """A value of a type; bytes without meaning are random too."""
+    if isinstance(ctype, Pointer) and isinstance(ctype.to, Record):
+        pointed = draw_value(random, ctype.to)
+        return replace(pointed, ctype=ctype)
     if ctype in (STRING, BYTES):
         text = bytes(random.randint(1, 0x7F) for _ in range(random.randint(0, POINTED_BYTES)))
         return Value(ctype, text.ljust(POINTED_BYTES, b"\0"), b"\xff" * POINTED_BYTES)
@@ -150,7 +158,8 @@ class Function:
     def without_unused_records(self) -> Function:
         """The same with no records but those of its values."""
         values = (*self.arguments, *self.outs, *((self.result,) if self.result else ()))
-        used = {record.name for value in values for record in inside(value.ctype)}
+        types = [value.ctype.to if isinstance(value.ctype, Pointer) else value.ctype for value in values]
+        used = {record.name for ctype in types for record in inside(ctype)}
         return replace(self, drawn=tuple(one for one in self.drawn if used & {part.name for part in one.parts}))
 
     @property
@@ -163,6 +172,10 @@ class Function:
                 lines.append(f"strncpy((char *)seen + {offset}, a{index}, {POINTED_BYTES});")
             elif argument.ctype == BYTES:
                 lines.append(f"memcpy(seen + {offset}, a{index}, {POINTED_BYTES});")
+            elif isinstance(argument.ctype, Pointer) and isinstance(argument.ctype.to, Record):
+                lines.append(f"memcpy(seen + {offset}, a{index}, {len(argument.image)});")
+                if argument.is_inverted:
+                    lines.append(f"invert(a{index}, {len(argument.image)});")
             else:
                 lines.append(f"memcpy(seen + {offset}, &a{index}, {len(argument.image)});")
             offset += len(argument.image)
@@ -258,7 +271,13 @@ def draw_function(
     if has_wide:
         scalars += WIDE_SCALARS
     count = random.randint(0, random.choice((2, 5, 10, 20)))
-    arguments = tuple(draw_value(random, draw_type(random, drawn, scalars)) for _ in range(count))
+    types = [draw_type(random, drawn, scalars) for _ in range(count)]
+    if has_outs:  # Python's way to pass: pointers to structs too
+        types = [
+            Pointer(ctype, random.random() < 0.5) if isinstance(ctype, Record) and random.random() < 0.15 else ctype
+            for ctype in types
+        ]
+    arguments = tuple(draw_value(random, ctype) for ctype in types)
     result = None
     if random.random() < 0.9:
         ctype = draw_type(random, drawn, scalars)
@@ -296,6 +315,12 @@ unsigned char misaligned;
 #define START \\
     memset(seen, {FILL}, sizeof seen); \\
     misaligned = (uintptr_t)__builtin_frame_address(0) % 16;
+
+static void invert(void *memory, size_t size)
+{{
+    for (unsigned char *byte = memory; size--; byte++)
+        *byte = ~*byte;
+}}
 
 {SCRAMBLE}
 {ENUMERATIONS}"""

@@ -181,6 +181,7 @@ def test_merge(a: Class, b: Class, merged: Class) -> None:
         # the cleanup: X87UP behind another class than X87
         (union(LONG_DOUBLE, LONG), [MEMORY], "+0", "memory"),
         (union(LONG_DOUBLE, DOUBLE), [MEMORY], "+0", "memory"),
+        (union(Array(LONG, 2), union(SHORT, LONG_DOUBLE)), [MEMORY], "+0", "memory"),  # in the inner one as well
         # more than two eightbytes
         (struct(LONG, LONG, CHAR), [MEMORY], "+0", "memory"),
         (struct(Array(FLOAT, 5)), [MEMORY], "+0", "memory"),
