@@ -86,8 +86,9 @@ def record_of(cls: type) -> Record:
 
 def _described(cls: type) -> Record:
     tag = "union" if issubclass(cls, ctypes.Union) else "struct"
-    if getattr(cls, "_callgate_pending", None) is not None:
-        _complete_now(cls)
+    pending = getattr(cls, "_callgate_pending", None)
+    if pending is not None:
+        pending()  # one that waits for it waits for the same
     if getattr(cls, "_swappedbytes_", None) is not None or any(
         base.__name__.startswith(("_swapped", "BigEndian")) for base in cls.__mro__
     ):
@@ -250,7 +251,11 @@ def _make_type(base: type) -> type:
 
 
 class _NotDefined(DeclarationError):
-    """A name in an annotation that is not defined yet."""
+    """A name in an annotation that is not defined yet; to users a DeclarationError as any other."""
+
+
+_NotDefined.__name__ = _NotDefined.__qualname__ = "DeclarationError"
+_NotDefined.__module__ = DeclarationError.__module__
 
 
 def _postpone(cls: type, completion: _Completion, problem: _NotDefined) -> None:
@@ -328,8 +333,9 @@ def _declared_members(cls: type, scopes: tuple[Mapping[str, object], ...]) -> li
                 raise DeclarationError(f"{where}: a member has no default; use field() for bits, length and align")
         try:
             resolved = c_annotations.resolve(annotation, scopes, where)
-            if getattr(resolved, "__origin__", None) is names.Ptr and isinstance(resolved.__args__[0], str):
-                resolved = names.Ptr[c_annotations.resolve(resolved.__args__[0], scopes, where)]  # type: ignore[misc]
+            inner = getattr(resolved, "__args__", (None,))[0]
+            if getattr(resolved, "__origin__", None) is names.Ptr and isinstance(inner, str):
+                resolved = names.Ptr.__class_getitem__(c_annotations.resolve(inner, scopes, where))
         except DeclarationError as problem:
             if isinstance(problem.__cause__, NameError):
                 raise _NotDefined(str(problem)) from problem.__cause__
