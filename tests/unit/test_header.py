@@ -1016,6 +1016,13 @@ class TestCommand:
         assert module.lib.abs(n=-5) == 5
         assert module.NOT_BOUND == (("not_there", "the library has no such symbol"), ("MACRO", "a function-like macro"))
 
+    def test_a_path_may_have_any_characters(self, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+        path = write(self.HEADER, "with space/é/th'ing.h")
+        assert main(["bind", str(path), "-l", "c", "-I", str(path.parent)]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith('"""The library c as th\'ing.h declares it.')
+        assert "class ThIng(Protocol):" in out
+
     def test_writes_to_standard_output(self, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["bind", str(write(self.HEADER)), "-l", "c"]) == 0
         assert "def abs(self, n: i32) -> i32:" in capsys.readouterr().out
@@ -1077,6 +1084,12 @@ class TestCommand:
             ),
             (["/no/such/nothere.h", "-l", "c"], "/no/such/nothere.h: no such header; say where it is with -I DIR"),
             (["stdio.h"], "the following arguments are required: -l/--library; see callgate bind --help"),
+            (["stdio.h", "-l", ""], "-l needs the name of a library"),
+            ([".", "-l", "c"], ".: no such header"),
+            (["/", "-l", "c"], "/: no such header"),
+            (["", "-l", "c"], "'' is no header"),
+            (['a">b.h', "-l", "c"], "'a\">b.h' is no header"),
+            (["a\nb.h", "-l", "c"], "'a\\nb.h' is no header"),
             (["stdio.h", "-l", "c", "--only", "("], "--only '(' is no regular expression"),
             (["stdio.h", "-l", "c", "--only", "nothing_like_it"], "stdio.h declares nothing to bind that matches"),
             (

@@ -113,6 +113,8 @@ def parse(clang: Clang, name: str, reading: Reading, more: str) -> Clang:
 
 def _include(name: str, reading: Reading) -> str:
     """The line that includes a header: a path as it is, a name as clang finds it; folders that are given come first."""
+    if not name or not name.isprintable() or set(name) & set('"<>'):
+        raise HeaderError(f"{name!r} is no header")
     path = Path(name)
     is_given = any((Path(folder) / name).is_file() for folder in reading.include)
     if path.is_file() and (path.is_absolute() or not is_given):

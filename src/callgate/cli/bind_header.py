@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     Raises CommandError for a header that cannot be read, OSError for a file that cannot be written.
     """
     _check_pattern(arguments.only)
+    if "" in arguments.library:
+        raise CommandError("-l needs the name of a library")
     progress = Progress()
     reading = Reading(tuple(arguments.include), tuple(arguments.define), tuple(arguments.before))
     try:
@@ -87,6 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_pattern(pattern: str | None) -> None:
+    """CommandError for what is no regular expression."""
     try:
         re.compile(pattern or "")
     except re.error as problem:
