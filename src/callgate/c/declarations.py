@@ -16,19 +16,33 @@ from typing import NamedTuple, TypeAlias
 
 from callgate.c.constants import Node, NotConstant, Value, evaluate, literal
 from callgate.c.known_names import SPECIFIERS, known_types
-from callgate.c.layout import record_layout, size_bytes
-from callgate.c.passing import ATTRIBUTE, CannotBind, decayed, not_passed, parameter_of, python_name, result_of
+from callgate.c.layout import align_bytes, record_layout, size_bytes
+from callgate.c.passing import (
+    ATTRIBUTE,
+    CannotBind,
+    decayed,
+    not_held,
+    not_passed,
+    parameter_of,
+    python_name,
+    result_of,
+)
 from callgate.c.plain import read_plain
-from callgate.c.record_attributes import attributes_of
+from callgate.c.record_attributes import LayoutAttribute, attributes_of
 from callgate.c.skipping import Cleaned, clean
 from callgate.c.source import Source
 from callgate.c.types import (
+    CHAR,
     INT,
     LONG,
     LONG_LONG,
+    SHORT,
+    SIGNED_CHAR,
+    UNSIGNED_CHAR,
     UNSIGNED_INT,
     UNSIGNED_LONG,
     UNSIGNED_LONG_LONG,
+    UNSIGNED_SHORT,
     Array,
     CType,
     Enumeration,
@@ -51,6 +65,9 @@ MOST_INDIRECTIONS = 16
 """Pointers to pointers to …: more is a mistake, and records this deep would overflow whoever walks them."""
 
 _THIS_VERSION = "this version of callgate cannot"
+_LARGEST_ALIGNMENT = 16
+"""`aligned` without a number: the largest of any type of the target (x86-64)."""
+_UNALIGNED = "a member can be packed only together with its whole struct"
 
 
 class Declarations(NamedTuple):
@@ -115,6 +132,7 @@ def _read(source: Source, target: Target) -> Declarations:
     reader = _Reader(source, cleaned, used, target)
     for node in _tree(source, cleaned.text, used):
         reader.declare(node)
+    reader.complete()
     reader.define_macros()
     return Declarations(
         reader.functions, reader.constants, reader.refused, reader.typedefs, reader.records, reader.variables
@@ -162,6 +180,19 @@ def _parse_error(source: Source, text: str) -> DeclarationError:
 _Qualified: TypeAlias = "tuple[CType, bool]"  # a type and whether it is const
 
 
+_ENUM = (INT, UNSIGNED_INT, LONG, UNSIGNED_LONG, LONG_LONG, UNSIGNED_LONG_LONG)
+_PACKED_ENUM = (UNSIGNED_CHAR, SIGNED_CHAR, UNSIGNED_SHORT, SHORT, UNSIGNED_INT, *_ENUM)
+"""The first type that holds all values; gcc prefers unsigned ones where nothing is negative."""
+
+
+class _Use(NamedTuple):
+    """A function's declaration, and how many structs had members when it was read."""
+
+    node: Node
+    function: Node
+    known_records: int
+
+
 class _Reader:
     """The names declared so far, and what each further declaration adds."""
 
@@ -180,11 +211,15 @@ class _Reader:
         self._function_nodes: dict[str, Node] = {}  # typedefs of function types: `fn f;` declares a function
         self._enums: dict[str, Enumeration] = {}
         self._enum_nodes: dict[int, Enumeration] = {}
-        self._records: dict[CType, CType] = {}  # the tag behind a typedef name
+        self._records: dict[str, Record] = {}  # the tag behind a typedef name
         self._values: dict[str, Value] = {}
         self._pending: set[str] = set()  # macros being evaluated: one of them again is a circle
         self._record_nodes: dict[int, Record] = {}
         self._anonymous = 0
+        self._tags: dict[str, tuple[str, int]] = {}  # a tag to its keyword and line: they share one name space
+        self._uses: dict[str, _Use] = {}
+        self._typedef_nodes: dict[str, Node] = {}
+        self._own_layouts: set[LayoutAttribute] = set()  # those that belong to a struct, an enum or a member
         self._parameter_names: set[str] = set()  # of the function being read: lengths may refer to them
         self._lines: dict[str, int] = {}
 
@@ -203,29 +238,43 @@ class _Reader:
             case "Decl" if node.name is not None:
                 self._declare_name(node)
             case "Decl" if type(node.type).__name__ in ("Struct", "Union"):
-                self._record(node.type, type(node.type).__name__.lower())
+                record = self._record(node.type, type(node.type).__name__.lower())
+                if attribute := self._attribute(node):
+                    message = f"{spell(record)} has the attribute '{attribute}': {_THIS_VERSION} follow it"
+                    raise self.error(message, node)
             case "Decl" | "StaticAssert" | "Pragma":
                 pass
             case kind:
                 raise self.error(f"this is not understood as a declaration ({kind})", node)
 
+    def complete(self) -> None:
+        """What was declared before the members of its structs were known, once more; the names of structs, compared.
+
+        C11 6.7.2.1p3: a struct may be incomplete where it is only pointed to, or named by a prototype.
+        """
+        for name, use in list(self._uses.items()):
+            if use.known_records < len(self._complete) and (name in self.functions or name in self.refused):
+                self._define_function(use.node, use.function)
+        for name, ctype in self.variables.items():
+            self.variables[name] = self._completed(ctype)
+        for name, node in self._typedef_nodes.items():
+            named = self.typedefs[name]
+            keyword, line = self._tags.get(name, ("", 0))
+            if not isinstance(named, Record) or keyword not in ("struct", "union"):
+                continue
+            if self._canonical(named) != self._canonical(Record(name, keyword)):
+                tagged = f"'{keyword} {name}' (line {line})"
+                raise self.error(
+                    f"'{name}' names two types, this one and {tagged}: Python has one class for both", node
+                )
+
     def _declare_typedef(self, node: Node) -> None:
         name = node.name
         ctype, is_const = self._resolve(node.type)
-        if attribute := self._attribute(node):
+        if attribute := self._attribute(node) or self._aligned(node):
             ctype = Scalar(f"{name} {ATTRIBUTE}{attribute}))", Kind.UNSIGNED)
-        elif type(node.type).__name__ == "TypeDecl" and isinstance(ctype, Record):
-            base = type(node.type.type).__name__
-            if base in ("Struct", "Union"):  # shown by the name that the header gives to its users
-                tagged, ctype = ctype, Record(name, "")
-                if node.type.type.name is not None:
-                    self._records[ctype] = tagged
-                full = self._complete.get(tagged)
-                if full is not None:
-                    if node.type.type.name is None:
-                        full = full._replace(name=name, has_tag=False)
-                    self._complete[ctype] = full
-                    self.records[name] = full
+        elif isinstance(ctype, Record) and type(node.type.type).__name__ in ("Struct", "Union"):
+            ctype = self._named_record(name, node, ctype)
         self._check_depth(ctype, node)
         earlier = self.typedefs.get(name)
         if earlier is not None and self._canonical(earlier) != self._canonical(ctype):
@@ -238,27 +287,105 @@ class _Reader:
         self.typedefs[name] = ctype
         self._types[name] = (ctype, is_const)
         self._lines[name] = self._line(node)
+        self._typedef_nodes[name] = node
+
+    def _named_record(self, name: str, node: Node, tagged: Record) -> Record:
+        """A struct shown by the name of its typedef, which is the one that the header gives to its users."""
+        ctype = Record(name, "")
+        full = self._complete.get(tagged)
+        if node.type.type.name is not None:
+            self._records[name] = tagged
+        else:
+            earlier = self._complete.get(ctype)
+            if earlier is not None and full is not None and earlier.members != full.members:
+                line = self._lines[name]
+                raise self.error(f"'{name}' is declared twice, with different members (line {line})", node)
+            self._record_nodes[id(node.type.type)] = ctype  # `typedef struct { … } a, *b;`
+        if full is not None:
+            self._complete_typedef(name, full)
+        return ctype
+
+    def _complete_typedef(self, name: str, full: Record) -> None:
+        full = full._replace(name=name, has_tag=False)
+        self._complete[Record(name, "")] = full
+        self.records[name] = full
+
+    def _aligned(self, node: Node) -> str:
+        """A layout attribute behind the name of a typedef changes the type, in ways that are not followed, or ""."""
+        if not self.cleaned.layouts or node.coord is None:
+            return ""
+        first, end = self._extent(node)
+        return next(
+            (
+                "aligned"
+                for attribute in self.cleaned.layouts
+                if first <= attribute.start < end and attribute not in self._own_layouts and not attribute.is_packed
+            ),
+            "",
+        )  # gcc ignores `packed` there
+
+    def _extent(self, node: Node) -> tuple[int, int]:
+        """The offsets of the external declaration that a node stands in."""
+        starts = (0, *self.cleaned.starts, len(self.source.text))
+        here = bisect_right(starts, self._offset(node))
+        return starts[here - 1], starts[min(here, len(starts) - 1)]
+
+    def _offset(self, node: Node) -> int:
+        return self.source.offset(node.coord.line - 1, node.coord.column or 1)
 
     def _declare_name(self, node: Node) -> None:
         """A function or a variable."""
-        name, function = node.name, self._function_node(node.type)
+        function = self._function_node(node.type)
         if function is None:
-            if name in self.functions:
-                self._conflict(node, "a variable")
-            ctype, _ = self._resolve(node.type)
-            self.variables[name] = self._completed(ctype)
-            self._lines[name] = self._line(node)
-            return
+            self._declare_variable(node)
+        else:
+            self._define_function(node, function)
+
+    def _declare_variable(self, node: Node) -> None:
+        name = node.name
+        if name in self.functions or name in self._uses:
+            self._conflict(node, "a variable")
+        ctype = self._completed(self._resolve(node.type)[0])
+        self._check_depth(ctype, node)
+        earlier = self.variables.get(name)
+        if earlier is not None:
+            if self._canonical(earlier) != self._canonical(ctype) or not _lengths_agree(earlier, ctype):
+                line = self._lines[name]
+                message = f"'{name}' is declared twice: as '{_spell(earlier)}' (line {line}) and as '{_spell(ctype)}'"
+                raise self.error(message, node)
+            if isinstance(ctype, Array) and not ctype.length:
+                return  # C11 6.7.6.2: the earlier declaration may have said the length
+        if isinstance(ctype, Void):
+            raise self.error("a variable cannot be void", node)
+        self._lines[name] = self._line(node)
+        if attribute := self._attribute(node):
+            self.refused[name] = self.error(
+                f"'{name}' has the attribute '{attribute}': {_THIS_VERSION} follow it", node
+            )
+        elif what := not_held(ctype):
+            self.refused[name] = self.error(f"'{name}' is '{_spell(ctype)}': {_THIS_VERSION} hold {what}", node)
+        else:
+            self.variables[name] = ctype
+
+    def _define_function(self, node: Node, function: Node) -> None:
+        name, use = node.name, self._uses.get(node.name)
+        if name in self.variables or (name in self.refused and use is None):
+            self._conflict(node, "a function")
+        if name in self.refused and use and use.node is not node and use.known_records < len(self._complete):
+            self._define_function(use.node, use.function)  # its structs may have members by now
         try:
             new = self._function(node, function)
         except CannotBind as reason:
             if name in self.functions:
                 self._conflict(node, "a function that is not the same")
             self.refused[name] = self.error(f"{name}() {reason}", node)
+            self._uses[name] = _Use(node, function, len(self._complete))
             return
         old = self.functions.get(name)
         if name in self.refused:
-            self._conflict(node, f"'{declaration(new)}'")
+            if self._uses[name].node is not node:
+                self._conflict(node, f"'{declaration(new)}'")
+            del self.refused[name]
         if old is not None:
             if self._signature(old) != self._signature(new):
                 self._conflict(node, f"'{declaration(new)}'")
@@ -266,11 +393,16 @@ class _Reader:
                 return
         self.functions[name] = new
         self._lines[name] = self._line(node)
+        self._uses[name] = _Use(node, function, len(self._complete))
 
     def _conflict(self, node: Node, new: str) -> None:
-        old = self.functions.get(node.name)
-        earlier = f"'{declaration(old)}' (line {self._lines[node.name]})" if old else "something else"
-        raise self.error(f"'{node.name}' is declared twice: as {earlier} and as {new}", node)
+        name = node.name
+        earlier = "something else"
+        if name in self.functions:
+            earlier = f"'{declaration(self.functions[name])}' (line {self._lines[name]})"
+        elif name in self.variables:
+            earlier = f"'{spell(self.variables[name], name)}' (line {self._lines[name]})"
+        raise self.error(f"'{name}' is declared twice: as {earlier} and as {new}", node)
 
     def _line(self, node: Node) -> int:
         return int(node.coord.line) - 1 if node.coord else 0
@@ -342,9 +474,7 @@ class _Reader:
         """A skipped attribute of this declaration that changes what it means to a call, or ""."""
         if not self.cleaned.attributes or node.coord is None:
             return ""
-        starts = (0, *self.cleaned.starts, len(self.source.text))
-        here = bisect_right(starts, self.source.offset(node.coord.line - 1, node.coord.column or 1))
-        first, end = starts[here - 1], starts[min(here, len(starts) - 1)]
+        first, end = self._extent(node)
         return next((token.text for token in self.cleaned.attributes if first <= token.start < end), "")
 
     def _doc(self, node: Node) -> str:
@@ -352,7 +482,7 @@ class _Reader:
         text, starts, comments = self.source.text, self.cleaned.starts, self.cleaned.comments
         if not starts or not comments or node.coord is None:
             return ""
-        name = self.source.offset(node.coord.line - 1, node.coord.column or 1)
+        name = self._offset(node)
         chunk = max(0, bisect_right(starts, name) - 1)
         start = starts[chunk]
         first = last = bisect_right(comments, start, key=lambda comment: comment.start) - 1
@@ -396,13 +526,15 @@ class _Reader:
                 return Pointer(ctype, is_const), "const" in node.quals
             case "ArrayDecl":
                 ctype, is_const = self._resolve(node.type)
+                if type(node.type).__name__ == "ArrayDecl" and node.type.dim is None:
+                    raise self.error("only the first length of an array may be left out", node)
                 return Array(ctype, self._length(node.dim), is_const), is_const
             case "FuncDecl":
                 return self._prototype(node), False
             case "Typename" | "Decl":
                 return self._resolve(node.type)
-            case "Struct" | "Union" as kind:  # an anonymous member
-                return self._record(node, kind.lower()), False
+            case "Struct" | "Union" | "Enum" | "IdentifierType":  # a member without a name
+                return self._base(node)
             case kind:
                 raise self.error(f"this type is not understood ({kind})", node)
 
@@ -424,6 +556,7 @@ class _Reader:
             case "Struct" | "Union" as kind:
                 return self._record(node, kind.lower()), False
             case "Enum":
+                self._check_tag(node, "enum")
                 if id(node) in self._enum_nodes:
                     return self._enum_nodes[id(node)], False
                 return self._enums.get(node.name, Enumeration(node.name, INT)), False
@@ -444,71 +577,159 @@ class _Reader:
             raise self.error(f"an array cannot have {length} elements", dim)
         return length
 
+    def _check_tag(self, node: Node, keyword: str) -> None:
+        """C11 6.7.2.3p3: structs, unions and enums share one name space."""
+        if not node.name:
+            return
+        earlier, line = self._tags.setdefault(node.name, (keyword, self._line(node)))
+        if earlier != keyword:
+            raise self.error(
+                f"'{node.name}' is declared twice: as '{earlier} {node.name}' (line {line}) and as "
+                f"'{keyword} {node.name}'",
+                node,
+            )
+
     def _record(self, node: Node, tag: str) -> Record:
         """A struct or union by its name; a definition is kept."""
         known = self._record_nodes.get(id(node))
         if known is not None:
             return known
+        self._check_tag(node, tag)
         self._anonymous += not node.name
         record = Record(node.name or f"(anonymous {self._anonymous})", tag)
         self._record_nodes[id(node)] = record
         if node.decls is None:
             return record
-        attributes, _ = attributes_of(
-            self.cleaned.text, self.source.offset(node.coord.line - 1, node.coord.column or 1), self.cleaned.layouts
-        )
+        attributes = attributes_of(self.cleaned.text, tag, self._offset(node), self.cleaned.layouts)
+        self._own_layouts.update(attributes.own, *attributes.members.values())
+        self._check_attributes(record, attributes.body)
+        is_packed = any(attribute.is_packed for attribute in attributes.own)
+        align = max((self._alignment(attribute) for attribute in attributes.own), default=0)
         members: list[Member] = []
-        ends = self._member_numbers(node)
-        for index, member in enumerate(node.decls):
-            ctype = self._completed(self._resolve(member.type)[0])
-            bits = None
-            if member.bitsize is not None:
-                width = self._evaluate(member.bitsize, member, "the width of a bit-field").number
-                if not isinstance(width, int) or width < 0:
-                    raise self.error(f"a bit-field cannot have {width} bits", member)
-                bits = width
-            align = attributes.members.get(ends[index])
-            if align == 0:
-                raise self.error("a single packed member is not understood; pack the whole struct", member)
-            is_anonymous = member.name is None and bits is None
-            name = member.name or (f"_{index}" if is_anonymous else "")
-            members.append(Member(name, ctype, bits, align or 0, is_anonymous))
-        full = Record(record.name, tag, tuple(members), 1 if attributes.is_packed else 0, attributes.align_bytes)
-        try:
-            record_layout(full, self.target)
-        except DeclarationError as problem:
-            raise self.error(str(problem), node) from None
+        nodes: list[Node] = []
+        for member in node.decls:
+            if type(member.type).__name__ == "Enum" and member.name is None and member.bitsize is None:
+                continue  # it declares enumerators, and no member
+            said = () if member.coord is None else attributes.of_member(self.cleaned.text, self._offset(member))
+            if not is_packed and any(attribute.is_packed for attribute in said):
+                raise self.error(_UNALIGNED, member)
+            member_align = max((self._alignment(attribute) for attribute in said), default=0)
+            members.append(self._member(member, record, member_align))
+            nodes.append(member)
+        full = Record(record.name, tag, _with_names(members), 1 if is_packed else 0, align)
+        self._check_members(full, nodes, node)
         earlier = self._complete.get(record)
         if earlier is not None and earlier != full:
-            raise self.error(f"'{tag} {record.name}' is declared twice, with different members", node)
+            line = self._lines[f"{tag} {node.name}"]
+            raise self.error(f"'{tag} {record.name}' is declared twice, with different members (line {line})", node)
         self._complete[record] = full
         if node.name:
+            self._lines[f"{tag} {node.name}"] = self._line(node)
             self.records[node.name] = full
+        for named, tagged in self._records.items():
+            if tagged == record:
+                self._complete_typedef(named, full)
         return record
 
-    def _member_numbers(self, node: Node) -> list[int]:
-        """For each member the count of semicolons before it: `int a, b;` is one declaration."""
-        numbers: list[int] = []
-        number, last = -1, None
-        for member in node.decls:
-            inner = member.type
-            while hasattr(inner, "type") and type(inner).__name__ not in ("Struct", "Union", "Enum", "IdentifierType"):
-                inner = inner.type
-            if inner is not last:
-                number += 1
-            last = inner
-            numbers.append(number)
-        return numbers
+    def _check_attributes(self, record: Record, body: tuple[int, int]) -> None:
+        """Refuse what is inside the braces and would move members, or the arguments of functions they point to."""
+        for attribute in self.cleaned.attributes:
+            if body[0] < attribute.start < body[1]:
+                where = f"a member of {spell(record)} has the attribute '{attribute.text}'"
+                raise self.source.error(f"{where}: {_THIS_VERSION} follow it", attribute.start)
+
+    def _alignment(self, attribute: LayoutAttribute) -> int:
+        """The bytes that an `aligned` asks for; 0 for `packed`."""
+        if attribute.is_packed:
+            return 0
+        if not attribute.argument:
+            return _LARGEST_ALIGNMENT
+        try:
+            number = self._aligned_to(attribute.argument)
+        except NotConstant as reason:
+            raise self.source.error(f"the alignment cannot be worked out: {reason}", attribute.start) from None
+        if not isinstance(number, int) or number < 0 or number & (number - 1) or number > 1 << 28:
+            raise self.source.error(f"an alignment must be a power of two, not {number}", attribute.start)
+        return number
+
+    def _aligned_to(self, argument: str) -> int | float:
+        """The value of a constant expression, or the alignment of a type: C11 6.7.5p6."""
+        of_type = re.fullmatch(r"(?:_Alignof|alignof|__alignof__|__alignof)\s*\((.*)\)", argument)
+        if of_type is None:
+            try:
+                return self._value(self._expression(argument)).number
+            except NotConstant:
+                if not re.fullmatch(r"[\w\s*]+", argument) or argument.isdecimal():
+                    raise
+        size = self._expression(f"sizeof({of_type[1] if of_type else argument})")
+        if type(size.expr).__name__ != "Typename":
+            raise NotConstant(f"'{argument}' is not known")
+        return align_bytes(self._completed(self._resolve(size.expr.type)[0]), self.target)
+
+    def _member(self, node: Node, record: Record, align: int) -> Member:
+        """One member; what is pointed to stays a name, so that structs may refer to each other."""
+        ctype = self._completed_value(self._resolve(node.type)[0])
+        where = f"member '{node.name or '(unnamed)'}' of {spell(record)}"
+        bits = None
+        if node.bitsize is not None:
+            width = self._evaluate(node.bitsize, node, "the width of a bit-field").number
+            if not isinstance(width, int) or width < 0:
+                raise self.error(f"a bit-field cannot have {width} bits", node)
+            bits = width
+        if isinstance(ctype, FunctionPrototype):
+            raise self.error(f"{where} is a function: C has only pointers to functions there, '(*{node.name})'", node)
+        if what := not_held(ctype, is_member=True):
+            raise self.error(f"{where} is '{_spell(ctype)}': {_THIS_VERSION} hold {what}", node)
+        is_anonymous = node.name is None and bits is None
+        if is_anonymous and (not isinstance(ctype, Record) or node.type.name is not None):
+            message = f"a member of {spell(record)} has no name: only structs and unions without a tag need none"
+            raise self.error(message, node)
+        return Member(node.name or "", ctype, bits, align, is_anonymous)
+
+    def _check_members(self, full: Record, nodes: list[Node], node: Node) -> None:
+        """Each name once, anonymous members' included, and each member with a place."""
+        names: set[str] = set()
+        for member, place in zip(full.members or (), nodes, strict=True):
+            for name in _reached(member):
+                if name in names:
+                    raise self.error(f"'{name}' is a member of {spell(full)} twice", place)
+                names.add(name)
+        try:
+            size = record_layout(full, self.target).size_bytes
+        except DeclarationError as problem:
+            raise self.error(str(problem), self._misplaced(full, nodes) or node) from None
+        if size >= 1 << 62:
+            raise self.error(f"{spell(full)} would have {size} bytes", node)
+
+    def _misplaced(self, full: Record, nodes: list[Node]) -> Node | None:
+        """The first member that has no place; a char behind it, so that only the last may be open."""
+        members = full.members or ()
+        for count in range(1, len(members)):
+            try:
+                record_layout(full._replace(members=(*members[:count], Member("", CHAR))), self.target)
+            except DeclarationError:
+                return nodes[count - 1]
+        return nodes[-1] if nodes else None
 
     def _completed(self, ctype: CType) -> CType:
         """A type with the members of the struct that it is, holds, or points to, where they are known."""
         match ctype:
-            case Record(members=None):
-                return self._complete.get(ctype, ctype)
-            case Pointer(to=Record(members=None) as to):
-                return ctype._replace(to=self._complete.get(to, to))
+            case Pointer(to=Record() | FunctionPrototype() as to):
+                return ctype._replace(to=self._completed(to))
+            case FunctionPrototype(parameters=parameters, result=result):
+                known = None if parameters is None else tuple(map(self._completed, parameters))
+                return ctype._replace(parameters=known, result=self._completed(result))
             case Array(element=element):
                 return ctype._replace(element=self._completed(element))
+        return self._completed_value(ctype)
+
+    def _completed_value(self, ctype: CType) -> CType:
+        """A type with the members of the struct that it is or holds."""
+        match ctype:
+            case Record(members=None):
+                return self._complete.get(ctype, ctype)
+            case Array(element=element):
+                return ctype._replace(element=self._completed_value(element))
         return ctype
 
     def _prototype(self, node: Node) -> FunctionPrototype:
@@ -545,9 +766,9 @@ class _Reader:
                 return ("pointer", self._canonical(element), is_const)
             case Enumeration():
                 return self._canonical(INT)  # int or unsigned int as the compiler likes; passed alike
-            case Record():
-                plain = ctype._replace(members=None, pack_bytes=0, align_bytes=0)
-                return self._records.get(plain, plain)
+            case Record(name=name, tag=tag, has_tag=has_tag):
+                plain = Record(name, tag if has_tag else "")
+                return plain if plain.tag else self._records.get(name, plain)
             case Scalar(kind=kind) if not not_passed(ctype):
                 if kind is Kind.WIDE_CHARACTER or (kind is Kind.CHARACTER and self.target.is_char_signed):
                     kind = Kind.SIGNED
@@ -588,7 +809,12 @@ class _Reader:
             bits = 32 if -(1 << 31) <= number < 1 << 31 else 64
             self._values[member.name] = Value(number, bits, number >= 1 << 63)
             self.constants[member.name] = number
-        base = self._enum_base([value for _, value in members])
+        self._check_tag(node, "enum")
+        attributes = attributes_of(self.cleaned.text, "enum", self._offset(node), self.cleaned.layouts)
+        self._own_layouts.update(attributes.own)
+        if any(not attribute.is_packed for attribute in attributes.own):
+            raise self.error(f"an enum with the attribute 'aligned': {_THIS_VERSION} follow it", node)
+        base = self._enum_base([value for _, value in members], _PACKED_ENUM if attributes.own else _ENUM)
         if base is None:
             raise self.error("no integer type holds all values of this enum", node)
         enumeration = Enumeration(node.name or "", base, tuple(members))
@@ -598,9 +824,9 @@ class _Reader:
             if earlier != enumeration:
                 raise self.error(f"'enum {node.name}' is declared twice, with different members", node)
 
-    def _enum_base(self, values: list[int]) -> Scalar | None:
+    def _enum_base(self, values: list[int], bases: tuple[Scalar, ...]) -> Scalar | None:
         low, high = min(values, default=0), max(values, default=0)
-        for base in (INT, UNSIGNED_INT, LONG, UNSIGNED_LONG, LONG_LONG, UNSIGNED_LONG_LONG):
+        for base in bases:
             bits = 8 * size_bytes(base, self.target)
             is_unsigned = base.kind is Kind.UNSIGNED
             if (0 if is_unsigned else -(1 << bits - 1)) <= low and high < 1 << (bits if is_unsigned else bits - 1):
@@ -677,7 +903,7 @@ class _Reader:
         """What `sizeof` and casts need of a type name: see `constants.evaluate`."""
         if type(node).__name__ != "Typename":
             raise NotConstant("only types have a size here", node)
-        ctype, _ = self._resolve(node.type)
+        ctype = self._completed_value(self._resolve(node.type)[0])
         if isinstance(ctype, Enumeration):
             ctype = ctype.base
         try:
@@ -707,6 +933,36 @@ def _is_parenthesised(body: str) -> bool:
 
 
 # --- what crosses ------------------------------------------------------------------------------------------
+
+
+def _lengths_agree(one: CType, other: CType) -> bool:
+    """Whether two array types have the same lengths, where both say one."""
+    while isinstance(one, Array) and isinstance(other, Array):
+        if one.length and other.length and one.length != other.length:
+            return False
+        one, other = one.element, other.element
+    return True
+
+
+def _with_names(members: list[Member]) -> tuple[Member, ...]:
+    """The members, anonymous ones with a name of their own: ctypes needs one."""
+    taken = {member.name for member in members}
+    named = []
+    for index, member in enumerate(members):
+        name = f"_{index}"
+        while name in taken:
+            name = f"_{name}"
+        named.append(member._replace(name=name) if member.is_anonymous else member)
+    return tuple(named)
+
+
+def _reached(member: Member) -> Iterator[str]:
+    """The names by which a member is reached: an anonymous struct's members are those of the outer one."""
+    if member.is_anonymous and isinstance(member.type, Record):
+        for inner in member.type.members or ():
+            yield from _reached(inner)
+    elif member.name:
+        yield member.name
 
 
 def _spell(ctype: CType) -> str:

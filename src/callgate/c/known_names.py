@@ -42,6 +42,7 @@ from callgate.c.types import (
     CType,
     FunctionPrototype,
     Kind,
+    Member,
     Pointer,
     Record,
     Scalar,
@@ -106,7 +107,6 @@ _SPELLINGS: dict[str, CType] = {
 SPECIFIERS = {tuple(sorted(words.split())): ctype for words, ctype in _SPELLINGS.items()}
 
 
-@lru_cache(maxsize=8)
 @lru_cache(maxsize=4)
 def known_types(target: Target) -> dict[str, CType]:
     """The type names that need no typedef: the C standard's, sys/types.h's, stdio's FILE, zlib's, sqlite3's, math's.
@@ -178,9 +178,9 @@ def known_types(target: Target) -> dict[str, CType]:
         "FILE": Record("FILE", ""),
         "DIR": Record("DIR", ""),
         "fpos_t": Record("fpos_t", ""),
-        "div_t": Record("div_t", ""),
-        "ldiv_t": Record("ldiv_t", ""),
-        "lldiv_t": Record("lldiv_t", ""),
+        "div_t": _division("div_t", INT),
+        "ldiv_t": _division("ldiv_t", LONG),
+        "lldiv_t": _division("lldiv_t", LONG_LONG),
         "va_list": VA_LIST,
         "__gnuc_va_list": VA_LIST,
         "__builtin_va_list": VA_LIST,
@@ -246,6 +246,11 @@ def known_types(target: Target) -> dict[str, CType]:
     return table
 
 
+def _division(name: str, ctype: CType) -> Record:
+    """A quotient and a remainder (C11 7.22p3; the order is glibc's and musl's)."""
+    return Record(name, "struct", (Member("quot", ctype), Member("rem", ctype)), has_tag=False)
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -296,7 +301,7 @@ REPLACED_WORDS = {
 
 ATTRIBUTES_OF_THE_CALL = _words(
     "ms_abi sysv_abi vector_size mode vectorcall regcall preserve_all preserve_most preserve_none swiftcall pcs "
-    "aarch64_vector_pcs aarch64_sve_pcs transparent_union"
+    "aarch64_vector_pcs aarch64_sve_pcs transparent_union ms_struct gcc_struct scalar_storage_order"
 )
 """Attributes that move arguments or change sizes: what carries one cannot be bound without calling wrongly."""
 

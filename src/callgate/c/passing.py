@@ -61,6 +61,13 @@ def not_passed(ctype: CType, *, is_pointed_to: bool = False) -> str:
     return ""
 
 
+def not_held(ctype: CType, *, is_member: bool = False) -> str:
+    """The word for a type that no object in memory stands for, or ""; `is_member` of a struct, which gives its size."""
+    while isinstance(ctype, Array):
+        ctype = ctype.element
+    return not_passed(ctype, is_pointed_to=not is_member)
+
+
 def _check_carried(ctype: CType) -> None:
     """Refuse what no engine passes, by value or pointed to."""
     if isinstance(ctype, Record):
@@ -106,7 +113,7 @@ def result_of(ctype: CType) -> Result:
     match ctype:
         case Void():
             return Result(ctype, Returning.NOTHING)
-        case Pointer(to=FunctionPrototype(parameters=known)) if known is not None:
+        case Pointer(to=FunctionPrototype() as prototype) if _is_callable(prototype):
             return Result(ctype, Returning.FUNCTION, is_nullable=True)
         case Pointer(to=to, is_const=True) if to == CHAR:
             return Result(ctype, Returning.BYTES, is_nullable=True)
@@ -115,6 +122,17 @@ def result_of(ctype: CType) -> Result:
         case Pointer():
             return Result(ctype, Returning.HANDLE, is_nullable=True)
     return Result(ctype, Returning.VALUE)
+
+
+def _is_callable(prototype: FunctionPrototype) -> bool:
+    """Whether Python can call through a pointer to such a function; others stay pointers."""
+    if prototype.parameters is None:
+        return False
+    try:
+        function_of(prototype, "")
+    except CannotBind:
+        return False
+    return True
 
 
 def function_of(prototype: FunctionPrototype, name: str) -> FunctionType:

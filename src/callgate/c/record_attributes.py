@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 _PACKED = "packed"
 _ALIGNED = frozenset(("aligned", "align", "Alignas", "alignas"))
-_OPENERS = {")": "(", "]": "[", "}": "{"}
 
 
 class LayoutAttribute(NamedTuple):
@@ -54,24 +53,28 @@ def _argument(text: str, position: int) -> str:
 class RecordAttributes(NamedTuple):
     """What attributes say about one struct, union or enum: about itself, and about its members.
 
-    The key of a member is the number of its declaration and of its declarator, counted by semicolons and commas;
-    the declarator -1 means all of the declaration.
+    The key of a member is the number of its declaration and of its declarator, counted by semicolons and commas; the
+    declarator -1 means all of the declaration.  `body` are the offsets of its braces.
     """
 
     own: tuple[LayoutAttribute, ...]
     members: dict[tuple[int, int], tuple[LayoutAttribute, ...]]
+    body: tuple[int, int]
 
-    def of_member(self, declaration: int, declarator: int) -> tuple[LayoutAttribute, ...]:
-        """The attributes of one member."""
-        return self.members.get((declaration, -1), ()) + self.members.get((declaration, declarator), ())
+    def of_member(self, blanked: str, position: int) -> tuple[LayoutAttribute, ...]:
+        """The attributes of the member whose name stands at `position`."""
+        if not self.members:
+            return ()
+        outer = _outermost(blanked[self.body[0] + 1 : position])
+        declaration = outer.count(";")
+        found = self.members.get((declaration, -1), ())
+        return found + self.members.get((declaration, outer.rpartition(";")[2].count(",")), ())
 
 
 def attributes_of(
     blanked: str, keyword: str, position: int, attributes: tuple[LayoutAttribute, ...]
 ) -> RecordAttributes:
     """The attributes of the `keyword` ("struct", "union", "enum") whose keyword, tag or brace is at `position`."""
-    if not attributes:
-        return RecordAttributes((), {})
     start = position
     if re.compile(rf"{keyword}\b").match(blanked, position) is None:
         start = blanked.rfind(keyword, 0, position)
@@ -89,7 +92,7 @@ def attributes_of(
             key = _member(blanked[opening + 1 : place], blanked[place:closing])
             if key is not None:
                 members[key] = (*members.get(key, ()), attribute)
-    return RecordAttributes(tuple(own), members)
+    return RecordAttributes(tuple(own), members, (opening, closing))
 
 
 _HEAD = re.compile(r"\b(?:struct|union|enum)\b[\s\w]*")
@@ -123,10 +126,10 @@ def _closing(text: str, opening: int) -> int:
 
 
 def _outermost(text: str) -> str:
-    """The text without what stands in brackets of any kind."""
+    """The text without what stands in brackets of any kind; the brackets stay."""
     kept, depth = [], 0
     for character in text:
-        depth -= character in _OPENERS
+        depth -= character in ")]}"
         if depth <= 0:
             kept.append(character)
         depth += character in "([{"

@@ -21,7 +21,7 @@ from callgate.c.known_names import (
     STORAGE,
     TYPE_KEYWORDS,
 )
-from callgate.c.record_attributes import LayoutAttribute, layout_attributes
+from callgate.c.record_attributes import LayoutAttribute, is_layout_word, layout_attributes
 from callgate.c.source import Comment, Macro, Source, Token, blank_comments, blank_directives, tokenize
 
 DEEPEST_NESTING = 50
@@ -55,14 +55,16 @@ def clean(source: Source, known: frozenset[str]) -> Cleaned:
     walk.translation_unit()
     words = {token.text for token in walk.tokens if token.kind == "word"}
     numbers = {name: macro for name, macro in macros.items() if macro.body}
-    words.update(word for macro in numbers.values() for word in re.findall(r"[A-Za-z_]\w*", macro.body))
+    layouts = layout_attributes(source.text, walk.layout_words)
+    expressions = [*(macro.body for macro in numbers.values()), *(attribute.argument for attribute in layouts)]
+    words.update(word for expression in expressions for word in re.findall(r"[A-Za-z_]\w*", expression))
     return Cleaned(
         walk.edited(undirected),
         frozenset(words),
         frozenset(walk.declared),
         tuple(walk.starts),
         tuple(walk.attributes),
-        layout_attributes(source.text, walk.layout_words),
+        layouts,
         numbers,
         comments,
         is_empty=not (walk.starts or walk.has_skipped or numbers),
@@ -70,12 +72,18 @@ def clean(source: Source, known: frozenset[str]) -> Cleaned:
 
 
 _CAPITALS = re.compile(r"_*[A-Z][A-Z0-9_]*")
+_LAYOUT_MACRO = re.compile(r"_*(?:[A-Z0-9]+_+)*(?:PACK|PACKED|ALIGN|ALIGNED)[0-9]*(?:_[A-Z0-9_]*)?")
 _CLOSER = {"(": ")", "[": "]", "{": "}"}
 _DECLARATION_WORDS = TYPE_KEYWORDS | QUALIFIERS | STORAGE
 
 
 def _is_macro_name(word: str) -> bool:
     return _CAPITALS.fullmatch(word) is not None or word in KNOWN_MACROS
+
+
+def _is_layout_macro(word: str) -> bool:
+    """`__packed` and `__aligned(8)`, as the BSDs and Linux have them."""
+    return word.startswith("__") and is_layout_word(word)
 
 
 class _Walk:
@@ -94,6 +102,7 @@ class _Walk:
         self.attributes: list[Token] = []
         self.layout_words: list[tuple[int, str]] = []
         self.has_skipped = False
+        self.open_records = 0  # the structs and unions whose members are being read
         self.edits: list[tuple[int, int, str]] = []
         self.tokens = self._drop(tokens)
         self.match = self._match_brackets()
@@ -119,6 +128,22 @@ class _Walk:
 
     def _hide(self, first: int, last: int) -> None:
         self.edits.append((self.tokens[first].start, self.tokens[last].end, ""))
+
+    def _hide_macro(self, first: int, last: int) -> None:
+        """Hide a macro; in a struct it may change the layout, and then its name must say how."""
+        if self.open_records:
+            self._check_layout(first)
+        self._hide(first, last)
+
+    def _check_layout(self, i: int) -> None:
+        """Refuse a macro that packs or aligns, by its name: the layout would be wrong without it."""
+        word = self._word(i)
+        if _LAYOUT_MACRO.fullmatch(word):
+            self._fail(
+                f"what '{word}' does to the layout is not known: write __attribute__((packed)) or"
+                " __attribute__((aligned(n))) in its place",
+                i,
+            )
 
     def _fail(self, message: str, i: int) -> NoReturn:
         raise self.source.error(message, self.tokens[i].start)
@@ -159,8 +184,8 @@ class _Walk:
                 kept.append(Token("word", REPLACED_WORDS[text], token.start))
                 i = after
                 continue
-            elif text in IGNORED_WITH_PARENTHESES or text.startswith("__attr"):
-                if tokens[after].text == "(":
+            elif text in IGNORED_WITH_PARENTHESES or text.startswith("__attr") or _is_layout_macro(text):
+                if tokens[after].text == "(" and text != "__packed":
                     after = self._group_end(tokens, after)
                 self.attributes += [t for t in tokens[i:after] if t.text.strip("_") in ATTRIBUTES_OF_THE_CALL]
                 self.layout_words += [(t.start, t.text) for t in tokens[i:after] if t.kind == "word"]
@@ -292,7 +317,7 @@ class _Walk:
                 break
             if last > i and self._word(last + 1) and not _is_macro_name(self._word(last + 1)):
                 break  # a prototype of its own: the ';' before it is what is missing
-            self._hide(i, last)
+            self._hide_macro(i, last)
             i = last + 1
         return i
 
@@ -341,7 +366,7 @@ class _Walk:
         if not is_typed:
             self._no_type(start, i, is_parameter)
         for macro in macros:
-            self._hide(macro, macro)
+            self._hide_macro(macro, macro)
         return i, is_typedef
 
     def _has_type_ahead(self, i: int) -> bool:
@@ -358,8 +383,11 @@ class _Walk:
         is_enum = self._word(i) == "enum"
         i += 1
         while self._word(i) and self._word(i + 1) and self._text(i + 2) == "{" and _is_macro_name(self._word(i)):
+            self._check_layout(i)
             self._hide(i, i)
             i += 1
+        if self._text(i + 1) == "{":
+            self._check_layout(i)
         has_tag = bool(self._word(i)) and self._word(i) not in _DECLARATION_WORDS
         i += has_tag
         if self._text(i) != "{":
@@ -368,7 +396,10 @@ class _Walk:
             return i
         end = self.match[i]
         if not is_enum:
+            self.open_records += 1
             self._members(i + 1, end)
+            self.open_records -= 1
+        self._check_layout(end + 1)
         following = self._word(end + 1)
         if following in TYPE_KEYWORDS or following in STORAGE or (following in self.known and self._word(end + 2)):
             self._missing("," if is_parameter else ";", end + 1)
@@ -455,7 +486,7 @@ class _Walk:
                 self._fail(f"'{self._word(ordinary[0])}' is not known here: not a type, a qualifier or a macro", start)
             for i in words:
                 if self._word(i) not in QUALIFIERS:
-                    self._hide(i, i)
+                    self._hide_macro(i, i)
             return after, ""
         if len(ordinary) > 1:
             if self._word(ordinary[1]) in self.types:
@@ -468,7 +499,7 @@ class _Walk:
             self._missing(";", name + 1)
         for i in words:
             if i != name and self._word(i) not in QUALIFIERS:
-                self._hide(i, i)
+                self._hide_macro(i, i)
         if self._word(name) in STATEMENT_KEYWORDS:
             self._fail(f"'{self._word(name)}' is a keyword, not a name", name)
         return after, self._word(name)
