@@ -74,9 +74,10 @@ class Classes:
         annotations: dict[str, Any] = {}
         namespace: dict[str, Any] = {"__annotations__": annotations}
         for index, member in enumerate(record.members or ()):
-            name = member.name or f"anonymous{index}"
             ctype, keywords = member.type, {}
-            annotations[name] = self.annotation(ctype)
+            annotation = self.annotation(ctype)
+            name = member.name or f"anonymous{len(self._made)}_{index}"  # another than inside, which is made by now
+            annotations[name] = annotation
             if isinstance(ctype, Array) and not isinstance(ctype.element, Array):
                 annotations[name] = callgate.Array[self.annotation(ctype.element)]
                 keywords["length"] = ctype.length

@@ -24,6 +24,8 @@ from typing import Any
 import pytest
 
 import callgate
+from callgate.abi.plan import Class
+from callgate.abi.sysv import eightbyte_classes
 from callgate.c.types import CType, Pointer, Record
 from callgate.target import HOST, X86_64_LINUX
 from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
@@ -139,6 +141,14 @@ def draw_passed(random: Random, value: Value, plain: Any) -> Any:
     return Real(plain) if type(plain) is float else plain
 
 
+def has_garbage(value: Value, image: bytes) -> bool:
+    """Whether bytes that no register of a result brings are not zero."""
+    classes = eightbyte_classes(value.ctype, X86_64_LINUX)
+    if Class.X87 in classes:
+        return any(image[10:])
+    return any(any(image[8 * index : 8 * index + 8]) for index, one in enumerate(classes) if one is Class.NO_CLASS)
+
+
 def image_of(value: Value, returned: object) -> bytes:
     """The memory of a Python value that came back."""
     if isinstance(value.ctype, Record):
@@ -174,6 +184,8 @@ def problems_of(
         image = image_of(value, item)
         if value.differs(image):
             problems.append(f"{words(item)} came back: {value.shown(image)}, expected {value.shown(value.image)}")
+        if value is function.result and isinstance(value.ctype, Record) and has_garbage(value, image):
+            problems.append(f"padding that nobody returned is not zero in {image.hex(' ')}")
         if isinstance(value.ctype, Record) and type(item) is not written.class_of(value.ctype):
             problems.append(f"a {type(item).__name__} came back")
     return problems
