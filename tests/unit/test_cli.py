@@ -238,7 +238,7 @@ class TestBench:
 
         sort = lines(rows.Row("sort", lambda kit: contest, is_long=True))
         assert re.fullmatch("sort +2.0 +– +5.0( +–){3} +2.50 +–", sort[4])
-        assert any(line.startswith("sort: ms, 3 rounds") for line in sort)
+        assert any(line.startswith("sort: ms of processor time, 3 rounds") for line in sort)
         back = lines(rows.Row("back", lambda kit: contest, callbacks=7))
         assert "back: ns a callback, 7 in a call, 1 calls a round" in back
 

@@ -9,7 +9,8 @@ The file that `--json` writes:
       calls, rounds                                         the row's own
       callbacks                                             how often C calls back in a call, for a row of callbacks
       ns                                                    by contender: ns a call, or a callback where C calls
-                                                            back, net of an empty loop
+                                                            back, net of an empty loop; processor time where
+                                                            calls is 1
       ratios                                                "gate/extension", "ctypes/gate", "cffi_api/gate"
     skipped                                                 contender (or "row NAME") to the reason
     binding                                                 fields of BindingCosts; a Spread is {median_us, least_us}
@@ -28,6 +29,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from time import perf_counter_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callgate import __version__
@@ -141,7 +143,8 @@ def _figures(entry: Entry, *, is_quick: bool) -> Figures:
     row, contest = entry.row, entry.contest
     calls = 1 if row.is_long else _CALLS // row.callbacks
     rounds = _LONG_ROUNDS if row.is_long else _rounds(is_quick=is_quick)
-    ns = nanoseconds_a_call(contest.turns, calls, rounds, contest.prepare)
+    clock = thread_time_ns if row.is_long else perf_counter_ns  # no long call passes undisturbed by other work
+    ns = nanoseconds_a_call(contest.turns, calls, rounds, contest.prepare, clock)
     return Figures(entry, {name: spent / row.callbacks for name, spent in ns.items()}, calls, rounds)
 
 
@@ -196,13 +199,14 @@ def table(report: Report) -> list[str]:
 
 def _remarks(figures: list[Figures]) -> Iterator[str]:
     """What the rows of the table do not tell."""
-    names = " and ".join(one.entry.row.name for one in figures if one.entry.row.is_blocking) or "none of these"
-    yield f"gates and the C extension release the GIL in {names} only, ctypes and cffi always"
+    names = " and ".join(one.entry.row.name for one in figures if one.entry.row.is_blocking)
+    held = f"release the GIL in {names} only" if names else "hold the GIL"
+    yield f"gates and the C extension {held}, ctypes and cffi release it always"
     for row, calls, rounds in ((one.entry.row, one.calls, one.rounds) for one in figures):
         if row.callbacks > 1:
             yield f"{row.name}: ns a callback, {row.callbacks:,} in a call, {calls:,} calls a round"
         if row.is_long:
-            yield f"{row.name}: ms, {rounds} rounds of one call, with the comparator {COMPARE}"
+            yield f"{row.name}: ms of processor time, {rounds} rounds of one call, with the comparator {COMPARE}"
 
 
 def _line(name: str, operands: str, costs: list[str], ratios: list[str]) -> str:

@@ -30,14 +30,14 @@ class Turn(NamedTuple):
     arguments: tuple[object, ...]
 
 
-def _compiled_loop(body: str, arguments: tuple[object, ...]) -> Callable[..., int]:
-    """A function `loop(call, turns, *arguments)` that takes nanoseconds.
+def _compiled_loop(body: str, arguments: tuple[object, ...], clock: Callable[[], int]) -> Callable[..., int]:
+    """A function `loop(call, turns, *arguments)` that returns the nanoseconds that it takes by `clock`.
 
     Compiled anew for each contender: the interpreter specialises a call site for what it calls, so contenders that
     share one would slow each other.  Call and arguments are locals.
     """
     names = ", ".join(f"a{number}" for number in range(len(arguments)))
-    scope: dict[str, Any] = {"clock": perf_counter_ns}
+    scope: dict[str, Any] = {"clock": clock}
     exec(
         f"def loop(call, turns{', ' + names if names else ''}):\n"
         f"    start = clock()\n"
@@ -51,16 +51,20 @@ def _compiled_loop(body: str, arguments: tuple[object, ...]) -> Callable[..., in
 
 
 def nanoseconds_a_call(
-    turns: Mapping[str, Turn], calls: int, rounds: int, prepare: Callable[[], object] = lambda: None
+    turns: Mapping[str, Turn],
+    calls: int,
+    rounds: int,
+    prepare: Callable[[], object] = lambda: None,
+    clock: Callable[[], int] = perf_counter_ns,
 ) -> dict[str, float]:
     """The cost in ns of a call of each of `turns`, measured in turns in one process.
 
     Each of `rounds` rounds times `calls` calls of everyone, after `prepare()`, and as many turns of an empty loop; the
     least counts.
     """
-    loops = {name: _compiled_loop("call({names})", turn.arguments) for name, turn in turns.items()}
+    loops = {name: _compiled_loop("call({names})", turn.arguments, clock) for name, turn in turns.items()}
     most = max((turn.arguments for turn in turns.values()), key=len, default=())
-    empty = _compiled_loop("pass", most)
+    empty = _compiled_loop("pass", most, clock)
     least = dict.fromkeys(turns, 1 << 63)
     least_empty = 1 << 63
     order = list(turns)
