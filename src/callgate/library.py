@@ -215,9 +215,15 @@ def _freeing(shared: SharedLibrary, name: str) -> Callable[[object], object]:
 def errno() -> int:
     """The errno of this thread's last call that failed, or that a predicate of `fails_if` judged; 0 before any.
 
-    >>> libc = load("c", "int close(int fd);")
+    >>> libc = load("c")
+    >>> @libc.function(fails_if="minus_one")
+    ... def close(fd: names.i32) -> names.i32: ...
+    >>> close(-1)
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 9] Bad file descriptor
     >>> errno()
-    0
+    9
     """
     return LAST.errno
 

@@ -442,18 +442,21 @@ def test_structures_and_their_arrays(typed_as: Any) -> None:
         type("Sub", (Pair,), {})(1, 2),
     ):
         assert call(thing) == 3
-    head = "TypeError: sum_of_two() argument 1 must be a readable buffer of Pair, not "
+    head = "TypeError: sum_of_two() argument 1 must be a readable Pair, not "
     for thing, word in (
         (Other(1, 2), "Other"), (ctypes.pointer(Other(1, 2)), "Ptr[Other]"), (array("i", [1, 2]), "array"),
-        (np.zeros(1, [("a", "i4"), ("b", "i4")]), "ndarray"),
+        (np.zeros(1, [("a", "i4"), ("b", "i4")]), "ndarray"), ([Pair()], "list"), (ctypes.byref(Other()), "CArgObject"),
+        ((Other * 2)(), "Other_Array_2"), (memoryview(Pair()), "memoryview"), (bytes(8), "bytes"), (None, "None"),
+        (8, "int; for an address use ctypes.cast(address, Ptr[Pair])"),
     ):  # fmt: skip
-        assert told(call, thing) == f"{head}{word} of format {memoryview(thing).format!r}"  # type: ignore[arg-type]
-    assert told(call, [Pair()]) == f"{head}list"
-    assert told(call, ctypes.byref(Other())) == f"{head}CArgObject"
+        assert told(call, thing) == f"{head}{word}"
+    nullable = typed_as("sum_of_two", Readable[Pair] | None, cg.i32)
+    assert told(nullable, Other()) == "TypeError: sum_of_two() argument 1 must be a readable Pair or None, not Other"
     fill_two = typed_as("fill_two", Writable[Pair], cg.i32)
     pair = Pair()
     fill_two(pair)
     assert (pair.a, pair.b) == (11, 22)
+    assert told(fill_two, Other()) == "TypeError: fill_two() argument 1 must be a writable Pair, not Other"
     assert told(typed_as, "sum_of_two", Readable[Pair * 2], cg.i32) == (
         "DeclarationError: sum_of_two() parameter 'x1': an array of structures is not supported by this version of "
         "callgate; leave out its length"

@@ -11,7 +11,7 @@ import pytest
 from telling import Problem, told
 
 import callgate as cg
-from callgate import DeclarationError, Opaque, Out, Ptr, Readable, Status, Writable, cstr, f64, i32, u32
+from callgate import DeclarationError, Opaque, Out, Ptr, Readable, Status, VarArg, Writable, cstr, f64, i32, u32
 
 
 class Color(enum.IntEnum):
@@ -163,7 +163,9 @@ def test_annotations_of_every_kind(bound: Any) -> None:
         ("def id_i32(x: i32 = 5) -> i32: ...", "id_i32(): C has no default arguments; leave the default out"),
         ("def id_i32(*, x: i32) -> i32: ...", "id_i32(): C has no keyword-only parameters"),
         ("def id_i32(**x: i32) -> i32: ...", "id_i32(): C has no keyword-only parameters"),
-        ("def id_i32(*x: i32) -> i32: ...", "id_i32(): *x is not supported by this version of callgate"),
+        ("def id_i32(*x: i32) -> i32: ...", "id_i32() parameter '*x': variable arguments are declared as `*x: VarArg`"),
+        ("def id_i32(*x: VarArg) -> i32: ...", "id_i32(): C wants a parameter before the variable ones"),
+        ("def id_i32(x: VarArg) -> i32: ...", "id_i32() parameter 'x': VarArg is for the variable arguments: `*args: VarArg`"),
         ("def id_i32(x: i32 | None) -> i32: ...", "id_i32() parameter 'x': only pointers can be None"),
         ("def id_i32(x: i32) -> i32 | None: ...", "id_i32() result: only pointers can be None"),
         ("def id_i32(x: Status) -> i32: ...", "id_i32() parameter 'x': Status is for results; use i32"),
@@ -171,7 +173,11 @@ def test_annotations_of_every_kind(bound: Any) -> None:
         ("def f(a: i32, b: Out[i32], c: i32) -> i32: ...", "f(): Out parameters must be all leading or all trailing"),
         ("def f(a: Out[i32 | None]) -> i32: ...", "f() parameter 'a': only pointers can be None"),
         ("def f(a: Out[None]) -> i32: ...", "f() parameter 'a': Out needs the type of a value, not None"),
-        ("def f(a: Visible) -> i32: ...", "f() parameter 'a': passing Visible by value is not supported by this version of callgate; pass a pointer to it"),
+        ("def f(a: Hidden) -> i32: ...", "f() parameter 'a': Hidden has no members; only a pointer to it can be passed"),
+        ("def f(a: i32) -> Hidden: ...", "f() result: Hidden has no members; only a pointer to it can be passed"),
+        ("def f(a: Visible | None) -> i32: ...", "f() parameter 'a': only pointers can be None"),
+        ("def f(a: Swapped) -> i32: ...", "Swapped has the byte order of another machine; C cannot take it by value"),
+        ("def f(a: Readable[Visible * 2]) -> i32: ...", "f() parameter 'a': an array of structures is not supported by this version of callgate; leave out its length"),
         ("def f(a: list) -> i32: ...", "f() parameter 'a': list has no C type; use a ctypes type or a name of callgate"),
     ],
     ids=lambda value: value if value.startswith("def") else "",
@@ -180,7 +186,12 @@ def test_declarations_that_mean_nothing(bound: Any, declare: str, message: str) 
     class Visible(ctypes.Structure):
         _fields_ = (("a", ctypes.c_int),)
 
-    scope = {**globals(), "Visible": Visible}
+    class Hidden(Opaque): ...
+
+    class Swapped(ctypes.BigEndianStructure):
+        _fields_ = (("a", ctypes.c_int),)
+
+    scope = {**globals(), "Visible": Visible, "Hidden": Hidden, "Swapped": Swapped}
     exec(declare, scope)
     function = scope[declare[4 : declare.index("(")]]
     lib = bound()
@@ -316,7 +327,7 @@ def test_functions_at_an_address(targets: str, engine: str) -> None:
         "DeclarationError: declared(): outside a Protocol use @library.function, or give the address with at="
     )
     assert told(cg.function, at=address, wrong=1) == (
-        "TypeError: function() has no option 'wrong'; the options are at, blocking, engine, error, fails_if, required, symbol"
+        "TypeError: function() has no option 'wrong'; the options are at, blocking, engine, error, fails_if, free, length, required, symbol"
     )
 
 

@@ -194,6 +194,16 @@ def test_function_pointers(lib: Any, typed_as: Any) -> None:
     assert call(address, 4) == 8
     absolute = ctypes.CDLL(None).abs
     assert lib.call_it(absolute, -5) == call(absolute, -5) == 5
+
+    @cg.callback
+    def triple(x: i32) -> i32:
+        return 3 * x
+
+    assert lib.call_it(triple, 5) == 15
+    assert lib.call_it(cg.load("c", "int abs(int x);").abs, -6) == 6
+    assert told(lib.call_it, cg.load("m", "double fabs(double x);").fabs, 1) == (
+        "TypeError: call_it() argument 1 must be a function like int (*)(int), not double fabs(double)"
+    )
     for thing, word in (
         (None, "None"),
         (prototype(), "NULL"),
@@ -204,8 +214,10 @@ def test_function_pointers(lib: Any, typed_as: Any) -> None:
         assert told(call, thing, 1) == f"TypeError: call_it() argument 1 must be a function pointer, not {word}"
         if thing is not None and word != "NULL":
             assert told(lib.call_it, thing, 1) == (
-                f"TypeError: call_it() argument 1 must be a function pointer or None, not {word}"
+                f"TypeError: call_it() argument 1 must be a callback or a gate or None, not {word}"
+                + callable(thing) * "; C keeps it: decorate it with @callgate.callback and keep a reference"
             )
+    assert told(lib.call_it, 8, 1) == "TypeError: call_it() argument 1 must be a callback or a gate or None, not int"
     with_data = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.c_int)(lambda data, x: data[0] + x)
     assert lib.call_with(with_data, ctypes.byref(ctypes.c_int(40)), 2) == 42
     assert lib.call_with(ctypes.cast(with_data, ctypes.c_void_p).value, ctypes.c_int(1), 2) == 3

@@ -10,12 +10,15 @@ from typing import Annotated, Optional
 import pytest
 
 from callgate import (
+    Array,
+    Callback,
     DeclarationError,
     Opaque,
     Out,
     Ptr,
     Readable,
     Status,
+    VarArg,
     Writable,
     bool_,
     char,
@@ -60,6 +63,14 @@ class Point(ctypes.Structure):
     _fields_ = (("x", ctypes.c_int),)
 
 
+class Either(ctypes.Union):
+    _fields_ = (("i", ctypes.c_int), ("f", ctypes.c_float))
+
+
+class Swapped(ctypes.BigEndianStructure):
+    _fields_ = (("x", ctypes.c_int),)
+
+
 @pytest.mark.parametrize(
     ("annotation", "text", "passing", "is_nullable"),
     [
@@ -101,6 +112,17 @@ class Point(ctypes.Structure):
         (ctypes.POINTER(ctypes.c_int), "int *x", Passing.HANDLE, False),
         (Out[f64], "double *x", Passing.OUT, False),
         (Out[Ptr[Handle] | None], "Handle **x", Passing.OUT, False),
+        (Point, "struct Point x", Passing.VALUE, False),
+        (Either, "union Either x", Passing.VALUE, False),
+        (complex, "double _Complex x", Passing.VALUE, False),
+        (Readable[Point], "const Point *x", Passing.READABLE, False),
+        (Writable[Point] | None, "Point *x", Passing.WRITABLE, True),
+        (Ptr[Point], "Point *x", Passing.HANDLE, False),
+        (Out[Point], "struct Point *x", Passing.OUT, False),
+        (Callable[[i32, Ptr[None]], f64], "double (*x)(int, void *)", Passing.CALLABLE, False),
+        (Callable[[], None] | None, "void (*x)(void)", Passing.CALLABLE, True),
+        (Callback[[Point], Point], "struct Point (*x)(struct Point)", Passing.CALLBACK, False),
+        (Callback[[bytes], None] | None, "void (*x)(const char *)", Passing.CALLBACK, True),
     ],
     ids=str,
 )
@@ -121,6 +143,10 @@ def test_parameters(annotation: object, text: str, passing: Passing, is_nullable
         (Ptr[Handle], "Handle *", Returning.HANDLE, False),
         (Ptr[None] | None, "void *", Returning.HANDLE, True),
         (Color, "enum Color", Returning.VALUE, False),
+        (Point, "struct Point", Returning.VALUE, False),
+        (complex, "double _Complex", Returning.VALUE, False),
+        (Callable[[i32], i32], "int (*)(int)", Returning.FUNCTION, False),
+        (Callable[[i32], i32] | None, "int (*)(int)", Returning.FUNCTION, True),
     ],
     ids=str,
 )
@@ -154,10 +180,27 @@ WIDTHS = "i8, i16, i32, i64, u8, u16, u32, u64, isize, usize, short, int_, long,
         (Out[None], "f(): Out needs the type of a value, not None"),
         (Out[Status], "f(): Out needs the type of a value, not Status"),
         (Status, "f(): Status is for results; use i32"),
-        (Point, "f(): passing Point by value is not supported by this version of callgate; pass a pointer to it"),
+        (Handle, "f(): Handle has no members; only a pointer to it can be passed"),
+        (Point | None, "f(): only pointers can be None"),
+        (Swapped, "Swapped has the byte order of another machine; C cannot take it by value"),
         (
-            Callable[[int], int],
-            "f(): collections.abc.Callable[[int], int] is not supported by this version of callgate",
+            Readable[Point * 2],
+            "f(): an array of structures is not supported by this version of callgate; leave out its length",
+        ),
+        (Array[f64], "f(): Array is for members of structs; use Readable or Writable here"),
+        (VarArg, "f(): VarArg is for the variable arguments: `*args: VarArg`"),
+        (Callable, "f(): a function pointer needs its types, as in Callable[[i32], f64]"),
+        (Callable[..., i32], "f(): a function pointer needs the types of its arguments, as in Callable[[i32], f64]"),
+        (Callable[[int], i32], f"f(), argument 1: int has no width in C; choose one of {WIDTHS}"),
+        (Callable[[i32], int], f"f(), result: int has no width in C; choose one of {WIDTHS}"),
+        (
+            Callback[[cstr], None],
+            "f(), argument 1: cstr is for arguments; as a result write str (decoded from UTF-8) or bytes",
+        ),
+        (Callback[[i32, None], i32], "f(): an argument of a function pointer cannot be void"),
+        (
+            Callback[[i32], str],
+            "f(), result: nobody would keep the memory of str; return a Ptr to memory that lives",
         ),
         (None, "f(): None has no C type; use a ctypes type or a name of callgate"),
         (3, "f(): 3 has no C type; use a ctypes type or a name of callgate"),
@@ -180,6 +223,9 @@ def test_refused_parameters(annotation: object, message: str) -> None:
             "f(): callgate.c.names.Readable[ctypes.c_ubyte] has no C type; use a ctypes type or a name of callgate",
         ),
         (int, f"f(): int has no width in C; choose one of {WIDTHS}"),
+        (Handle, "f(): Handle has no members; only a pointer to it can be passed"),
+        (Array[None], "f(): an array has items; void is none"),
+        (Callable[[int], i32], f"f(), argument 1: int has no width in C; choose one of {WIDTHS}"),
     ],
     ids=str,
 )
@@ -192,6 +238,7 @@ def test_refused_results(annotation: object, message: str) -> None:
 def no_annotation(x) -> i32: ...  # type: ignore[no-untyped-def]
 def no_result(x: i32): ...  # type: ignore[no-untyped-def]
 def variadic(x: i32, *rest: i32) -> i32: ...
+def only_variable(*rest: VarArg) -> i32: ...
 def keywords(x: i32, **rest: i32) -> i32: ...
 def keyword_only(*, x: i32) -> i32: ...
 def default(x: i32 = 3) -> i32: ...
@@ -205,7 +252,8 @@ def not_evaluable(x: Readable[u8, u8][0]) -> i32: ...  # type: ignore[type-arg]
     [
         (no_annotation, "no_annotation() parameter 'x' has no annotation; give its C type, as in `x: i32`"),
         (no_result, "no_result() result has no annotation; write `-> None` for void"),
-        (variadic, "variadic(): *rest is not supported by this version of callgate"),
+        (variadic, "variadic() parameter '*rest': variable arguments are declared as `*rest: VarArg`"),
+        (only_variable, "only_variable(): C wants a parameter before the variable ones"),
         (keywords, "keywords(): C has no keyword-only parameters"),
         (keyword_only, "keyword_only(): C has no keyword-only parameters"),
         (default, "default(): C has no default arguments; leave the default out"),
@@ -237,6 +285,15 @@ def test_function_type() -> None:
     signature = function_type(leading)
     assert declaration(signature) == "long leading(int *a, double *b, int c, const char *d)"
     assert (signature.positional_only, signature.doc) == (1, "Doc.")
+
+
+def printing(format: cstr, *rest: VarArg) -> i32: ...
+
+
+def test_variable_arguments() -> None:
+    signature = function_type(printing)
+    assert declaration(signature) == "int printing(const char *format, ...)"
+    assert (signature.is_variadic, [p.name for p in signature.parameters]) == (True, ["format"])
 
 
 def test_locals_are_searched_first() -> None:
