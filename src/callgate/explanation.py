@@ -8,24 +8,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from callgate.abi.plan import classify
+from callgate.abi.plan import classify, classify_types
 from callgate.bind import with_python_types
-from callgate.c.layout import size_bytes
-from callgate.c.types import Array, FunctionType, Pointer, Void, declaration, spell
-from callgate.cpython.conversion import Conversion, Judgement, convert
+from callgate.c.layout import record_layout, size_bytes
+from callgate.c.types import (
+    Array,
+    CallbackType,
+    FunctionPrototype,
+    FunctionType,
+    Pointer,
+    Record,
+    Void,
+    declaration,
+    spell,
+)
+from callgate.cpython.conversion import Conversion, Judgement, convert, convert_callback
 from callgate.cpython.layout import CPYTHON_3_13, LAYOUTS, Layout
 from callgate.library import gate
 from callgate.lower.call import lower_call
+from callgate.lower.callback import lower_callback
 from callgate.lower.machine import Machine
+from callgate.runtime.callbacks import Callback
 from callgate.target import TARGETS, X86_64_LINUX, Target
 
 
 def explain(function: Callable[..., Any] | str, *, target: str | None = None, layout: str | None = None) -> str:
     """Show how a function is called: declaration, layout of its types, plan, annotated listing.
 
-    `function` is a gate, or a C declaration as text, which needs no library.  `target` is "x86_64-linux" (the only
-    one yet); `layout` the object layout, "cpython-3.13" (also for 3.12) or "cpython-3.11" (also for 3.10).  A gate
-    is shown as it is in this process unless one of them is given.
+    `function` is a gate, a callback, or a C declaration as text, which needs no library.  `target` is "x86_64-linux"
+    (the only one yet); `layout` the object layout, "cpython-3.13" (also for 3.12) or "cpython-3.11" (also for 3.10).
+    A gate is shown as it is in this process unless one of them is given.
 
     Raises DeclarationError for bad C text, ValueError for an unknown target or layout.
 
@@ -40,6 +52,8 @@ def explain(function: Callable[..., Any] | str, *, target: str | None = None, la
             signature, _target(target), judgement=Judgement.NEVER, saves_errno=False, is_blocking=False
         )
         return explain_signature(signature, conversion, Machine(_target(target), _layout(layout)))
+    if isinstance(function, Callback):
+        return explain_callback(function.type, Machine(_target(target), _layout(layout)))
     record = gate(function)
     if target is None and layout is None:
         return record.explain()
@@ -85,4 +99,33 @@ def _type_lines(signature: FunctionType, target: Target) -> list[str]:
             continue
         passed = Pointer(ctype.element, ctype.is_const) if isinstance(ctype, Array) else ctype
         lines.append(f"  {spell(ctype):<24} {size_bytes(passed, target)} bytes")
+        if isinstance(ctype, Record) and ctype.members is not None:
+            lines += _member_lines(ctype, target)
     return lines or ["  none"]
+
+
+def _member_lines(record: Record, target: Target) -> list[str]:
+    """Where the members of a struct lie."""
+    lines = []
+    for place in record_layout(record, target).places:
+        member = place.member
+        where = f"+{place.offset_bytes}"
+        if member.bits is not None:
+            where += f", {member.bits} bits from bit {place.bit_offset % 8}"
+        lines.append(f"    {where:<6} {spell(member.type, member.name)}")
+    return lines
+
+
+def explain_callback(declared: CallbackType, machine: Machine) -> str:
+    """The same text for a function that C calls; the golden listings are made of it."""
+    types = [parameter.type for parameter in declared.parameters]
+    plan = classify_types(types, declared.result_type, machine.target)
+    code = lower_callback(plan, convert_callback(declared, machine.target), machine, with_listing=True)
+    parts = [
+        spell(Pointer(FunctionPrototype(declared.prototype)), declared.name),
+        f"target {machine.target.name}, objects as in {machine.layout.name}",
+        str(plan),
+        f"code: {len(code.data)} bytes, shared by all callbacks of this shape; C enters by a thunk",
+        code.listing(),
+    ]
+    return "\n\n".join(parts)

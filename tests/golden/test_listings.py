@@ -12,11 +12,12 @@ import pytest
 
 from callgate import Opaque, Out, Ptr, Readable, Status, Writable, bool_, cstr, f32, f64, i16, i32, i64, u8, uint, ulong
 from callgate.bind import with_python_types
-from callgate.c.annotations import function_type
+from callgate.c.annotations import callback_type, function_type
 from callgate.c.declarations import parse_function
 from callgate.cpython.conversion import Judgement, convert
-from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13
-from callgate.explanation import explain_signature
+from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13, Layout
+from callgate.explanation import explain_callback, explain_signature
+from callgate.lower.callback import lower_callback_routines
 from callgate.lower.machine import Machine
 from callgate.lower.routines import lower_routines
 from callgate.target import X86_64_LINUX
@@ -57,6 +58,11 @@ CASES = [
     ("modf_out", modf, PLAIN),
     ("getpair_outs", getpair, PLAIN),
     ("name_str", name, PLAIN),
+    ("point_struct", "struct point { double x, y; }; struct point scale(struct point p, double by)", PLAIN),
+    ("mixed_struct", "struct mixed { double x; int n; char c[3]; }; int weigh(int a, struct mixed m)", PLAIN),
+    ("large_struct", "struct large { long a[5]; }; struct large turn(struct large l, long by)", PLAIN),
+    ("huge_struct", "struct huge { char a[200]; }; int first(struct huge h)", PLAIN),
+    ("localtime_struct", "struct tm { int sec, min; }; struct tm *localtime(const long *t, struct tm *result)", PLAIN),
     ("sqlite3_open_out_handle", sqlite3_open, STATUS),
     ("sqlite3_step_handle", sqlite3_step, PLAIN),
     (
@@ -88,10 +94,26 @@ def test_listing(name: str, declared: object, options: dict[str, object], layout
     compare(f"{name}.{suffix}", explain_signature(signature, conversion, Machine(X86_64_LINUX, layout)))
 
 
+def compar(a: Ptr[i32], b: Ptr[i32]) -> i32: ...
+
+
+@pytest.mark.parametrize(("layout", "suffix"), [(CPYTHON_3_13, "313"), (CPYTHON_3_11, "311")], ids=["3.13", "3.11"])
+def test_callback(layout: Layout, suffix: str) -> None:
+    """What C enters when it calls a Python function."""
+    text = explain_callback(callback_type(compar), Machine(X86_64_LINUX, layout))
+    compare(f"compar_callback.{suffix}", text)
+
+
 def test_routines() -> None:
     """The routines that all gates share."""
     code = lower_routines(Machine(X86_64_LINUX, CPYTHON_3_13), with_listing=True)
     compare("routines.313", code.listing())
+
+
+def test_routines_of_callbacks() -> None:
+    """The routines that all callbacks share."""
+    code = lower_callback_routines(Machine(X86_64_LINUX, CPYTHON_3_13), with_listing=True)
+    compare("callback_routines.313", code.listing())
 
 
 def test_missing_facts_leave_only_the_shared_routine() -> None:

@@ -2,15 +2,22 @@
 
 C enters through a thunk, which says in r10 where the callback's slot is and jumps to the stub of its shape:
 
-    slot   0   the stub, or `callgate_closed`
-           8   the record of the callback, whose data the shared routines read
+    slot   0   the stub
+           8   the record of the callback, whose data the shared routines read; 0: closed, freed, or never used
            16  the Python function
-           24  the text of the error that a call after close() is
+           24  the text of the error that a call without a record is
+           32  the next free slot
+           40  the text that takes its place when the callback is freed
+           48  the thunk
 
-A stub keeps the arguments, makes sure that the thread holds the GIL, boxes, calls, and converts the result.  Where a
-Python function raises, the exception stays set and `raised_count` is raised: the gate that called C takes it up; until
-then further callbacks of the thread do nothing, and C gets zeros.  In a thread that Python did not start nobody is
-there to take it up, and it goes to sys.unraisablehook.
+A stub keeps the arguments, makes sure that the thread holds the GIL, holds the record and the function, boxes, calls,
+and converts the result.  Where a Python function raises, the exception stays set and `raised_count` is raised: the gate
+that called C takes it up; until then further callbacks of the thread do nothing, and C gets zeros.  In a thread that
+Python did not start nobody is there to take it up, and it goes to sys.unraisablehook.
+
+A foreign thread gets a thread state at its first callback and keeps it; a node under `thread_key` says so and counts
+the callbacks under way.  When the thread ends its node goes to a list, and whoever attaches next clears the state:
+the thread itself must not wait for the GIL, which somebody who joins it may hold.
 
 The frame of a stub:
 
@@ -21,7 +28,8 @@ The frame of a stub:
     |  view                   |  a Py_buffer, for results that may hold an object
     |  objects                |  a free slot (PY_VECTORCALL_ARGUMENTS_OFFSET), then the boxed arguments
     |  registers              |  the arguments that came in registers, 8 bytes each
-    |  scratch words          |  rbx, record, result object, value (2), how the GIL came, its state, hidden pointer
+    |  scratch words          |  rbx, record, result object, value (2), how the GIL came, its state, hidden pointer,
+    |                         |  function, stub
     lower addresses             <- rsp
 """
 
@@ -49,11 +57,19 @@ from callgate.cpython.conversion import Box, BoxStep, CallbackConversion, Unbox
 from callgate.lower.boxing import POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
 from callgate.lower.machine import VIEW_BYTES, Machine
 
-SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE, SLOT_BYTES = 0, 8, 16, 24, 32
+SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE, SLOT_NEXT, SLOT_FREED, SLOT_THUNK = 0, 8, 16, 24, 32, 40, 48
+SLOT_BYTES = 64
 """The offsets of a callback's slot, and its size."""
 
-HELD, KNOWN, FOREIGN, NONE = 0, 1, 2, 3
-"""How a callback came by the GIL: its thread held it; it had a thread state; it had none; the interpreter is gone."""
+HELD, KNOWN, FOREIGN, NESTED, NONE = 0, 1, 2, 3, 4
+"""How a callback came by the GIL: its thread held it; it had a thread state of Python's; it is foreign; it is foreign
+and this callback comes below another; the interpreter is gone."""
+
+FREE_HEAD, FREE_TAIL, FREE_COUNT, FREE_RESERVE = 0, 8, 16, 24
+"""The list of free slots, first in first out.  Those beyond the reserve are handed out."""
+
+NODE_STATE, NODE_DEPTH, NODE_NEXT, NODE_BYTES = 0, 8, 16, 24
+"""What a foreign thread has under `thread_key`."""
 
 _GENERAL = {name: number for number, name in enumerate(NAMES_64)}
 _VECTOR = {name: number for number, name in enumerate(NAMES_XMM)}
@@ -71,6 +87,8 @@ class _Frame(NamedTuple):
     mode: int
     state: int
     hidden: int
+    function: int
+    stub: int
     registers: int
     objects: int
     view: int
@@ -87,12 +105,12 @@ class _Frame(NamedTuple):
 
 def _lay_out(plan: CallPlan, conversion: CallbackConversion) -> _Frame:
     register_count = sum(len(argument.registers) for argument in plan.arguments)
-    registers = 9 * 8  # after the scratch words, of which the value has two
+    registers = 11 * 8  # after the scratch words, of which the value has two
     objects = registers + 8 * register_count
     view = objects + 8 * (1 + len(plan.arguments))
     has_view = conversion.result is not None and conversion.result.may_own
     size = view + VIEW_BYTES * has_view | 8  # with the return address a multiple of 16 (psABI 3.2.2)
-    return _Frame(size, 0, 8, 16, 24, 40, 48, 56, registers, objects, view)
+    return _Frame(size, 0, 8, 16, 24, 40, 48, 56, 64, 72, registers, objects, view)
 
 
 def lower_callback(
@@ -144,10 +162,15 @@ class _Stub(Boxing):
         a.cmp_mi(RCX, 0, 0)
         a.jcc("ne", "raised_before")
         a.label("go")
-        a.note("the record lives until the call is over")
+        a.note("record and function live until the call is over")
         a.mov_rm(RAX, RBX, SLOT_RECORD)
+        a.test_rr(RAX, RAX)
+        a.jcc("e", "gone")
         a.mov_mr(RSP, frame.self_slot, RAX)
         a.inc_m(RAX, 0)
+        a.mov_rm(RAX, RBX, SLOT_FUNCTION)
+        a.mov_mr(RSP, frame.function, RAX)
+        self._hold(RAX, "function")
         self._box_arguments()
         self._call()
         self._drop_arguments(len(self.plan.arguments), "called")
@@ -157,6 +180,8 @@ class _Stub(Boxing):
         a.jcc("e", "raised")
         self._convert_result()
         a.label("finish")
+        a.mov_rm(RAX, RSP, frame.function)
+        self._drop(RAX, "function_done")
         a.mov_rm(RAX, RSP, frame.self_slot)
         self._drop(RAX, "record")
         a.label("detach")
@@ -231,10 +256,26 @@ class _Stub(Boxing):
                 if box.kind not in POINTER_BOXES:
                     self._extend(box)
 
+    def _box_pointer(self, step: BoxStep, label: str, operand: int, *, is_tail: bool) -> None:
+        if step.kind is not Box.OBJECT:
+            super()._box_pointer(step, label, operand, is_tail=is_tail)
+            return
+        a = self.a
+        a.note("an object that C only lends")
+        a.test_rr(RAX, RAX)
+        a.jcc("e", f"{label}_null")
+        self._hold(RAX, label)
+        a.jmp(f"{label}_done")
+        a.label(f"{label}_null")
+        a.mov_rm(RDI, RSP, self.places.self_slot)
+        a.mov_ri(RSI, operand)
+        a.call_l("callgate_null")
+        a.label(f"{label}_done")
+
     def _call(self) -> None:
         a, frame = self.a, self.places
         a.note("the Python function")
-        a.mov_rm(RDI, RBX, SLOT_FUNCTION)
+        a.mov_rm(RDI, RSP, frame.function)
         a.lea(RSI, RSP, frame.object(0))
         a.mov_ri(RDX, len(self.plan.arguments) | _ARGUMENTS_OFFSET)
         a.xor32_rr(RCX, RCX)
@@ -245,6 +286,15 @@ class _Stub(Boxing):
         for index in range(count):
             self.a.mov_rm(RAX, RSP, self.places.object(index))
             self._drop(RAX, f"{label}_{index}")
+
+    def _hold(self, register: int, label: str) -> None:
+        """Take a reference to the object in a register."""
+        a = self.a
+        if self.layout.has_immortals:
+            a.cmp32_mi(register, 0, 0)
+            a.jcc("l", f"{label}_held")
+        a.inc_m(register, 0)
+        a.label(f"{label}_held")
 
     def _drop(self, register: int, label: str) -> None:
         """Give up a reference to the object in a register (rax)."""
@@ -342,10 +392,18 @@ class _Stub(Boxing):
         a, frame, step = self.a, self.places, self.conversion.result
         a.note("take the GIL, with a thread state made where there is none")
         a.label("attach")
+        a.mov_rm(RAX, RBX, SLOT_STUB)
+        a.mov_mr(RSP, frame.stub, RAX)
         a.call_l("callgate_attach")
         a.mov32_mr(RSP, frame.mode, RAX)
         a.cmp32_ri(RAX, NONE)
-        a.jcc("ne", "attached")
+        a.jcc("e", "no_interpreter")
+        a.note("while this thread waited, the slot may have gone to a callback of another shape")
+        a.mov_rm(RAX, RSP, frame.stub)
+        a.cmp_rm(RAX, RBX, SLOT_STUB)
+        a.jcc("e", "attached")
+        a.jmp("gone")
+        a.label("no_interpreter")
         a.note("the interpreter is gone, or going")
         self._emit_zero()
         a.jmp("leave")
@@ -375,10 +433,18 @@ class _Stub(Boxing):
         a.label("raised")
         a.note("this thread's gate, or the hook for what nobody can raise")
         a.mov32_rm(RDI, RSP, frame.mode)
-        a.mov_rm(RSI, RBX, SLOT_FUNCTION)
+        a.mov_rm(RSI, RSP, frame.function)
         a.call_l("callgate_callback_failed")
         self._emit_zero()
         a.jmp("finish")
+
+        a.note("closed, or freed")
+        a.label("gone")
+        a.mov_rr(RDI, RBX)
+        a.mov32_rm(RSI, RSP, frame.mode)
+        a.call_l("callgate_gone")
+        self._emit_zero()
+        a.jmp("detach")
 
         for index, box in enumerate(self.conversion.boxes):
             if _can_fail(box):
@@ -408,75 +474,116 @@ def _can_fail(box: BoxStep) -> bool:
 
 
 def lower_callback_routines(machine: Machine, *, with_listing: bool = False) -> Code:
-    """The routines that all stubs share.
+    """The routines that all stubs share, and those for slots.
 
-    callgate_attach() -> KNOWN, FOREIGN or NONE; callgate_detach();
-    callgate_callback_failed(mode, function); callgate_closed, which a thunk jumps to;
-    callgate_thread_ends(thread state), the destructor of the key under which foreign threads keep theirs.
+    callgate_attach() -> a mode; callgate_detach(mode); callgate_callback_failed(mode, function);
+    callgate_gone(slot, mode) raises; callgate_unused, where the thunks of slots lead that never had a callback;
+    callgate_thread_ends(node), the destructor of `thread_key`; callgate_drain() clears the states of ended threads;
+    callgate_take_slot() -> a capsule, or None; callgate_free_slot(capsule), its destructor;
+    callgate_give_slots(first, last, count).
     """
     a = ListingAssembler() if with_listing else Assembler()
-    _emit_attach(a)
-    _emit_detach(a)
-    _emit_failed(a)
-    _emit_closed(a)
-    _emit_thread_ends(a)
+    for emit in (
+        _emit_attach,
+        _emit_detach,
+        _emit_failed,
+        _emit_gone,
+        _emit_unused,
+        _emit_thread_ends,
+        _emit_drain,
+        _emit_take_slot,
+        _emit_free_slot,
+        _emit_give_slots,
+    ):
+        emit(a, machine)
     return a.finish()
 
 
-def _emit_attach(a: Assembler) -> None:
+def _emit_get_node(a: Assembler) -> None:
+    """rax = this thread's node, or 0."""
+    a.mov_rl(RDI, "thread_key")
+    a.mov32_rm(RDI, RDI, 0)
+    a.call_l("pthread_getspecific")
+
+
+def _emit_attach(a: Assembler, machine: Machine) -> None:
     """Take the GIL.  A thread that Python did not start gets a thread state, which stays until the thread ends."""
     a.label("callgate_attach")
-    a.sub_ri(RSP, 8)
+    a.push(RBX)
     a.call_l("Py_IsInitialized")
     a.test32_rr(RAX, RAX)
-    a.jcc("e", "no_interpreter")
+    a.jcc("e", "attach_refused")
     a.note("taking the GIL would end this thread now")
     a.call_l("Py_IsFinalizing")
     a.test32_rr(RAX, RAX)
-    a.jcc("ne", "no_interpreter")
+    a.jcc("ne", "attach_refused")
     a.call_l("PyGILState_GetThisThreadState")
     a.test_rr(RAX, RAX)
     a.jcc("e", "new_thread")
     a.call_l("PyGILState_Ensure")
     a.note("a state made for an earlier callback?")
-    a.mov_rl(RDI, "thread_key")
-    a.mov32_rm(RDI, RDI, 0)
-    a.call_l("pthread_getspecific")
+    _emit_get_node(a)
     a.test_rr(RAX, RAX)
+    a.jcc("ne", "old_thread")
     a.mov_ri(RAX, KNOWN)
-    a.jcc("e", "attach_done")
+    a.pop(RBX)
+    a.ret()
+    a.label("old_thread")
+    a.inc_m(RAX, NODE_DEPTH)
+    a.cmp_mi(RAX, NODE_DEPTH, 1)
+    a.mov_ri(RAX, NESTED)
+    a.jcc("ne", "attach_done")
+    a.label("is_foreign")
     a.mov_ri(RAX, FOREIGN)
     a.label("attach_done")
-    a.add_ri(RSP, 8)
+    a.pop(RBX)
     a.ret()
 
     a.label("new_thread")
     a.call_l("PyGILState_Ensure")
     a.note("counted twice, released once: the state stays with the thread")
     a.call_l("PyGILState_Ensure")
+    a.mov_ri(RDI, 1)
+    a.mov_ri(RSI, NODE_BYTES)
+    a.call_l("calloc")
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "is_foreign")
+    a.mov_rr(RBX, RAX)
     a.call_l("PyGILState_GetThisThreadState")
-    a.mov_rr(RSI, RAX)
+    a.mov_mr(RBX, NODE_STATE, RAX)
+    a.inc_m(RBX, NODE_DEPTH)
+    a.mov_rr(RSI, RBX)
     a.mov_rl(RDI, "thread_key")
     a.mov32_rm(RDI, RDI, 0)
     a.call_l("pthread_setspecific")
-    a.mov_ri(RAX, FOREIGN)
-    a.jmp("attach_done")
+    a.call("callgate_drain")
+    a.jmp("is_foreign")
 
-    a.label("no_interpreter")
+    a.label("attach_refused")
     a.mov_ri(RAX, NONE)
-    a.jmp("attach_done")
+    a.pop(RBX)
+    a.ret()
 
 
 _UNLOCKED = 1  # PyGILState_UNLOCKED
 
 
-def _emit_detach(a: Assembler) -> None:
+def _emit_detach(a: Assembler, machine: Machine) -> None:
     a.label("callgate_detach")
+    a.sub_ri(RSP, 8)
+    a.cmp32_ri(RDI, KNOWN)
+    a.jcc("e", "detach_release")
+    _emit_get_node(a)
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "detach_release")
+    a.dec_m(RAX, NODE_DEPTH)
+    a.label("detach_release")
     a.mov_ri(RDI, _UNLOCKED)
+    a.add_ri(RSP, 8)
     a.jmp_l("PyGILState_Release")
 
 
-def _emit_failed(a: Assembler) -> None:
+def _emit_failed(a: Assembler, machine: Machine) -> None:
     a.label("callgate_callback_failed")
     a.cmp32_ri(RDI, FOREIGN)
     a.jcc("e", "nobody_raises")
@@ -488,66 +595,147 @@ def _emit_failed(a: Assembler) -> None:
     a.jmp_l("PyErr_WriteUnraisable")
 
 
-def _emit_closed(a: Assembler) -> None:
-    """C calls a callback that is closed: an error, and zeros for C."""
-    # rbx the slot, then how the GIL came
-    a.label("callgate_closed")
+def _emit_gone(a: Assembler, machine: Machine) -> None:
+    """C calls a callback that is closed or freed: an error, with the GIL held."""
+    # rbx the mode
+    a.label("callgate_gone")
     a.push(RBX)
-    a.sub_ri(RSP, 16)
-    a.mov_rr(RBX, R10)
-    a.call_l("PyThreadState_GetUnchecked")
-    a.mov_mr(RSP, 0, RAX)
-    a.call_l("PyGILState_GetThisThreadState")
-    a.test_rr(RAX, RAX)
-    a.jcc("e", "closed_attach")
-    a.cmp_rm(RAX, RSP, 0)
-    a.mov_ri(RAX, HELD)
-    a.jcc("e", "closed_attached")
-    a.label("closed_attach")
-    a.call("callgate_attach")
-    a.cmp32_ri(RAX, NONE)
-    a.jcc("e", "closed_done")
-    a.label("closed_attached")
-    a.mov_mr(RSP, 0, RAX)
-    a.call_l("PyErr_Occurred")
-    a.test_rr(RAX, RAX)
-    a.jcc("ne", "closed_detach")
+    a.mov32_rr(RBX, RSI)
+    a.mov_rm(RSI, RDI, SLOT_MESSAGE)
     a.mov_rl(RDI, "RuntimeError")
-    a.mov_rm(RSI, RBX, SLOT_MESSAGE)
     a.call_l("PyErr_SetString")
-    a.mov_rm(RDI, RSP, 0)
+    a.mov32_rr(RDI, RBX)
     a.note("whose it was is in the message")
     a.xor32_rr(RSI, RSI)
-    a.call("callgate_callback_failed")
-    a.label("closed_detach")
-    a.cmp_mi(RSP, 0, HELD)
-    a.jcc("e", "closed_done")
-    a.call("callgate_detach")
-    a.label("closed_done")
-    a.add_ri(RSP, 16)
     a.pop(RBX)
+    a.jmp("callgate_callback_failed")
+
+
+def _emit_unused(a: Assembler, machine: Machine) -> None:
+    """C calls an address that never was a callback's: it can only guess what it gets."""
+    a.label("callgate_unused")
     a.xor32_rr(RAX, RAX)
     a.pxor_xx(XMM0, XMM0)
     a.ret()
 
 
-def _emit_thread_ends(a: Assembler) -> None:
-    """The destructor of the key: a thread with a state of ours ends."""
-    # rbx the thread state
+def _emit_thread_ends(a: Assembler, machine: Machine) -> None:
+    """The destructor of the key: a foreign thread ends, and its node goes to the list."""
+    # rbx the node
     a.label("callgate_thread_ends")
     a.push(RBX)
     a.mov_rr(RBX, RDI)
-    a.call_l("Py_IsInitialized")
-    a.test32_rr(RAX, RAX)
-    a.jcc("e", "thread_ended")
-    a.call_l("Py_IsFinalizing")
-    a.test32_rr(RAX, RAX)
-    a.jcc("ne", "thread_ended")
-    a.mov_rr(RDI, RBX)
-    a.call_l("PyEval_RestoreThread")
-    a.mov_rr(RDI, RBX)
-    a.call_l("PyThreadState_Clear")
-    a.call_l("PyThreadState_DeleteCurrent")
-    a.label("thread_ended")
+    a.mov_rl(RDI, "ended_lock")
+    a.call_l("pthread_mutex_lock")
+    a.mov_rl(RCX, "ended_nodes")
+    a.mov_rm(RAX, RCX, 0)
+    a.mov_mr(RBX, NODE_NEXT, RAX)
+    a.mov_mr(RCX, 0, RBX)
+    a.mov_rl(RDI, "ended_lock")
     a.pop(RBX)
+    a.jmp_l("pthread_mutex_unlock")
+
+
+def _emit_drain(a: Assembler, machine: Machine) -> None:
+    """Clear the states of threads that ended; the GIL is held."""
+    # rbx the node
+    a.label("callgate_drain")
+    a.push(RBX)
+    a.mov_rl(RCX, "ended_nodes")
+    a.cmp_mi(RCX, 0, 0)
+    a.jcc("e", "drained")
+    a.mov_rl(RDI, "ended_lock")
+    a.call_l("pthread_mutex_lock")
+    a.mov_rl(RCX, "ended_nodes")
+    a.mov_rm(RBX, RCX, 0)
+    a.mov_mi(RCX, 0, 0)
+    a.mov_rl(RDI, "ended_lock")
+    a.call_l("pthread_mutex_unlock")
+    a.label("drain_next")
+    a.test_rr(RBX, RBX)
+    a.jcc("e", "drained")
+    a.mov_rm(RDI, RBX, NODE_STATE)
+    a.call_l("PyThreadState_Clear")
+    a.mov_rm(RDI, RBX, NODE_STATE)
+    a.call_l("PyThreadState_Delete")
+    a.note("from 3.12 on that forgets the deleting thread's own state: say it again")
+    a.call_l("PyThreadState_Get")
+    a.mov_rr(RSI, RAX)
+    a.mov_rl(RDI, "state_key")
+    a.mov32_rm(RDI, RDI, 0)
+    a.call_l("pthread_setspecific")
+    a.mov_rr(RDI, RBX)
+    a.mov_rm(RBX, RBX, NODE_NEXT)
+    a.call_l("free")
+    a.jmp("drain_next")
+    a.label("drained")
+    a.pop(RBX)
+    a.ret()
+
+
+def _emit_take_slot(a: Assembler, machine: Machine) -> None:
+    """A capsule with the slot that has been free for longest; None where only the reserve is left."""
+    a.label("callgate_take_slot")
+    a.push(RBX)
+    a.call("callgate_drain")
+    a.mov_rl(RCX, "free_slots")
+    a.mov_rm(RAX, RCX, FREE_COUNT)
+    a.cmp_rm(RAX, RCX, FREE_RESERVE)
+    a.jcc("be", "only_the_reserve")
+    a.mov_rm(RBX, RCX, FREE_HEAD)
+    a.mov_rm(RAX, RBX, SLOT_NEXT)
+    a.mov_mr(RCX, FREE_HEAD, RAX)
+    a.dec_m(RCX, FREE_COUNT)
+    a.mov_mi(RBX, SLOT_NEXT, 0)
+    a.mov_rr(RDI, RBX)
+    a.xor32_rr(RSI, RSI)
+    a.mov_rl(RDX, "callgate_free_slot")
+    a.mov_rm(RDX, RDX, 0)
+    a.call_l("PyCapsule_New")
+    a.pop(RBX)
+    a.ret()
+    a.label("only_the_reserve")
+    a.mov_rl(RDI, "Py_None")
+    a.mov_rr(RBX, RDI)
+    a.call_l("Py_IncRef")
+    a.mov_rr(RAX, RBX)
+    a.pop(RBX)
+    a.ret()
+
+
+def _emit_free_slot(a: Assembler, machine: Machine) -> None:
+    """The destructor of a slot's capsule: nothing in it can fail."""
+    a.label("callgate_free_slot")
+    a.sub_ri(RSP, 8)
+    a.xor32_rr(RSI, RSI)
+    a.call_l("PyCapsule_GetPointer")
+    a.add_ri(RSP, 8)
+    a.mov_mi(RAX, SLOT_RECORD, 0)
+    a.mov_mi(RAX, SLOT_FUNCTION, 0)
+    a.mov_rm(RCX, RAX, SLOT_FREED)
+    a.mov_mr(RAX, SLOT_MESSAGE, RCX)
+    a.mov_rr(RDI, RAX)
+    a.mov_rr(RSI, RAX)
+    a.mov_ri(RDX, 1)
+    a.jmp("callgate_give_slots")
+
+
+def _emit_give_slots(a: Assembler, machine: Machine) -> None:
+    """Append a chain of slots, rdi to rsi, rdx of them, to the free ones."""
+    a.label("callgate_give_slots")
+    a.mov_rl(RCX, "free_slots")
+    a.mov_mi(RSI, SLOT_NEXT, 0)
+    a.mov_rm(RAX, RCX, FREE_COUNT)
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "first_slots")
+    a.mov_rm(RAX, RCX, FREE_TAIL)
+    a.mov_mr(RAX, SLOT_NEXT, RDI)
+    a.jmp("slots_chained")
+    a.label("first_slots")
+    a.mov_mr(RCX, FREE_HEAD, RDI)
+    a.label("slots_chained")
+    a.mov_mr(RCX, FREE_TAIL, RSI)
+    a.mov_rm(RAX, RCX, FREE_COUNT)
+    a.add_rr(RAX, RDX)
+    a.mov_mr(RCX, FREE_COUNT, RAX)
     a.ret()

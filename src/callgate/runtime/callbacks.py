@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import sys
 import threading
-from collections import deque
 from collections.abc import Callable
+from types import BuiltinFunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from callgate.c import names
 from callgate.c.agreement import disagreement
 from callgate.c.types import CallbackType, CType, FunctionPrototype, FunctionType, Passing, Pointer, spell
 from callgate.cpython.conversion import Unbox, convert_callback
-from callgate.lower.callback import SLOT_BYTES, THUNK_BYTES
+from callgate.lower.callback import (
+    SLOT_BYTES,
+    SLOT_FREED,
+    SLOT_MESSAGE,
+    SLOT_NEXT,
+    SLOT_RECORD,
+    SLOT_STUB,
+    SLOT_THUNK,
+    THUNK_BYTES,
+)
 from callgate.runtime import reference
 from callgate.runtime.probe import GateBase
 from callgate.target import DATA_MODEL
@@ -28,56 +36,60 @@ if TYPE_CHECKING:
     from callgate.runtime.reference import Formal
 
 THUNKS_PER_BATCH = 256
-_SLOT = struct.Struct("<QQQQ")
+_Words = ctypes.c_uint64 * (SLOT_BYTES // 8)
 
 
 class Thunks:
     """The slots that are free, and the making of more.
 
-    `publish` makes machine code that stays for ever and gives its address; `closed` is the address of the routine
-    for slots without a callback.
+    Taking and freeing are single steps of machine code, so that no other thread, finalizer or signal comes between.
+    `take`, `give` are its routines, `publish` makes code that stays for ever and gives its address, `unused` is where
+    the thunks of new slots lead.
     """
 
-    def __init__(self, publish: Callable[[int, int], int], closed: int) -> None:
+    def __init__(
+        self,
+        take: Callable[[], object],
+        give: Callable[[int, int, int], None],
+        publish: Callable[[int, int], int],
+        unused: int,
+    ) -> None:
+        self._take = take
+        self._give = give
         self._publish = publish
-        self._closed = closed
-        self._free: deque[tuple[int, int]] = deque()
-        self._messages: dict[int, bytes] = {}
-        self._lock = threading.Lock()
+        self._unused = unused
+        self._texts: dict[int, tuple[bytes, bytes]] = {}
+        prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+        self._slot_of = prototype(("PyCapsule_GetPointer", ctypes.pythonapi))
 
-    def take(self) -> tuple[int, int]:
-        """A free slot: its address and its thunk's."""
-        free = self._free
-        if len(free) < THUNKS_PER_BATCH // 2:  # those freed last wait, so that late calls are noticed
-            with self._lock:
-                if len(free) < THUNKS_PER_BATCH // 2:
-                    self._grow()
-        return free.popleft()
+    def take(self, name: str) -> tuple[object, Any]:
+        """A free slot for a callback of that name: its owner, whose end frees it, and its words."""
+        anchor = self._take()
+        while anchor is None:  # those freed last wait, so that late calls are noticed
+            self._grow()
+            anchor = self._take()
+        slot: int = self._slot_of(anchor, None)
+        texts = self._texts.get(slot)
+        words = _Words.from_address(slot)
+        closed = f"{name}() was called by C after it was closed".encode()
+        freed = f"{name}() was called by C after it was freed; keep a reference to it as long as C has it".encode()
+        if texts is None or texts[0] != closed:
+            self._texts[slot] = closed, freed  # they live until the slot has others
+        closed, freed = self._texts[slot]
+        words[SLOT_MESSAGE // 8] = reference.address_of_bytes(closed)
+        words[SLOT_FREED // 8] = reference.address_of_bytes(freed)
+        return anchor, words
 
     def _grow(self) -> None:
         table = _permanent_memory(SLOT_BYTES * THUNKS_PER_BATCH)
         thunks = self._publish(table, THUNKS_PER_BATCH)
         for index in range(THUNKS_PER_BATCH):
-            self.close(
-                table + SLOT_BYTES * index, "a callback", b"a function pointer was called that belongs to no callback"
-            )
-        self._free.extend(
-            (table + SLOT_BYTES * index, thunks + THUNK_BYTES * index) for index in range(THUNKS_PER_BATCH)
-        )
-
-    def fill(self, slot: int, stub: int, record: object, function: object) -> None:
-        """Let a slot lead to a callback."""
-        ctypes.memmove(slot, _SLOT.pack(stub, id(record), id(function), 0), SLOT_BYTES)
-
-    def close(self, slot: int, name: str, message: bytes | None = None) -> None:
-        """Let a slot lead to an error."""
-        text = message or f"{name}() was called by C after it was closed".encode()
-        self._messages[slot] = text  # lives until the slot has another
-        ctypes.memmove(slot, _SLOT.pack(self._closed, 0, 0, reference.address_of_bytes(text)), SLOT_BYTES)
-
-    def give_back(self, place: tuple[int, int]) -> None:
-        """Free a closed slot."""
-        self._free.append(place)
+            slot = table + SLOT_BYTES * index
+            words = _Words.from_address(slot)
+            words[SLOT_STUB // 8] = self._unused
+            words[SLOT_NEXT // 8] = slot + SLOT_BYTES
+            words[SLOT_THUNK // 8] = thunks + THUNK_BYTES * index
+        self._give(table, table + SLOT_BYTES * (THUNKS_PER_BATCH - 1), THUNKS_PER_BATCH)
 
 
 def _permanent_memory(size_bytes: int) -> int:
@@ -94,30 +106,40 @@ class Callback(GateBase, names.Callback):
     It lives as long as it is referenced; C must not call it longer.
     """
 
+    # _anchor owns the slot and comes first: an object that is taken apart loses its slots in alphabetical order
     __slots__ = (
         "__name__",
         "__weakref__",
+        "_anchor",
         "_closed",
-        "_closures",
+        "_closure",
         "_formal",
         "_function",
-        "_kept",
-        "_place",
-        "_thunks",
+        "_is_for_one_call",
+        "_stub",
+        "_words",
         "engine",
         "type",
     )
 
-    def __init__(self, function: Callable[..., object], callback_type: CallbackType, engine: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., object],
+        callback_type: CallbackType,
+        engine: str,
+        *,
+        is_for_one_call: bool = False,
+    ) -> None:
+        self._is_for_one_call = is_for_one_call
         self._function = function
         self.type = callback_type
         self.engine = engine
         self._closed = False
-        self._place: tuple[int, int] | None = None
-        self._thunks: Thunks | None = None
-        self._closures: object = None
+        self._anchor: object = None
+        self._words: Any = None
+        self._closure: object = None
         self._formal: Formal | None = None
-        self._kept: object = None
+        self._stub: object = None
         self.__name__ = callback_type.name
 
     def __call__(self, *given: Any, **named: Any) -> Any:
@@ -142,33 +164,31 @@ class Callback(GateBase, names.Callback):
         if self._closed:
             raise ValueError(f"{self.type.name}() is closed, and C cannot have it any more")
         if engine == "ctypes":
-            if self._closures is None:
+            if self._closure is None:
                 from callgate.runtime.ctypes_callbacks import make_closure  # only where it is needed
 
-                self._closures = make_closure(self)
-            return ctypes.cast(self._closures, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
-        if self._place is None:
+                with _LOCK:
+                    if self._closure is None:
+                        self._closure = make_closure(self)
+            return ctypes.cast(self._closure, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+        if self._words is None:
             from callgate.runtime.engine import native_engine
 
-            native_engine().install_callback(self)
-        assert self._place is not None  # install_callback
-        return self._place[1]
+            native = native_engine()
+            with _LOCK:
+                if self._words is None:
+                    native.install_callback(self)
+        address: int = self._words[SLOT_THUNK // 8]
+        return address
 
     def close(self) -> None:
         """End it: from now on a call by C is an error.  Closing twice does nothing."""
         self._closed = True
-        if self._place is not None and self._thunks is not None:
-            self._thunks.close(self._place[0], self.type.name)
+        if self._words is not None:
+            self._words[SLOT_RECORD // 8] = 0
 
-    def __del__(self) -> None:
-        place, thunks = getattr(self, "_place", None), getattr(self, "_thunks", None)
-        if place is not None and thunks is not None:
-            thunks.close(
-                place[0],
-                self.type.name,
-                f"{self.type.name}() was called by C after it was freed; keep it as long as C has it".encode(),
-            )
-            thunks.give_back(place)
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a callback is an address in this process; it cannot be copied or pickled")
 
     # -- for machine code and the ctypes engine ----------------------------------------------------------------------
     @property
@@ -211,6 +231,9 @@ def _prototype(callback_type: CallbackType) -> Pointer:
     return Pointer(FunctionPrototype(callback_type.prototype, parameters, callback_type.result_type))
 
 
+_LOCK = threading.RLock()  # of the first address of a callback; a finalizer may ask for another meanwhile
+
+
 # -- what is passed where C wants a function -------------------------------------------------------------------------
 
 
@@ -220,11 +243,13 @@ def pass_function(formal: Formal, thing: object, expected: str) -> tuple[int, ob
     if isinstance(thing, Callback):
         _check(formal, thing.type.name, [p.type for p in thing.type.parameters], thing.type.result_type)
         return thing.address_for(formal.engine), thing
-    record = getattr(thing, "__self__", None)
-    signature = getattr(record, "signature", None)
-    if isinstance(record, GateBase) and isinstance(signature, FunctionType):
+    record = gate_behind(thing)
+    if record is not None:
+        signature: FunctionType = record.signature
+        if signature.is_variadic:
+            raise TypeError(f"{formal.where} must be {expected}, not {signature.name}(), which is variadic")
         _check(formal, signature.name, [p.type for p in signature.parameters], signature.result.type)
-        return record.address, thing  # type: ignore[attr-defined]
+        return record.address, thing
     if isinstance(thing, (names.FUNCTION_POINTER, ctypes.c_void_p)):
         address: int | None = ctypes.cast(thing, ctypes.c_void_p).value
         if address:
@@ -234,12 +259,21 @@ def pass_function(formal: Formal, thing: object, expected: str) -> tuple[int, ob
         raise TypeError(f"{formal.where} must be {expected}, not NULL")
     wanted = parameter.python_type
     if callable(thing) and parameter.passing is Passing.CALLABLE and isinstance(wanted, CallbackType):
-        callback = Callback(thing, wanted, formal.engine)
+        callback = Callback(thing, wanted, formal.engine, is_for_one_call=True)
         return callback.address_for(formal.engine), callback
     hint = ""
     if callable(thing) and parameter.passing is Passing.CALLBACK:
         hint = "; C keeps it: decorate it with @callgate.callback and keep a reference"
     raise TypeError(f"{formal.where} must be {expected}, not {reference.type_name(thing)}{hint}")
+
+
+def gate_behind(thing: object) -> Any:
+    """The record of a gate's function, None for anything else, bound methods of a record included."""
+    record = getattr(thing, "__self__", None) if isinstance(thing, (BuiltinFunctionType, MethodType)) else None
+    if not isinstance(record, GateBase) or not isinstance(getattr(record, "signature", None), FunctionType):
+        return None
+    is_method = isinstance(thing, MethodType) and thing.__func__.__module__ != "callgate"
+    return None if is_method else record
 
 
 def _check(formal: Formal, name: str, parameters: list[CType], result: CType) -> None:
@@ -277,30 +311,22 @@ class Pending:
             self._depths[thread] = depth
         raised = self._raised.pop(thread, None) if self._raised else None
         if raised is not None:
-            raise raised
+            try:
+                raise raised
+            finally:
+                del raised  # its traceback has this frame
 
     def is_set(self) -> bool:
         """Whether a callback of this thread has raised and no gate has taken it up."""
         return bool(self._raised) and threading.get_ident() in self._raised
 
-    def put(self, problem: BaseException, function: object) -> None:
-        """Keep an exception for the gate below, or report it where there is none."""
+    def put(self, problem: BaseException) -> bool:
+        """Keep an exception for the gate below; False where there is none."""
         thread = threading.get_ident()
-        if self._depths.get(thread):
-            self._raised[thread] = problem
-        else:
-            sys.unraisablehook(_Unraisable((type(problem), problem, problem.__traceback__, None, function)))
-
-
-class _Unraisable(tuple):  # type: ignore[type-arg]
-    """What `sys.unraisablehook` gets."""
-
-    __slots__ = ()
-    exc_type = property(lambda self: self[0])
-    exc_value = property(lambda self: self[1])
-    exc_traceback = property(lambda self: self[2])
-    err_msg = property(lambda self: self[3])
-    object = property(lambda self: self[4])
+        if not self._depths.get(thread):
+            return False
+        self._raised[thread] = problem
+        return True
 
 
 PENDING = Pending()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def make_closure(callback: Callback) -> object:
             f"{declared.name}() returns {spell(declared.result_type)}: a callback of the ctypes engine returns one word"
         )
     boxes = tuple(zip(conversion.boxes, declared.parameters, strict=True))
-    function, step, result_type = callback._function, conversion.result, planned.result_type
+    step, result_type = conversion.result, planned.result_type
 
     formal = callback.formal if step is not None else None
     reference_to = weakref.ref(callback)  # the callback owns the closure, not the other way round
@@ -69,13 +70,17 @@ def make_closure(callback: Callback) -> object:
             return finish(None, raws)
         try:
             itself = reference_to()
-            if itself is None or itself._closed:
+            if itself is None:
+                raise RuntimeError(
+                    f"{declared.name}() was called by C after it was freed; keep a reference to it as long as C has it"
+                )
+            if itself._closed:
                 raise RuntimeError(f"{declared.name}() was called by C after it was closed")
             arguments = [
                 box(index, step, parameter, value)
                 for index, ((step, parameter), value) in enumerate(zip(boxes, planned.values(raws), strict=True))
             ]
-            returned = function(*arguments)
+            returned = itself._function(*arguments)
             if formal is None:
                 return None
             value, owner = reference.to_value(formal, returned)
@@ -83,10 +88,19 @@ def make_closure(callback: Callback) -> object:
             del owner  # what the value lies in must live until here
             return given
         except BaseException as problem:  # every exception belongs to the gate that called C
-            PENDING.put(problem, function)
-            return finish(None, raws)
+            if PENDING.put(problem):
+                return finish(None, raws)
+            raise  # nobody can take it up: ctypes gives it to sys.unraisablehook, and zero to C
 
-    return prototype(call)
+    call.__name__ = call.__qualname__ = declared.name
+    closure = prototype(call)
+    if not callback._is_for_one_call:
+        _LAST.append(closure)
+    return closure
+
+
+_LAST: deque[object] = deque(maxlen=256)
+"""The last closures of callbacks that C keeps: it may call one too late, which is then an error and not a crash."""
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,14 @@ from callgate.cpython.conversion import VARIABLE, Box, BoxStep, Conversion, Unbo
 from callgate.cpython.layout import Layout
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
-from callgate.lower.callback import lower_callback, lower_callback_routines, lower_thunks
+from callgate.lower.callback import (
+    SLOT_FUNCTION,
+    SLOT_RECORD,
+    SLOT_STUB,
+    lower_callback,
+    lower_callback_routines,
+    lower_thunks,
+)
 from callgate.lower.frame import Frame, lay_out_frame
 from callgate.lower.machine import (
     Machine,
@@ -27,7 +34,7 @@ from callgate.lower.machine import (
 from callgate.lower.routines import lower_routines
 from callgate.runtime import params, reference
 from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
-from callgate.runtime.callbacks import Callback, Thunks
+from callgate.runtime.callbacks import THUNKS_PER_BATCH, Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.gate import Gate
 from callgate.runtime.lifetime import untrack
@@ -119,7 +126,7 @@ class NativeEngine:
         self._thunks: Thunks | None = None
         self._frames: FrameTables | None = None
         self._kept_for_ever: list[object] = []
-        self._stubs: dict[int, tuple[object, Shape]] = {}
+        self._stubs: dict[object, Shape] = {}
 
     def _resolve(self, symbol: str) -> int:
         """The address that a literal of machine code stands for."""
@@ -160,6 +167,10 @@ class NativeEngine:
                 return bytes_address(_ERRNO_CAPSULE)
             case (
                 "__errno_location"
+                | "calloc"
+                | "free"
+                | "pthread_mutex_lock"
+                | "pthread_mutex_unlock"
                 | "strlen"
                 | "wcslen"
                 | "memcpy"
@@ -282,21 +293,23 @@ class NativeEngine:
 
     # -- callbacks -------------------------------------------------------------------------------------
     def install_callback(self, callback: Callback) -> None:
-        """Give a callback its thunk."""
+        """Give a callback its slot, and so its thunk."""
         thunks = self._thunks
         if thunks is None:
             thunks = self._thunks = self._make_thunks()
         declared = callback.type
-        known = self._stubs.get(id(declared))
-        if known is None:
-            # the stubs of a type stay: C may hold what they belong to
-            known = self._stubs[id(declared)] = (declared, self._stub(declared))
-        stub = known[1]
+        key = declared.parameters, declared.result
+        stub = self._stubs.get(key)
+        if stub is None:
+            stub = self._stubs[key] = self._stub(declared)  # stays: C may have the address of what it belongs to
         callback._data = stub.steps
-        place = thunks.take()
-        thunks.fill(place[0], stub.block.address, callback, callback._function)
-        callback._thunks = thunks
-        callback._place = place
+        callback._stub = stub
+        anchor, words = thunks.take(declared.name)
+        words[SLOT_STUB // 8] = stub.block.address
+        words[SLOT_FUNCTION // 8] = id(callback._function)
+        words[SLOT_RECORD // 8] = id(callback)
+        callback._anchor = anchor
+        callback._words = words
 
     def _stub(self, declared: CallbackType) -> Shape:
         conversion = convert_callback(declared, self.machine.target)
@@ -304,7 +317,6 @@ class NativeEngine:
         plan = classify_types(types, declared.result_type, self.machine.target)
         key = (conversion, plan)
         shape = self._shapes.get(key)
-        code = None
         if shape is None:
             code = lower_callback(plan, conversion, self.machine)
             block = MEMORY.publish(code, self._resolve)
@@ -322,27 +334,56 @@ class NativeEngine:
         return Shape(shape.block, shape.code_bytes, data, (shape, declared, self._needs))
 
     def _make_thunks(self) -> Thunks:
+        """The routines of callbacks, what they keep in memory, and the list of slots.  All of it stays for ever."""
         libc = ctypes.CDLL(None)
+        cells = {
+            "thread_key": ctypes.c_uint(),
+            "state_key": ctypes.c_uint(_state_key(libc)),
+            "ended_lock": (ctypes.c_uint64 * 8)(),  # PTHREAD_MUTEX_INITIALIZER is zeros
+            "ended_nodes": ctypes.c_uint64(),
+            "free_slots": (ctypes.c_uint64 * 4)(0, 0, 0, THUNKS_PER_BATCH // 2),
+        }
+        for name, cell in cells.items():
+            _keep_for_ever(cell)
+            self._addresses[name] = ctypes.addressof(cell)
         _keep_for_ever(self._needs[0])
-        key = ctypes.c_uint()
+        free_slot = ctypes.c_uint64()  # a routine refers to another by its address
+        self._addresses["callgate_free_slot"] = ctypes.addressof(free_slot)
         code = lower_callback_routines(self.machine)
-        self._addresses["thread_key"] = ctypes.addressof(key)
         block = MEMORY.publish(code, self._resolve)
         _keep_for_ever(block)
-        _keep_for_ever(key)
+        _keep_for_ever(free_slot)
+        free_slot.value = block.address + code.labels["callgate_free_slot"]
         for label, offset in code.labels.items():
-            if label.startswith("callgate_"):
+            if label.startswith("callgate_") and label != "callgate_free_slot":
                 self._addresses[label] = block.address + offset
         libc.pthread_key_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-        if libc.pthread_key_create(ctypes.addressof(key), self._addresses["callgate_thread_ends"]):
+        if libc.pthread_key_create(self._addresses["thread_key"], self._addresses["callgate_thread_ends"]):
             raise EngineError("the system has no key left for the states of foreign threads")
+        take = ctypes.PYFUNCTYPE(ctypes.py_object)(self._addresses["callgate_take_slot"])
+        give = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
+            self._addresses["callgate_give_slots"]
+        )
 
         def publish(table: int, count: int) -> int:
             thunks = MEMORY.publish(lower_thunks(table, count), self._resolve)
             _keep_for_ever(thunks)
             return thunks.address
 
-        return Thunks(publish, self._addresses["callgate_closed"])
+        return Thunks(take, give, publish, self._addresses["callgate_unused"])
+
+
+_MOST_KEYS = 1024  # PTHREAD_KEYS_MAX
+
+
+def _state_key(libc: ctypes.CDLL) -> int:
+    """The key under which Python itself keeps a thread's state."""
+    libc.pthread_getspecific.restype = ctypes.c_void_p
+    state = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyGILState_GetThisThreadState", ctypes.pythonapi))()
+    for key in range(_MOST_KEYS):
+        if libc.pthread_getspecific(ctypes.c_uint(key)) == state:
+            return key
+    raise EngineError("the thread states of this interpreter are not found, so that callbacks cannot be made")
 
 
 def _keep_for_ever(thing: object) -> None:
