@@ -473,7 +473,11 @@ class _Declared(NamedTuple):
 
 
 def _declared(
-    function: Callable[..., object], local_names: Mapping[str, object] | None, *, skips_self: bool = False
+    function: Callable[..., object],
+    local_names: Mapping[str, object] | None,
+    *,
+    skips_self: bool = False,
+    is_callback: bool = False,
 ) -> _Declared:
     """Read the annotations of a function; DeclarationError where one is missing or cannot be evaluated."""
     code = getattr(function, "__code__", None)
@@ -508,7 +512,7 @@ def _declared(
         if variable not in annotations:
             raise DeclarationError(f"{where} has no annotation; give its C type, as in `{variable}: i32`")
         parameters.append((variable, resolve(annotations[variable], scopes, where)))
-    if is_variadic:
+    if is_variadic and not is_callback:
         variable = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
         where = f"{name}() parameter '*{variable}'"
         if resolve(annotations.get(variable), scopes, where) is not names.VarArg:
@@ -545,7 +549,7 @@ def function_type(
 
 def callback_type(function: Callable[..., object], local_names: Mapping[str, object] | None = None) -> CallbackType:
     """The CallbackType that the annotations of a Python function declare, for C to call it."""
-    name, declared, returned, is_variadic = _declared(function, local_names)
+    name, declared, returned, is_variadic = _declared(function, local_names, is_callback=True)
     if is_variadic:
         raise DeclarationError(f"{name}(): C cannot call a callback with variable arguments")
     return _callback_type(name, [annotation for _, annotation in declared], returned, f"{name}()")

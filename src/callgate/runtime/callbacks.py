@@ -18,6 +18,7 @@ from callgate.c import names
 from callgate.c.agreement import disagreement
 from callgate.c.types import CallbackType, CType, FunctionPrototype, FunctionType, Passing, Pointer, spell
 from callgate.cpython.conversion import Unbox, convert_callback
+from callgate.errors import EngineError
 from callgate.lower.callback import (
     SLOT_BYTES,
     SLOT_FREED,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from callgate.runtime.reference import Formal
 
 THUNKS_PER_BATCH = 256
+_CAPSULE_POINTER = 16  # the first field of a capsule
 _Words = ctypes.c_uint64 * (SLOT_BYTES // 8)
 
 
@@ -59,8 +61,8 @@ class Thunks:
         self._publish = publish
         self._unused = unused
         self._texts: dict[int, tuple[bytes, bytes]] = {}
-        prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-        self._slot_of = prototype(("PyCapsule_GetPointer", ctypes.pythonapi))
+        self._grow()
+        self._check_capsules()
 
     def take(self, name: str) -> tuple[object, Any]:
         """A free slot for a callback of that name: its owner, whose end frees it, and its words."""
@@ -68,7 +70,7 @@ class Thunks:
         while anchor is None:  # those freed last wait, so that late calls are noticed
             self._grow()
             anchor = self._take()
-        slot: int = self._slot_of(anchor, None)
+        slot: int = ctypes.c_uint64.from_address(id(anchor) + _CAPSULE_POINTER).value
         texts = self._texts.get(slot)
         words = _Words.from_address(slot)
         closed = f"{name}() was called by C after it was closed".encode()
@@ -79,6 +81,13 @@ class Thunks:
         words[SLOT_MESSAGE // 8] = reference.address_of_bytes(closed)
         words[SLOT_FREED // 8] = reference.address_of_bytes(freed)
         return anchor, words
+
+    def _check_capsules(self) -> None:
+        """Capsules are read in memory: a call through ctypes would turn an interrupt or a recursion error into its own."""
+        prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+        anchor, words = self.take("probe")
+        if prototype(("PyCapsule_GetPointer", ctypes.pythonapi))(anchor, None) != ctypes.addressof(words):
+            raise EngineError("the pointer of a capsule is not found inside it, so that callbacks cannot be made")
 
     def _grow(self) -> None:
         table = _permanent_memory(SLOT_BYTES * THUNKS_PER_BATCH)
