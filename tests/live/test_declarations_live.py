@@ -11,7 +11,7 @@ import pytest
 from telling import Problem, told
 
 import callgate as cg
-from callgate import DeclarationError, Opaque, Out, Ptr, Readable, Status, VarArg, Writable, cstr, f64, i32, u32
+from callgate import DeclarationError, Opaque, Out, Ptr, Readable, Status, Writable, cstr, f64, i32, u32
 
 
 class Color(enum.IntEnum):
@@ -164,8 +164,8 @@ def test_annotations_of_every_kind(bound: Any) -> None:
         ("def id_i32(*, x: i32) -> i32: ...", "id_i32(): C has no keyword-only parameters"),
         ("def id_i32(**x: i32) -> i32: ...", "id_i32(): C has no keyword-only parameters"),
         ("def id_i32(*x: i32) -> i32: ...", "id_i32() parameter '*x': variable arguments are declared as `*x: VarArg`"),
-        ("def id_i32(*x: VarArg) -> i32: ...", "id_i32(): C wants a parameter before the variable ones"),
-        ("def id_i32(x: VarArg) -> i32: ...", "id_i32() parameter 'x': VarArg is for the variable arguments: `*args: VarArg`"),
+        ("def id_i32(*x: cg.VarArg) -> i32: ...", "id_i32(): C wants a parameter before the variable ones"),
+        ("def id_i32(x: cg.VarArg) -> i32: ...", "id_i32() parameter 'x': VarArg is for the variable arguments: `*args: VarArg`"),
         ("def id_i32(x: i32 | None) -> i32: ...", "id_i32() parameter 'x': only pointers can be None"),
         ("def id_i32(x: i32) -> i32 | None: ...", "id_i32() result: only pointers can be None"),
         ("def id_i32(x: Status) -> i32: ...", "id_i32() parameter 'x': Status is for results; use i32"),

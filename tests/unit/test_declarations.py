@@ -18,9 +18,14 @@ from callgate.c.types import (
     INT,
     INT32,
     LONG,
+    SHORT,
+    SIGNED_CHAR,
+    UNSIGNED_CHAR,
     UNSIGNED_INT,
     UNSIGNED_LONG,
+    UNSIGNED_SHORT,
     VOID,
+    VOID_POINTER,
     Array,
     Enumeration,
     FunctionPrototype,
@@ -32,6 +37,7 @@ from callgate.c.types import (
     Result,
     Returning,
     declaration,
+    spell,
 )
 from callgate.errors import DeclarationError
 from callgate.target import X86_64_LINUX
@@ -108,7 +114,49 @@ UNDERSTOOD = [
     # records
     ("int f(struct s *a, const union u *b);", ["int f(struct s *a, const union u *b)", "HANDLE", "HANDLE", "-> VALUE"]),
     ("typedef struct s t; int f(t *a, t **b);", ["int f(t *a, t **b)", "HANDLE", "WRITABLE", "-> VALUE"]),
-    ("typedef struct { int x, y : 3; } p; p *f(p *a);", ["p *f(p *a)", "HANDLE", "-> HANDLE"]),
+    ("typedef struct { int x, y : 3; } p; p *f(p *a);", ["p *f(p *a)", "WRITABLE", "-> HANDLE"]),
+    (
+        "struct s { int x; }; struct s f(struct s a, const struct s *b);",
+        ["struct s f(struct s a, const struct s *b)", "VALUE", "READABLE", "-> VALUE"],
+    ),
+    (
+        "union u { int x; float y; }; union u f(union u a, union u **b);",
+        ["union u f(union u a, union u **b)", "VALUE", "WRITABLE", "-> VALUE"],
+    ),
+    (
+        "typedef struct s { int x; } t; t f(struct s a, t *b);",
+        ["t f(struct s a, t *b)", "VALUE", "WRITABLE", "-> VALUE"],
+    ),
+    (
+        "typedef struct { int x; } t, *tp; t f(tp a, const t b[2]);",
+        ["t f(t *a, const t *b)", "WRITABLE", "READABLE", "-> VALUE"],
+    ),
+    ("struct s { int x; } f(struct t { int y; } a);", ["struct s f(struct t a)", "VALUE", "-> VALUE"]),
+    ("div_t f(ldiv_t a, lldiv_t b);", ["div_t f(ldiv_t a, lldiv_t b)", "VALUE", "VALUE", "-> VALUE"]),
+    ("struct s { int n; double x[]; }; int f(struct s a);", ["int f(struct s a)", "VALUE", "-> VALUE"]),
+    # records whose members are declared after the function
+    (
+        "struct s; int f(struct s *a, struct s b); struct s { int x; };",
+        ["int f(struct s *a, struct s b)", "WRITABLE", "VALUE", "-> VALUE"],
+    ),
+    (
+        "typedef struct s t; t f(t a, struct s *b); struct s { int x; };",
+        ["t f(t a, struct s *b)", "VALUE", "WRITABLE", "-> VALUE"],
+    ),
+    (
+        "typedef union u *t; union u f(const t a); union u { int x; };",
+        ["union u f(union u *a)", "WRITABLE", "-> VALUE"],
+    ),
+    # numbers beyond the scalars of ctypes
+    ("double _Complex f(float _Complex z);", ["double _Complex f(float _Complex z)", "VALUE", "-> VALUE"]),
+    ("_Complex double f(__complex__ float z);", ["double _Complex f(float _Complex z)", "VALUE", "-> VALUE"]),
+    (
+        "unsigned __int128 f(__int128 x, __uint128_t y);",
+        ["unsigned __int128 f(__int128 x, unsigned __int128 y)", "VALUE", "VALUE", "-> VALUE"],
+    ),
+    # variable arguments
+    ("int f(const char *s, ...);", ["int f(const char *s, ...)", "STRING", "-> VALUE"]),
+    ("void f(int n, double, ...);", ["void f(int n, double, ...)", "VALUE", "VALUE", "-> NOTHING"]),
     (
         "typedef struct s *t; t f(t a, struct s b[4]);",
         ["struct s *f(struct s *a, struct s *b)", "HANDLE", "HANDLE", "-> HANDLE"],
@@ -117,20 +165,35 @@ UNDERSTOOD = [
     # functions
     (
         "int f(int (*cb)(void *data, int), void *data);",
-        ["int f(int (*cb)(void *, int), void *data)", "HANDLE", "WRITABLE", "-> VALUE"],
+        ["int f(int (*cb)(void *, int), void *data)", "CALLBACK", "WRITABLE", "-> VALUE"],
     ),
-    ("int f(int cb(int));", ["int f(int (*cb)(int))", "HANDLE", "-> VALUE"]),
+    ("int f(int cb(int));", ["int f(int (*cb)(int))", "CALLBACK", "-> VALUE"]),
     (
         "typedef int cb(int); int f(cb a, cb *b);",
-        ["int f(int (*a)(int), int (*b)(int))", "HANDLE", "HANDLE", "-> VALUE"],
+        ["int f(int (*a)(int), int (*b)(int))", "CALLBACK", "CALLBACK", "-> VALUE"],
     ),
     ("typedef double op(double x); op cos;", ["double cos(double x)", "VALUE", "-> VALUE"]),
     (
         "void (*signal(int sig, void (*func)(int)))(int);",
-        ["void (*signal(int sig, void (*func)(int)))(int)", "VALUE", "HANDLE", "-> HANDLE"],
+        ["void (*signal(int sig, void (*func)(int)))(int)", "VALUE", "CALLBACK", "-> FUNCTION"],
     ),
+    (
+        "typedef int (*op)(struct s *, double); op f(op a, op *b);",
+        [
+            "int (*f(int (*a)(struct s *, double), int (**b)(struct s *, double)))(struct s *, double)",
+            "CALLBACK",
+            "WRITABLE",
+            "-> FUNCTION",
+        ],
+    ),
+    ("int f(int (*cb)(void));", ["int f(int (*cb)(void))", "CALLBACK", "-> VALUE"]),
+    ("int f(void (*cb)(void (*inner)(int)));", ["int f(void (*cb)(void (*)(int)))", "CALLBACK", "-> VALUE"]),
+    # pointers that can be passed on, but not called or implemented in Python
+    ("int (*f(void))(const char *, ...);", ["int (*f(void))(const char *, ...)", "-> HANDLE"]),
+    ("int (*f(void))(va_list);", ["int (*f(void))(va_list)", "-> HANDLE"]),
+    ("long double _Complex (*f(void))(int);", ["long double _Complex (*f(void))(int)", "-> HANDLE"]),
     ("int f(int (*cb)(const char *, ...));", ["int f(int (*cb)(const char *, ...))", "HANDLE", "-> VALUE"]),
-    ("int f(void (*cb)(struct s));", ["int f(void (*cb)(struct s))", "HANDLE", "-> VALUE"]),
+    ("int f(void (*cb)(struct s));", ["int f(void (*cb)(struct s))", "CALLBACK", "-> VALUE"]),
     # results
     ("const char *f(void);", ["const char *f(void)", "-> BYTES"]),
     ("const wchar_t *f(void);", ["const wchar_t *f(void)", "-> WIDE_STRING"]),
@@ -153,7 +216,7 @@ UNDERSTOOD = [
     ("SQLITE_API SQLITE_DEPRECATED int f(void);", ["int f(void)", "-> VALUE"]),
     ("ZEXTERN const char * ZEXPORT f OF((void));", ["const char *f(void)", "-> BYTES"]),
     ("extern int f __P ((int a)) ;", ["int f(int a)", "VALUE", "-> VALUE"]),
-    ("typedef int (CALLBACK *cb) OF((int)); int f(cb c);", ["int f(int (*c)(int))", "HANDLE", "-> VALUE"]),
+    ("typedef int (CALLBACK *cb) OF((int)); int f(cb c);", ["int f(int (*c)(int))", "CALLBACK", "-> VALUE"]),
     ("#define MYAPI\nMYAPI int MYAPI f(void);", ["int f(void)", "-> VALUE"]),
     ("#define myapi\nmyapi int f(void);", ["int f(void)", "-> VALUE"]),
     ("int f(int a) { for (;;) { return a; } }", ["int f(int a)", "VALUE", "-> VALUE"]),
@@ -161,8 +224,8 @@ UNDERSTOOD = [
     ("\ufeff#include <a.h>\r\nint f(void);\r\n", ["int f(void)", "-> VALUE"]),
     ("int f(void);;", ["int f(void)", "-> VALUE"]),
     (
-        "struct PACKED s { int a; struct { long b; } c; };\nint f(struct s *);",
-        ["int f(struct s *)", "HANDLE", "-> VALUE"],
+        "struct LIB_API s { int a; struct { long b; } c; };\nint f(struct s *);",
+        ["int f(struct s *)", "WRITABLE", "-> VALUE"],
     ),
     ('_Static_assert(sizeof(int) == 4, "x"); int f(void);', ["int f(void)", "-> VALUE"]),
 ]
@@ -183,7 +246,12 @@ def test_records_are_exact() -> None:
             Parameter("k", Enumeration("e", INT, (("A", 0), ("B", 1))), Passing.VALUE),
             Parameter("d", Pointer(Record("db", "")), Passing.HANDLE, is_nullable=True),
             Parameter("v", Array(INT, 2), Passing.WRITABLE, is_nullable=True),
-            Parameter("cb", Pointer(FunctionPrototype("int (*)(void *, int)")), Passing.HANDLE, is_nullable=True),
+            Parameter(
+                "cb",
+                Pointer(FunctionPrototype("int (*)(void *, int)", (VOID_POINTER, INT), INT)),
+                Passing.CALLBACK,
+                is_nullable=True,
+            ),
             Parameter("c", CHAR, Passing.VALUE),
         ),
         Result(Pointer(CHAR, True), Returning.BYTES, is_nullable=True),
@@ -299,6 +367,155 @@ def test_an_enum_has_the_base_that_holds_its_values(values: str, base: object) -
     assert isinstance(ctype, Enumeration) and ctype.base == base
 
 
+# --- structs and unions ------------------------------------------------------------------------------------
+
+
+def members(record: Record) -> list[str]:
+    """The members as C would declare them; "= n" for bits, "@ n" for a wanted alignment."""
+    return [
+        spell(member.type, member.name)
+        + (f" = {member.bits}" if member.bits is not None else "")
+        + (f" @ {member.align_bytes}" if member.align_bytes else "")
+        for member in record.members or ()
+    ]
+
+
+RECORDS = [
+    ("struct s { int x, *y; const char *z; };", {"s": ["int x", "int *y", "const char *z"]}),
+    ("union s { long x; double y; };", {"s": ["long x", "double y"]}),
+    ("typedef struct { int x; } s;", {"s": ["int x"]}),
+    ("typedef struct tag { int x; } s;", {"tag": ["int x"], "s": ["int x"]}),
+    ("typedef struct s s; struct s { int x; };", {"s": ["int x"]}),
+    ("typedef struct tag s, *p; struct tag { p next; };", {"tag": ["struct tag *next"], "s": ["struct tag *next"]}),
+    ("struct s { struct s *next; struct s **last; };", {"s": ["struct s *next", "struct s **last"]}),
+    (
+        "struct b; struct a { struct b *b; }; struct b { struct a *a; }; struct a { struct b *b; };",
+        {"a": ["struct b *b"], "b": ["struct a *a"]},
+    ),
+    ("struct s { struct t { int x; } a[3], *b; };", {"t": ["int x"], "s": ["struct t a[3]", "struct t *b"]}),
+    (
+        "struct s { struct { int x; }; int _1; union { int y; float z; }; };",
+        {"s": ["struct (anonymous 1) _0", "int _1", "union (anonymous 2) _2"]},
+    ),
+    ("struct s { int _1; struct { int x; }; };", {"s": ["int _1", "struct (anonymous 1) __1"]}),
+    (
+        "struct s { int x : 3, y : 4; unsigned : 5; int : 0; _Bool z : 1; };",
+        {"s": ["int x = 3", "int y = 4", "unsigned int = 5", "int = 0", "_Bool z = 1"]},
+    ),
+    (
+        "#define N 4\nenum e { A = 2 }; struct t { int x; };\n"
+        "struct s { char x[N + 1]; int y : N; enum e z[A]; int m[2][3]; char t[sizeof(struct t)]; };",
+        {"t": ["int x"], "s": ["char x[5]", "int y = 4", "enum e z[2]", "int m[2][3]", "char t[4]"]},
+    ),
+    ("struct s { enum { A } x; enum e { B = 5 } y; enum { C }; };", {"s": ["int x", "enum e y"]}),
+    (
+        "typedef int (*op)(int); struct s { op f; void (*g)(struct s *, ...); op h[2]; };",
+        {"s": ["int (*f)(int)", "void (*g)(struct s *, ...)", "int (*h[2])(int)"]},
+    ),
+    ("struct s { int n; double x[]; };", {"s": ["int n", "double x[0]"]}),
+    ("struct s { };", {"s": []}),
+    ("struct s { const int x; volatile int y; int *restrict z; };", {"s": ["int x", "int y", "int *z"]}),
+    ("struct s { int x; }; struct s { int x; };", {"s": ["int x"]}),
+    ("int f(struct s { int x; } *a);", {"s": ["int x"]}),
+    ("extern struct s { int x; } v;", {"s": ["int x"]}),
+    (
+        "struct s { char x __attribute__((aligned(8))); int y, z __attribute__((aligned(2 * 8))), w; };",
+        {"s": ["char x @ 8", "int y", "int z @ 16", "int w"]},
+    ),
+    (
+        "struct s { _Alignas(8) char x; _Alignas(long double) char y, z; int __attribute__((aligned)) v, w; };",
+        {"s": ["char x @ 8", "char y @ 16", "char z @ 16", "int v @ 16", "int w @ 16"]},
+    ),
+    ("struct s { char x __aligned(4); int *__attribute__((aligned(32))) y, *z; };", {"s": ["char x @ 4", "int *y @ 32", "int *z"]}),
+    ("#define A 8\nstruct s { char x __attribute__((__aligned__(A))); };", {"s": ["char x @ 8"]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), RECORDS, ids=[text for text, _ in RECORDS])
+def test_structs_and_unions_have_these_members(text: str, expected: dict[str, list[str]]) -> None:
+    assert {name: members(record) for name, record in read(text).records.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "pack_bytes", "align_bytes"),
+    [
+        ("struct s { char x; long y; };", 0, 0),
+        ("struct __attribute__((packed)) s { char x; long y; };", 1, 0),
+        ("struct s { char x; long y; } __attribute__((__packed__));", 1, 0),
+        ("typedef struct { char x; long y; } __attribute__((packed)) s;", 1, 0),
+        ("typedef struct __attribute__((packed)) { char x; long y; } s;", 1, 0),
+        ("typedef struct tag { char x; long y; } __attribute__((packed, aligned(4))) s;", 1, 4),
+        ("struct __attribute__((aligned(32))) s { char x; };", 0, 32),
+        ("struct s { char x; } __attribute__((deprecated)) __attribute__((aligned(sizeof(long))));", 0, 8),
+        ("struct s { char x; } __attribute__((aligned));", 0, 16),
+        ("struct __declspec(align(32)) s { char x; };", 0, 32),
+        ("struct __packed s { char x; };", 1, 0),
+        ("struct s { char x; } __packed;", 1, 0),
+        ("struct s { char x; } __packed __aligned(2);", 1, 2),
+        ("struct s { char x; long y __attribute__((packed)); } __attribute__((packed));", 1, 0),
+        ("typedef struct { char x; } s __attribute__((packed));", 0, 0),  # behind the name it says nothing, to gcc too
+        ("struct t { char x; } __attribute__((packed)); struct s { char x; };", 0, 0),
+        ("struct s { struct { char x; } __attribute__((packed)) y; };", 0, 0),
+        ("struct s { struct __attribute__((packed)) t { char x; } y; };", 0, 0),
+        ("struct s { char x; }; int f(void) __attribute__((aligned(64)));", 0, 0),
+        ("struct s { char x; }; extern int v __attribute__((aligned(64)));", 0, 0),
+    ],
+)
+def test_attributes_belong_to_the_struct_they_stand_at(text: str, pack_bytes: int, align_bytes: int) -> None:
+    record = read(text).records["s"]
+    assert (record.pack_bytes, record.align_bytes) == (pack_bytes, align_bytes)
+
+
+@pytest.mark.parametrize(
+    ("values", "base"),
+    [
+        ("A = 255", UNSIGNED_CHAR), ("A = -1", SIGNED_CHAR), ("A = 256", UNSIGNED_SHORT), ("A = -1, B = 200", SHORT),
+        ("A = 70000", UNSIGNED_INT), ("A = -70000", INT), ("A = 1l << 40", LONG),
+    ],
+)  # fmt: skip
+def test_a_packed_enum_is_as_small_as_its_values(values: str, base: object) -> None:
+    for text in (f"enum __attribute__((packed)) e {{ {values} }};", f"enum e {{ {values} }} __attribute__((packed));"):
+        ctype = read(f"{text} void f(enum e x);").functions["f"].parameters[0].type
+        assert isinstance(ctype, Enumeration) and ctype.base == base
+
+
+def test_a_typedef_and_its_tag_are_one_record() -> None:
+    found = read("typedef struct tag { int x; } name; name f(struct tag a, name *b, struct tag *c);")
+    tagged, named = found.records["tag"], found.records["name"]
+    assert (spell(tagged), spell(named)) == ("struct tag", "name")
+    assert tagged.members is named.members
+    assert [p.type for p in found.functions["f"].parameters] == [tagged, Pointer(named), Pointer(tagged)]
+
+
+# --- variables ---------------------------------------------------------------------------------------------
+
+VARIABLES = [
+    ("extern int x;", {"x": "int x"}),
+    ("int x = 5;", {"x": "int x"}),
+    ("extern int x; extern int x; int x;", {"x": "int x"}),
+    ("extern char **environ;", {"environ": "char **environ"}),
+    ("extern int a, *b, c[3];", {"a": "int a", "b": "int *b", "c": "int c[3]"}),
+    ("extern const double table[2][3];", {"table": "const double table[2][3]"}),
+    ("extern int table[];", {"table": "int table[0]"}),
+    ("extern int table[]; extern int table[4]; extern int table[];", {"table": "int table[4]"}),
+    ("extern int (*hook)(void *, int), plain(int);", {"hook": "int (*hook)(void *, int)"}),
+    ("extern struct point { int x, y; } origin;", {"origin": "struct point origin"}),
+    ("typedef enum { A } e; extern e x;", {"x": "int x"}),
+    ("static int hidden; static struct s { int x; } too; extern int shown;", {"shown": "int shown"}),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), VARIABLES, ids=[text for text, _ in VARIABLES])
+def test_variables(text: str, expected: dict[str, str]) -> None:
+    assert {name: spell(ctype, name) for name, ctype in read(text).variables.items()} == expected
+
+
+def test_a_variable_of_a_struct_declared_later_has_its_members() -> None:
+    found = read("extern struct point origin, row[2]; struct point { int x, y; };")
+    point = found.records["point"]
+    assert found.variables == {"origin": point, "row": Array(point, 2)}
+
+
 # --- directives --------------------------------------------------------------------------------------------
 
 
@@ -331,23 +548,33 @@ int f(void);
     assert list(read(text + text).functions) == ["in_c", "f"]
 
 
-# --- what cannot be bound yet ------------------------------------------------------------------------------
+# --- what cannot be bound ----------------------------------------------------------------------------------
 
 REFUSED = [
-    ("int f(const char *s, ...);", "f() takes variable arguments ('...'): this version of callgate cannot pass them"),
-    ("int f(int a, struct s b);", "f() parameter 2 is 'struct s': this version of callgate cannot pass structs by value"),
-    ("int f(union u a);", "f() parameter 1 is 'union u': this version of callgate cannot pass unions by value"),
-    ("div_t f(int a, int b);", "f() returns 'div_t': this version of callgate cannot return structs and unions by value"),
-    ("double _Complex f(void);", "f() returns 'double _Complex': this version of callgate cannot return complex numbers"),
+    ("int f(int a, struct s b);", "f() parameter 2 is 'struct s': this version of callgate cannot pass structs by value whose members are not declared"),
+    ("int f(union u a);", "f() parameter 1 is 'union u': this version of callgate cannot pass unions by value whose members are not declared"),
+    ("fpos_t f(int a, int b);", "f() returns 'fpos_t': this version of callgate cannot return structs and unions by value whose members are not declared"),
+    ("long double _Complex f(void);", "f() returns 'long double _Complex': this version of callgate cannot return complex numbers of long double"),
+    ("int f(int a, _Complex long double z, ...);", "f() parameter 2 is 'long double _Complex': this version of callgate cannot pass complex numbers of long double"),
     ("int f(float _Complex *z);", "f() parameter 1 is 'float _Complex *': this version of callgate cannot pass pointers to complex numbers"),
-    ("int f(unsigned __int128 x);", "f() parameter 1 is 'unsigned __int128': this version of callgate cannot pass 128-bit integers"),
+    ("int f(unsigned __int128 *x);", "f() parameter 1 is 'unsigned __int128 *': this version of callgate cannot pass pointers to 128-bit integers"),
+    ("const __int128 *f(void);", "f() returns 'const __int128 *': this version of callgate cannot return pointers to 128-bit integers"),
+    ("_Float16 f(__bf16 x);", "f() parameter 1 is '__bf16': this version of callgate cannot pass 16-bit floating point"),
+    ("_Decimal64 f(void);", "f() returns '_Decimal64': this version of callgate cannot return decimal floating point"),
     ("int f(_Float128 x);", "f() parameter 1 is '_Float128': this version of callgate cannot pass 128-bit floating point"),
     ("int f(va_list a);", "f() parameter 1 is 'va_list': this version of callgate cannot pass lists of variable arguments"),
     ("int f(int m[3][4]);", "f() parameter 1 is 'int [3][4]': this version of callgate cannot pass pointers to arrays, and so arrays of arrays"),
+    ("int f(const int m[3][4]);", "f() parameter 1 is 'const int [3][4]': this version of callgate cannot pass pointers to arrays, and so arrays of arrays"),
     ("int f(int (*m)[4]);", "f() parameter 1 is 'int (*)[4]': this version of callgate cannot pass pointers to arrays, and so arrays of arrays"),
-    ("extern int f;", "'f' is a variable, not a function: this version of callgate cannot bind it"),
+    ("int f(va_list *a);", "f() parameter 1 is 'va_list *': this version of callgate cannot pass pointers to lists of variable arguments"),
+    ("extern _Float128 f;", "'f' is '_Float128': this version of callgate cannot hold 128-bit floating point"),
+    ("extern long double _Complex f[2];", "'f' is 'long double _Complex [2]': this version of callgate cannot hold complex numbers of long double"),
+    ("extern double _Complex f;", "'f' is 'double _Complex': this version of callgate cannot hold complex numbers"),
+    ("extern float f __attribute__((vector_size(16)));", "'f' has the attribute 'vector_size': this version of callgate cannot follow it"),
     ("int f(int) __attribute__((ms_abi));", "f() has the attribute 'ms_abi', which changes how arguments travel: this version of callgate cannot follow it"),
     ("typedef float v __attribute__((vector_size(16))); int f(v a);", "f() parameter 1 is 'v __attribute__((vector_size))': this version of callgate cannot pass types with such an attribute"),
+    ("typedef double v __attribute__((aligned(16))); int f(v *a);", "f() parameter 1 is 'v __attribute__((aligned)) *': this version of callgate cannot pass pointers to types with such an attribute"),
+    ("typedef union { int *a; long *b; } v __attribute__((transparent_union)); int f(v a);", "f() parameter 1 is 'v __attribute__((transparent_union))': this version of callgate cannot pass types with such an attribute"),
 ]  # fmt: skip
 
 
@@ -362,6 +589,7 @@ def test_what_cannot_be_bound_leaves_the_rest_usable(text: str, message: str) ->
 
 # --- mistakes ----------------------------------------------------------------------------------------------
 
+MACRO_OF_LAYOUT = "what '{}' does to the layout is not known: write __attribute__((packed)) or __attribute__((aligned(n))) in its place"
 # The mark ¦ stands before the character that the error points at.
 MISTAKES = [
     ("¦UINT f(void);", "unknown type name 'UINT': declare it first, for instance 'typedef int UINT;'"),
@@ -408,6 +636,56 @@ MISTAKES = [
     ("int f(int);\nint ¦f(long);", "'f' is declared twice: as 'int f(int)' (line 1) and as 'int f(long)'"),
     ("int f(int);\nextern int ¦f;", "'f' is declared twice: as 'int f(int)' (line 1) and as a variable"),
     ("typedef int t;\ntypedef long ¦t;", "'t' is declared twice: as 'int' (line 1) and as 'long'"),
+    ("extern int f;\nint ¦f(int);", "'f' is declared twice: as 'int f' (line 1) and as a function"),
+    ("extern int v;\nextern long ¦v;", "'v' is declared twice: as 'int' (line 1) and as 'long'"),
+    ("extern int v[3];\nextern int ¦v[4];", "'v' is declared twice: as 'int [3]' (line 1) and as 'int [4]'"),
+    ("extern void ¦v;", "a variable cannot be void"),
+    ("int f(struct s a);\nstruct s { int x; };\nint ¦f(int a);", "'f' is declared twice: as 'int f(struct s a)' (line 1) and as 'int f(int a)'"),
+    # structs
+    ("struct s { int a; };\nstruct ¦s { long a; };", "'struct s' is declared twice, with different members (line 1)"),
+    ("typedef struct { int a; } s;\ntypedef struct { int b; } ¦s;", "'s' is declared twice, with different members (line 1)"),
+    ("struct s;\nunion ¦s { int a; };", "'s' is declared twice: as 'struct s' (line 1) and as 'union s'"),
+    ("enum s { A };\nint f(struct ¦s *a);", "'s' is declared twice: as 'enum s' (line 1) and as 'struct s'"),
+    ("struct s { int a; };\ntypedef struct { int a; } ¦s;", "'s' names two types, this one and 'struct s' (line 1): Python has one class for both"),
+    ("struct s { struct s ¦inner; };", "struct s is incomplete: it has no size"),
+    ("struct t;\nstruct s { int a; struct t ¦b[2]; };", "struct t is incomplete: it has no size"),
+    ("struct s { int a; int ¦a; };", "'a' is a member of struct s twice"),
+    ("struct s { int a; union ¦{ long b; char c; int a; }; };", "'a' is a member of struct s twice"),
+    ("struct s { int ¦a[]; int b; };", "member 'a' of struct s: an array without a length must be the last member of a struct"),
+    ("union u { int b; int ¦a[]; };", "member 'a' of union u: an array without a length must be the last member of a struct"),
+    ("struct s { int ¦a[3][]; };", "only the first length of an array may be left out"),
+    ("struct s { int a[¦n]; };", "the length of an array cannot be worked out: 'n' is not known"),
+    ("struct ¦s { int a[2147483648][2147483648]; };", "struct s would have 18446744073709551616 bytes"),
+    ("struct s { void ¦v; };", "member 'v' of struct s has no size: void"),
+    ("struct s { void ¦f(void); };", "member 'f' of struct s is a function: C has only pointers to functions there, '(*f)'"),
+    ("struct s { ¦int; };", "a member of struct s has no name: only structs and unions without a tag need none"),
+    ("struct s { struct ¦t { int a; }; };", "a member of struct s has no name: only structs and unions without a tag need none"),
+    ("struct s { _Float128 ¦q; };", "member 'q' of struct s is '_Float128': this version of callgate cannot hold 128-bit floating point"),
+    ("struct s { va_list ¦a; };", "member 'a' of struct s is 'va_list': this version of callgate cannot hold lists of variable arguments"),
+    ("struct s { long double _Complex ¦z[2]; };", "member 'z' of struct s is 'long double _Complex [2]': this version of callgate cannot hold complex numbers of long double"),
+    ("struct s { int ¦a : 33; };", "bit-field 'a' of struct s has 33 bits; int allows 1 to 32"),
+    ("struct s { _Bool ¦a : 2; };", "bit-field 'a' of struct s has 2 bits; _Bool allows 1 to 1"),
+    ("struct s { int b : 3, ¦a : 0; };", "bit-field 'a' of struct s has 0 bits; int allows 1 to 32"),
+    ("struct s { int ¦a : -1; };", "a bit-field cannot have -1 bits"),
+    ("struct s { int ¦a : 1.5; };", "a bit-field cannot have 1.5 bits"),
+    ("struct s { int a : ¦N; };", "the width of a bit-field cannot be worked out: 'N' is not known"),
+    ("struct s { float ¦a : 3; };", "bit-field 'a' of struct s must be of an integer type, not float"),
+    ("struct s { int ¦*a : 3; };", "bit-field 'a' of struct s must be of an integer type, not int *"),
+    # attributes of structs
+    ("struct s { char a; long ¦b __attribute__((packed)); };", "a member can be packed only together with its whole struct"),
+    ("struct s { char a __attribute__((¦aligned(3))); };", "an alignment must be a power of two, not 3"),
+    ("struct s { char a; } __attribute__((¦aligned(N)));", "the alignment cannot be worked out: 'N' is not known"),
+    ("struct s { float x __attribute__((¦vector_size(16))); };", "a member of struct s has the attribute 'vector_size': this version of callgate cannot follow it"),
+    ("struct s { int (*f)(int) __attribute__((¦ms_abi)); };", "a member of struct s has the attribute 'ms_abi': this version of callgate cannot follow it"),
+    ("struct ¦s { int a; } __attribute__((ms_struct));", "struct s has the attribute 'ms_struct': this version of callgate cannot follow it"),
+    ("typedef double d __attribute__((aligned(16)));\nstruct s { d ¦x; };", "member 'x' of struct s is 'd __attribute__((aligned))': this version of callgate cannot hold types with such an attribute"),
+    ("¦enum e { A } __attribute__((aligned(8)));", "an enum with the attribute 'aligned': this version of callgate cannot follow it"),
+    ("struct ¦PACKED s { char a; long b; };", MACRO_OF_LAYOUT.format("PACKED")),
+    ("typedef struct ¦GCC_PACKED { char a; long b; } s;", MACRO_OF_LAYOUT.format("GCC_PACKED")),
+    ("struct s { char a; long b; } ¦ATTR_PACKED;", MACRO_OF_LAYOUT.format("ATTR_PACKED")),
+    ("typedef struct { char a; long b; } ¦PACK s;", MACRO_OF_LAYOUT.format("PACK")),
+    ("struct s { char a; long b ¦_ALIGNED(32); };", MACRO_OF_LAYOUT.format("_ALIGNED")),
+    ("struct s { ¦ALIGN16 char a; };", MACRO_OF_LAYOUT.format("ALIGN16")),
     ("enum { A = 1, ¦A = 2 };", None),
     ("enum { A = ¦1 / 0 };", "the value of A cannot be worked out: division by zero"),
     ("enum { A = ¦B };", "the value of A cannot be worked out: 'B' is not known"),
@@ -499,8 +777,12 @@ def test_one_function_is_exactly_one(text: str, message: str) -> None:
 
 
 def test_one_function_that_cannot_be_bound_raises_its_refusal() -> None:
-    with pytest.raises(DeclarationError, match=r"printf\(\) takes variable arguments"):
-        parse_function("int printf(const char *format, ...)", X86_64_LINUX)
+    with pytest.raises(DeclarationError) as caught:
+        parse_function("int vprintf(const char *format, va_list ap)", X86_64_LINUX)
+    assert str(caught.value) == (
+        "line 1, column 5: vprintf() parameter 2 is 'va_list': this version of callgate cannot pass lists of variable"
+        " arguments\n    int vprintf(const char *format, va_list ap)\n        ^"
+    )
 
 
 # --- blocks as people paste them ---------------------------------------------------------------------------
@@ -537,6 +819,7 @@ extern int __fpclassify (double __value) __attribute__ ((__nothrow__ , __leaf__)
      __attribute__ ((__const__));
 __extension__ extern long long int llabs (long long int __x) __attribute__ ((__nothrow__ , __leaf__)) __attribute__ ((__const__)) ;
 extern int signgam;
+extern int vprintf (const char *__restrict __format, __gnuc_va_list __arg);
 """
 
 SQLITE = """\
@@ -574,11 +857,12 @@ BLOCKS = {
         ["int compress(unsigned char *dest, unsigned long *destLen, const unsigned char *source, unsigned long sourceLen)", "WRITABLE", "WRITABLE", "READABLE", "VALUE", "-> VALUE"],
         ["int uncompress(unsigned char *dest, unsigned long *destLen, const unsigned char *source, unsigned long sourceLen)", "WRITABLE", "WRITABLE", "READABLE", "VALUE", "-> VALUE"],
         ["int inflateBack(z_stream *strm, unsigned int (*in)(void *, const unsigned char **), void *in_desc, int (*out)(void *, unsigned char *, unsigned int), void *out_desc)", "HANDLE", "HANDLE", "WRITABLE", "HANDLE", "WRITABLE", "-> VALUE"],
+        ["int gzprintf(struct gzFile_s *file, const char *format, ...)", "HANDLE", "STRING", "-> VALUE"],
         ["unsigned long adler32(unsigned long adler, const unsigned char *buf, unsigned int len)", "VALUE", "READABLE", "VALUE", "-> VALUE"],
         ["unsigned long crc32(unsigned long crc, const unsigned char *buf, unsigned int len)", "VALUE", "READABLE", "VALUE", "-> VALUE"],
         ["const unsigned int *get_crc_table(void)", "-> HANDLE"],
         ["long gzseek64(struct gzFile_s *, long, int)", "HANDLE", "VALUE", "VALUE", "-> VALUE"],
-    ], ["gzprintf"]),
+    ], []),
     "glibc": (GLIBC, [
         ["double acos(double x)", "VALUE", "-> VALUE"],
         ["double __acos(double x)", "VALUE", "-> VALUE"],
@@ -586,7 +870,7 @@ BLOCKS = {
         ["long double acosl(long double x)", "VALUE", "-> VALUE"],
         ["int __fpclassify(double value)", "VALUE", "-> VALUE"],
         ["long long llabs(long long x)", "VALUE", "-> VALUE"],
-    ], ["signgam"]),
+    ], ["vprintf"]),
     "sqlite3": (SQLITE, [
         ["const char *sqlite3_libversion(void)", "-> BYTES"],
         ["int sqlite3_open(const char *filename, sqlite3 **ppDb)", "STRING", "WRITABLE", "-> VALUE"],
@@ -595,7 +879,7 @@ BLOCKS = {
         ["int sqlite3_prepare_v2(sqlite3 *db, const char *zSql, int nByte, sqlite3_stmt **ppStmt, const char **pzTail)", "HANDLE", "STRING", "VALUE", "WRITABLE", "WRITABLE", "-> VALUE"],
         ["const unsigned char *sqlite3_column_text(sqlite3_stmt *, int iCol)", "HANDLE", "VALUE", "-> HANDLE"],
         ["long long sqlite3_column_int64(sqlite3_stmt *, int iCol)", "HANDLE", "VALUE", "-> VALUE"],
-        ["int sqlite3_bind_text(sqlite3_stmt *, int, const char *, int, void (*)(void *))", "HANDLE", "VALUE", "STRING", "VALUE", "HANDLE", "-> VALUE"],
+        ["int sqlite3_bind_text(sqlite3_stmt *, int, const char *, int, void (*)(void *))", "HANDLE", "VALUE", "STRING", "VALUE", "CALLBACK", "-> VALUE"],
     ], []),
     "standard": (STANDARD, [
         ["double acos(double x)", "VALUE", "-> VALUE"],
@@ -611,6 +895,7 @@ def test_a_pasted_block_works(name: str) -> None:
     found = read(text)
     assert [flat(function) for function in found.functions.values()] == functions
     assert list(found.refused) == refused
+    assert found.variables == ({"signgam": INT} if name == "glibc" else {})
 
 
 def test_the_constants_of_a_pasted_block() -> None:

@@ -528,7 +528,8 @@ class _Reader:
                 ctype, is_const = self._resolve(node.type)
                 if type(node.type).__name__ == "ArrayDecl" and node.type.dim is None:
                     raise self.error("only the first length of an array may be left out", node)
-                return Array(ctype, self._length(node.dim), is_const), is_const
+                # C11 6.7.3p9: const belongs to the elements, so the innermost array says it
+                return Array(ctype, self._length(node.dim), is_const and not isinstance(ctype, Array)), is_const
             case "FuncDecl":
                 return self._prototype(node), False
             case "Typename" | "Decl":
@@ -672,7 +673,7 @@ class _Reader:
         where = f"member '{node.name or '(unnamed)'}' of {spell(record)}"
         bits = None
         if node.bitsize is not None:
-            width = self._evaluate(node.bitsize, node, "the width of a bit-field").number
+            width = self._evaluate(node.bitsize, node.bitsize, "the width of a bit-field").number
             if not isinstance(width, int) or width < 0:
                 raise self.error(f"a bit-field cannot have {width} bits", node)
             bits = width

@@ -496,6 +496,8 @@ class _Walk:
             )
         name = ordinary[0] if ordinary else words[-1]
         if name != words[-1] and self._text(after) == "(" and not is_parameter:
+            if self.open_records:
+                self._check_layout(words[-1])
             self._missing(";", name + 1)
         for i in words:
             if i != name and self._word(i) not in QUALIFIERS:
