@@ -287,8 +287,8 @@ def _pending_of_text(
     for name, value in parsed.constants.items():
         pending[name] = lambda value=value: value  # type: ignore[misc]
     _define_records(parsed, records)
-    for name, cls in records.items():
-        pending[name] = lambda cls=cls: cls  # type: ignore[misc]
+    for name in parsed.records:
+        pending[name] = lambda cls=records[name]: cls  # type: ignore[misc]
     for name, ctype in parsed.variables.items():
         pending[name] = _variable_binding(shared, name, ctype, records)
     for name, refusal in parsed.refused.items():
@@ -302,11 +302,12 @@ def _define_records(parsed: Declarations, records: dict[str, type]) -> None:
     """The classes of the structs and unions of C text; a tag and a typedef of one record share a class."""
     from callgate.c.structures import class_of, shell_of  # most texts have none
 
-    shells: dict[int, type] = {}
+    shells: dict[object, type] = {}
     for name, record in parsed.records.items():  # first all of them, for they may point to each other
-        shell = shells.get(id(record.members))
+        key = id(record.members) if record.members else name  # () is one object
+        shell = shells.get(key)
         if shell is None:
-            shell = shells[id(record.members)] = shell_of(record)
+            shell = shells[key] = shell_of(record)
         records[name] = shell
     for record in parsed.records.values():
         class_of(record, records)
@@ -405,6 +406,9 @@ def _protocol_binding(
 def _check_agreement(signature: FunctionType, c_function: FunctionType) -> None:
     """A Protocol that types C text must mean the same C types."""
     name = signature.name
+    if signature.is_variadic != c_function.is_variadic:
+        which = "the Protocol" if signature.is_variadic else "the C text"
+        raise DeclarationError(f"{name}(): only {which} has variable arguments: {declaration(c_function)}")
     if len(signature.parameters) != len(c_function.parameters):
         raise DeclarationError(
             f"{name}(): the Protocol has {len(signature.parameters)} parameters, the C text "

@@ -92,7 +92,7 @@ def ctypes_of(ctype: CType, records: dict[str, type]) -> type:
     `void *` is c_void_p, `char *` is POINTER(c_char) (so that its address survives).
     """
     match ctype:
-        case Scalar(name=name):
+        case Scalar(name=name) if name in _CTYPES:
             return _CTYPES[name]
         case Enumeration(base=base):
             return _CTYPES[base.name]
@@ -100,6 +100,12 @@ def ctypes_of(ctype: CType, records: dict[str, type]) -> type:
             return ctypes.c_void_p
         case Pointer(to=Array(element=element)):
             return ctypes.POINTER(ctypes_of(element, records))
+        case Pointer(to=Scalar(name=name)) if name not in _CTYPES:
+            return ctypes.c_void_p  # ctypes has no such type to point to
+        case Scalar(name="float _Complex"):
+            return ctypes.c_float * 2
+        case Scalar(name="double _Complex"):
+            return ctypes.c_double * 2
         case Pointer(to=to):
             return ctypes.POINTER(ctypes_of(to, records))
         case Array(element=element, length=length):

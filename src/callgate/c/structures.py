@@ -232,6 +232,9 @@ def _make_type(base: type) -> type:
             frame = sys._getframe(1)
             local_names = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
             scopes = ({name: cls}, local_names, frame.f_globals, vars(builtins))
+            for ancestor in cls.__mro__[1:]:
+                if "_callgate_pending" in ancestor.__dict__:
+                    _complete_now(ancestor)
             completion = _Completion(cls, scopes, (pack, align))
             try:
                 completion()
@@ -306,7 +309,7 @@ def _complete_waiting(cls: type) -> None:
         tried = _Completion(completion.cls, (named, local_names, module_names, built_in), completion.options)
         try:
             tried()
-        except _NotDefined:
+        except DeclarationError:  # a name still, or what its first use will say
             continue
         if completion in _waiting:
             _waiting.remove(completion)

@@ -200,8 +200,10 @@ def table(report: Report) -> list[str]:
 def _remarks(figures: list[Figures]) -> Iterator[str]:
     """What the rows of the table do not tell."""
     names = " and ".join(one.entry.row.name for one in figures if one.entry.row.is_blocking)
-    held = f"release the GIL in {names} only" if names else "hold the GIL"
-    yield f"gates and the C extension {held}, ctypes and cffi release it always"
+    held = (
+        f"release the GIL in {names} only, ctypes and cffi always" if names else "hold the GIL, ctypes and cffi do not"
+    )
+    yield f"gates and the C extension {held}"
     for row, calls, rounds in ((one.entry.row, one.calls, one.rounds) for one in figures):
         if row.callbacks > 1:
             yield f"{row.name}: ns a callback, {row.callbacks:,} in a call, {calls:,} calls a round"

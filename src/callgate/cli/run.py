@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from callgate.acceleration import Report, accelerate_functions
 from callgate.c.names import FUNCTION_POINTER
 from callgate.cli.terminal import CommandError
+from callgate.errors import EngineError
+from callgate.runtime.engine import native_engine
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -76,9 +78,20 @@ class Watch:
         self._sweeping = threading.Lock()
 
     def start(self) -> None:
-        """Begin to watch: every lookup of a symbol by ctypes is announced (the audit event ctypes.dlsym)."""
+        """Begin to watch: libraries say when a function is looked up for the first time."""
+        try:
+            native_engine()  # its own functions are not the program's
+        except EngineError as reason:
+            raise CommandError(f"nothing can be made fast here: {reason}") from None
         self._seen = {id(thing): thing for thing in gc.get_objects() if isinstance(thing, FUNCTION_POINTER)}
-        sys.addaudithook(self._note)
+        looking_up: Any = ctypes.CDLL.__getitem__
+
+        def look_up(library: ctypes.CDLL, name: Any) -> Any:
+            self._looked_up = time.monotonic()
+            self._wake.set()
+            return looking_up(library, name)
+
+        ctypes.CDLL.__getitem__ = look_up  # type: ignore[method-assign]  # Python already, and called once a name
         importing = __builtins__["__import__"] if isinstance(__builtins__, dict) else __builtins__.__import__
         depth = threading.local()
 
@@ -95,11 +108,6 @@ class Watch:
 
         builtins.__import__ = import_and_sweep
         threading.Thread(target=self._sweep_when_quiet, name="callgate accelerate", daemon=True).start()
-
-    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("ctypes.dlsym", "ctypes.dlsym/handle"):
-            self._looked_up = time.monotonic()
-            self._wake.set()
 
     def _sweep_when_quiet(self) -> None:
         while True:

@@ -394,6 +394,7 @@ def convert(
         else:
             steps.append(unbox_step(parameter, target))
             positions.append(position)
+    steps = [_with_pointee(step, len(steps)) for step in steps]
     result = box_step(function.result, target)
     if isinstance(function.result.length, str):
         result = _with_length(result, function, function.result.length, positions)
@@ -409,6 +410,20 @@ def convert(
         function.is_variadic,
         ctypes,
     )
+
+
+STEP_BYTES = 16
+"""What one step takes in a gate's data (see `lower.machine`)."""
+
+
+def _with_pointee(step: UnboxStep, count: int) -> UnboxStep:
+    """A PARAM of a POINTER class: `minimum_bytes` says how far behind the step the pointee's class is found.
+
+    Behind the steps come END, the result, errcheck, and a place for the pointee of each argument.
+    """
+    if step.kind is not Unbox.PARAM or not step.is_writable:
+        return step
+    return step._replace(minimum_bytes=STEP_BYTES * (count + 3))
 
 
 def _with_length(box: BoxStep, function: FunctionType, name: str, positions: list[int]) -> BoxStep:

@@ -70,6 +70,7 @@ _READ_REQUEST = 0x04 | 0x08 | 0x10 | 0x20  # FORMAT, and C_CONTIGUOUS with the S
 _WRITE_REQUEST = _READ_REQUEST | 0x01
 
 _VIEW_ITEMSIZE, _VIEW_LENGTH, _VIEW_FORMAT = 24, 16, 40  # offsets in Py_buffer
+_CARG_OBJECT = 16  # in PyCArgObject the object comes behind the value, which has the room of a long double
 _SAVED = (RBX, RBP, R12, R13, R14, R15)
 
 
@@ -853,8 +854,28 @@ def _emit_convert_param(a: Assembler, machine: Machine) -> None:
     a.label("param_stranger")
     a.test8_mi(RBP, _FIELD_FLAGS, FLAG_WRITABLE)
     a.jcc("e", "from_param")
+    a.note("rdx = the class that it points to")
+    a.mov32_rm(RCX, RBP, _FIELD_MINIMUM)
+    a.add_rr(RCX, RBP)
+    a.mov_rm(RDX, RCX, 0)
+    a.note("an instance of that, or byref() of one")
+    a.cmp_rr(RAX, RDX)
+    a.jcc("ne", "param_byref")
+    a.mov_rm(RAX, R15, layout.cdata_pointer_offset)
+    a.jmp("store_owner")
+    a.label("param_byref")
     a.cmp_rl(RAX, "CArgObject")
-    a.jcc("e", "from_param")
+    a.jcc("ne", "param_strange_class")
+    if layout.carg_value_offset is None:
+        a.jmp("from_param")
+    else:
+        a.mov_rm(RCX, R15, layout.carg_value_offset + _CARG_OBJECT)
+        a.mov_rm(RAX, RCX, layout.type_offset)
+        a.cmp_rr(RAX, RDX)
+        a.jcc("ne", "from_param")
+        a.mov_rm(RAX, R15, layout.carg_value_offset)
+        a.jmp("store_owner")
+    a.label("param_strange_class")
     a.mov_rr(RDI, RAX)
     a.mov_rl(RSI, "_CData")
     a.call_l("PyType_IsSubtype")

@@ -83,7 +83,7 @@ class Thunks:
         return anchor, words
 
     def _check_capsules(self) -> None:
-        """Capsules are read in memory: a call through ctypes would turn an interrupt or a recursion error into its own."""
+        """Capsules are read in memory: ctypes would make an interrupt or a recursion error one of its own."""
         prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
         anchor, words = self.take("probe")
         if prototype(("PyCapsule_GetPointer", ctypes.pythonapi))(anchor, None) != ctypes.addressof(words):

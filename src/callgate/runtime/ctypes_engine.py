@@ -51,7 +51,7 @@ def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None, 
             if result.python_type is ctypes.c_void_p:
                 return ctypes.c_void_p(value)  # type: ignore[arg-type]
             handle = new_record(result.python_type)
-            ctypes.memmove(ctypes.addressof(handle), ctypes.addressof(ctypes.c_void_p(value)), 8)  # type: ignore[arg-type]
+            ctypes.c_void_p.from_buffer(handle).value = value  # type: ignore[assignment]
             return handle
         case Box.ENUM:
             return result.python_type(value)  # type: ignore[operator]

@@ -206,7 +206,10 @@ class NativeEngine:
         if plan is None:
             plan = classify(signature, self.machine.target)
         code = lower_call(plan, conversion, self.machine)
-        steps = pack_steps(conversion.steps, 1 + len(conversion.outs) + (conversion.ctypes is not None))
+        places = 1 + len(conversion.outs)
+        if conversion.ctypes is not None:  # errcheck, and the pointees of POINTER classes
+            places += 1 + len(conversion.steps)
+        steps = pack_steps(conversion.steps, places)
         shape = Shape(
             MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs, lay_out_frame(plan, conversion)
         )
@@ -263,6 +266,10 @@ class NativeEngine:
         if conversion.ctypes is not None:
             offset = result_operand_offset(len(conversion.steps), 1)
             operands += [(offset, id(gate.errcheck)), (offset + 8, id(gate.original))]
+            for index, step in enumerate(conversion.steps):
+                if step.kind is Unbox.PARAM and step.is_writable:
+                    pointee = gate.signature.parameters[index].python_type._type_  # type: ignore[attr-defined]
+                    operands.append((result_operand_offset(len(conversion.steps), 2 + index), id(pointee)))
         return operands
 
     def _new_builtin(self, gate: Gate, code: int) -> object:

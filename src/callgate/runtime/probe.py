@@ -96,6 +96,13 @@ def probe_immortals() -> bool:
     return True
 
 
+def _probe_byref(number: ctypes.c_int64) -> int | None:
+    """The offset of the value in what byref() makes, if the object comes 16 bytes behind it; else None."""
+    given = ctypes.byref(number)
+    offset = _find_word(given, ctypes.addressof(number), 48)
+    return offset if offset is not None and _word(given, offset + 16) == id(number) else None
+
+
 def probe() -> Layout:
     """The layout of this interpreter; EngineError where gates cannot be made for it at all."""
     if not IS_CPYTHON:
@@ -133,5 +140,5 @@ def probe() -> Layout:
         small_ints=probe_small_ints(),
         has_inline_bytes=_word(sample, 16) == len(sample),
         has_thread_local_state=sys.version_info >= (3, 12),
-        carg_value_offset=_find_word(ctypes.byref(number), ctypes.addressof(number), 48),
+        carg_value_offset=_probe_byref(number),
     )

@@ -159,6 +159,8 @@ def _null(formal: Formal) -> TypeError:
 
 def _int(formal: Formal, thing: object) -> int:
     step = formal.step
+    if formal.parameter.name == VARIABLE and is_numpy_bool(thing):
+        thing = bool(thing)
     if not hasattr(type(thing), "__index__"):
         raise _mismatch(formal, thing)
     value = _index(thing)
@@ -168,9 +170,16 @@ def _int(formal: Formal, thing: object) -> int:
         ctype = formal.parameter.type
         name = ctype.base.name if isinstance(ctype, Enumeration) else spell(ctype)
         shown = str(value) if abs(value) < 1 << 128 else f"an int of {value.bit_length()} bits"
-        hint = f"; pass a wider one as c_int64({shown})" if formal.parameter.name == VARIABLE else ""
+        hint = _wider(value) if formal.parameter.name == VARIABLE else ""
         raise OverflowError(f"{formal.where} must be in {low}..{high} ({name}), not {shown}{hint}")
     return value
+
+
+def _wider(value: int) -> str:
+    """What to do with a variable argument that is wider than an int."""
+    if -(1 << 63) <= value < 1 << 63:
+        return f"; pass a wider one as c_int64({value})"
+    return f"; pass a wider one as c_uint64({value})" if 0 <= value < 1 << 64 else ""
 
 
 # Objects of subclasses are read as what they are, by the methods of int, bytes and str: their own cannot change that.
@@ -199,10 +208,15 @@ def _float(formal: Formal, thing: object) -> float:
     return value
 
 
+def is_numpy_bool(thing: object) -> bool:
+    """Whether a thing is one of NumPy's truth values, which have no __index__ any more."""
+    return type(thing).__module__ == "numpy" and type(thing).__name__ in ("bool", "bool_")
+
+
 def _bool(formal: Formal, thing: object) -> int:
     if thing is True or thing is False:
         return int(thing)
-    if type(thing).__module__ == "numpy" and type(thing).__name__ in ("bool", "bool_"):
+    if is_numpy_bool(thing):
         return int(bool(thing))  # before __index__, which NumPy once gave it and deprecated
     if hasattr(type(thing), "__index__"):
         value = _index(thing)

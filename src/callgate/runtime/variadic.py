@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from types import BuiltinFunctionType
 from typing import Any, NoReturn
 
 from callgate.c import names
@@ -30,10 +31,11 @@ from callgate.c.types import (
     Scalar,
 )
 from callgate.cpython.conversion import VARIABLE
+from callgate.errors import DeclarationError
 from callgate.lower.machine import pack_variadic
 from callgate.runtime import reference
+from callgate.runtime.callbacks import gate_behind
 from callgate.runtime.gate import Gate
-from callgate.runtime.probe import GateBase
 from callgate.target import DATA_MODEL
 
 MOST_ENTRIES = 32
@@ -51,7 +53,7 @@ class VariadicGate(Gate):
     def __init__(self, *given: Any, bind: Callable[[FunctionType], Callable[..., Any]]) -> None:
         super().__init__(*given)
         self._bind = bind
-        self.shapes: dict[tuple[type, ...], Callable[..., Any]] = {}
+        self.shapes: dict[tuple[object, ...], Callable[..., Any]] = {}
         self._entries: list[tuple[int, int, list[int]]] = []
 
     def _call_new(self, *given: object, **named: object) -> object:
@@ -62,7 +64,8 @@ class VariadicGate(Gate):
         if len(given) < count:
             raise TypeError(f"{name}() takes at least {count} argument{'s' * (count != 1)} ({len(given)} given)")
         variable = given[count:]
-        key = tuple(map(type, variable))
+        # a builtin may be a gate or not: such a list of types stands for no one shape
+        key = tuple(type(thing) if type(thing) is not BuiltinFunctionType else gate_behind for thing in variable)
         function = self.shapes.get(key)
         if function is None:
             function = self._new_shape(key, variable, count)
@@ -71,7 +74,7 @@ class VariadicGate(Gate):
     def _refuse_arguments(self, count: int, keywords: tuple[str, ...] = ()) -> NoReturn:
         raise TypeError(f"{self.signature.name}() takes no keyword arguments")
 
-    def _new_shape(self, key: tuple[type, ...], variable: tuple[object, ...], count: int) -> Callable[..., Any]:
+    def _new_shape(self, key: tuple[object, ...], variable: tuple[object, ...], count: int) -> Callable[..., Any]:
         signature = self.signature
         added = tuple(
             variable_parameter(thing, f"{signature.name}() argument {number}")
@@ -81,7 +84,8 @@ class VariadicGate(Gate):
         function = self._bind(signature._replace(parameters=parameters, positional_only=len(parameters)))
         function = self.shapes.setdefault(key, function)  # another thread may have been first
         record = getattr(function, "__self__", None)
-        if isinstance(record, Gate) and record.engine == "native" and len(self._entries) < MOST_ENTRIES:
+        has_room = gate_behind not in key and len(self._entries) < MOST_ENTRIES
+        if has_room and isinstance(record, Gate) and record.engine == "native":
             self._entries.append((id(record), record.code_address, [id(cls) for cls in key]))
             self._data = pack_variadic(count, self._entries)
         return function
@@ -91,22 +95,32 @@ def variable_parameter(thing: object, where: str) -> Parameter:
     """How an object travels as a variable argument, by its type."""
     cls = type(thing)
     if isinstance(thing, names.CDATA):
-        return _ctypes_parameter(cls, where)
+        try:
+            return _ctypes_parameter(cls, where)
+        except DeclarationError:
+            raise _refusal(thing, where) from None
     if isinstance(thing, float):
         return Parameter(VARIABLE, DOUBLE, Passing.VALUE)
     if isinstance(thing, (str, bytes)):
         return Parameter(VARIABLE, Pointer(CHAR, True), Passing.STRING)
+    if isinstance(thing, bool) or reference.is_numpy_bool(thing):
+        return Parameter(VARIABLE, INT, Passing.VALUE)
     if thing is None:
         return Parameter(VARIABLE, VOID_POINTER, Passing.HANDLE, True, ctypes.c_void_p)
     if isinstance(thing, _BYREF):
         return Parameter(VARIABLE, Pointer(VOID), Passing.WRITABLE)
-    if isinstance(thing, names.Callback) or isinstance(getattr(thing, "__self__", None), GateBase):
+    if isinstance(thing, names.Callback) or gate_behind(thing) is not None:
         return Parameter(VARIABLE, _FUNCTION, Passing.CALLBACK)
-    if hasattr(cls, "__index__"):
+    is_array = hasattr(thing, "__array_interface__") and bool(getattr(thing, "ndim", None))
+    if hasattr(cls, "__index__") and not is_array:
         return Parameter(VARIABLE, INT, Passing.VALUE)
-    if hasattr(cls, "__float__"):
+    if hasattr(cls, "__float__") and not is_array:
         return Parameter(VARIABLE, DOUBLE, Passing.VALUE)
-    raise TypeError(
+    raise _refusal(thing, where)
+
+
+def _refusal(thing: object, where: str) -> TypeError:
+    return TypeError(
         f"{where} cannot be a variable argument: {reference.type_name(thing)}; "
         "pass an int, a float, str, bytes, None or a ctypes value"
     )
