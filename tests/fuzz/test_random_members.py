@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import sys
 from random import Random
 from typing import Any
 
@@ -41,6 +42,20 @@ def same(a: object, b: object) -> bool:
     return type(a) is type(b) and a == b
 
 
+def outside(cls: Any) -> list[str]:
+    """The bit-fields that ctypes reads from memory that is not the record's."""
+    found = []
+    for name, field_type, *bits in getattr(cls, "_fields_", ()):
+        if bits:
+            descriptor = getattr(cls, name)
+            end = descriptor.offset + ctypes.sizeof(field_type)
+            is_inside = 0 <= descriptor.offset and end <= ctypes.sizeof(cls)
+            fits = sys.version_info >= (3, 14) or (descriptor.size & 0xFFFF) + bits[0] <= 8 * ctypes.sizeof(field_type)
+            if not (is_inside and fits):
+                found.append(name)
+    return found
+
+
 def problems_of(random: Random, record: Record, cls: Any) -> list[str]:
     """What is wrong with a class: its size, what its members read as, and the bytes that writing them leaves."""
     size = size_bytes(record, DATA_MODEL)
@@ -49,6 +64,7 @@ def problems_of(random: Random, record: Record, cls: Any) -> list[str]:
     problems = []
     if any(bytes(cls())):
         problems.append("a new one is not zero")
+    problems += [f"{name} is accessed outside of the record" for name in outside(cls)]
     image = draw_value(random, record).image
     filled = cls.from_buffer_copy(image)
     for around, member in reachable(record):
