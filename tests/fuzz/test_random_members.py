@@ -49,7 +49,7 @@ def outside(cls: Any) -> list[str]:
         if bits:
             descriptor = getattr(cls, name)
             end = descriptor.offset + ctypes.sizeof(field_type)
-            is_inside = 0 <= descriptor.offset and end <= ctypes.sizeof(cls)
+            is_inside = descriptor.offset >= 0 and end <= ctypes.sizeof(cls)
             fits = sys.version_info >= (3, 14) or (descriptor.size & 0xFFFF) + bits[0] <= 8 * ctypes.sizeof(field_type)
             if not (is_inside and fits):
                 found.append(name)
