@@ -27,7 +27,7 @@ from callgate.c.types import (
     declaration,
 )
 from callgate.errors import DeclarationError, SymbolNotFoundError
-from callgate.runtime.callbacks import Callback
+from callgate.runtime.callbacks import Callback, gate_behind
 from callgate.runtime.engine import choose
 from callgate.runtime.gate import LAST, Gate, Options
 from callgate.runtime.shared_library import SharedLibrary, open_library
@@ -185,6 +185,8 @@ def bind_symbol(shared: SharedLibrary, signature: FunctionType, options: Options
         return bind(signature, _checked_address(options.at), None, options)
     if isinstance(options.free, str):
         options = options._replace(free=_freeing(shared, options.free))
+    elif options.free is not None:
+        options = options._replace(free=_adapted(options.free))
     symbol = options.symbol or signature.name
     if options.required:
         address = shared.address(symbol)
@@ -210,6 +212,16 @@ def _freeing(shared: SharedLibrary, name: str) -> Callable[[object], object]:
         gate(ctypes.cast(handle, ctypes.c_void_p))
 
     return free
+
+
+def _adapted(free: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A gate that frees takes the pointer type that it declares."""
+    record = gate_behind(free)
+    parameters = record.signature.parameters if record is not None else ()
+    wanted = parameters[0].python_type if parameters else None
+    if not isinstance(wanted, type) or not issubclass(wanted, ctypes._Pointer):
+        return free
+    return lambda handle: free(ctypes.cast(handle, wanted))
 
 
 def errno() -> int:

@@ -423,6 +423,7 @@ class _Reader:
             raise CannotBind(
                 f"has the attribute '{attribute}', which changes how arguments travel: {_THIS_VERSION} follow it"
             )
+        returned = self._resolve(function.type)[0]  # first, as it stands: it may define a struct
         self._parameter_names = set()
         parameters: list[Parameter] = []
         is_variadic = False
@@ -436,7 +437,7 @@ class _Reader:
                 parameters.append(parameter_of(python_name(parameter.name), ctype))
             except CannotBind as what:
                 raise CannotBind(f"parameter {number} is '{_spell(ctype)}': {_THIS_VERSION} pass {what}") from None
-        ctype = self._completed(self._resolve(function.type)[0])
+        ctype = self._completed(returned)
         self._check_depth(ctype, node)
         if isinstance(ctype, FunctionPrototype | Array):
             raise self.error(f"{node.name}() returns '{_spell(ctype)}', and C functions return no such thing", node)
@@ -616,7 +617,7 @@ class _Reader:
                 raise self.error(_UNALIGNED, member)
             member_align = max((self._alignment(attribute) for attribute in said), default=0)
             members.append(self._member(member, record, member_align))
-            nodes.append(member)
+            nodes.append(member if member.coord is not None else member.bitsize)
         full = Record(record.name, tag, _with_names(members), 1 if is_packed else 0, align)
         self._check_members(full, nodes, node)
         earlier = self._complete.get(record)
@@ -647,7 +648,7 @@ class _Reader:
             return _LARGEST_ALIGNMENT
         try:
             number = self._aligned_to(attribute.argument)
-        except NotConstant as reason:
+        except (NotConstant, DeclarationError) as reason:
             raise self.source.error(f"the alignment cannot be worked out: {reason}", attribute.start) from None
         if not isinstance(number, int) or number < 0 or number & (number - 1) or number > 1 << 28:
             raise self.source.error(f"an alignment must be a power of two, not {number}", attribute.start)
@@ -675,14 +676,14 @@ class _Reader:
         if node.bitsize is not None:
             width = self._evaluate(node.bitsize, node.bitsize, "the width of a bit-field").number
             if not isinstance(width, int) or width < 0:
-                raise self.error(f"a bit-field cannot have {width} bits", node)
+                raise self.error(f"a bit-field cannot have {width} bits", node if node.coord else node.bitsize)
             bits = width
         if isinstance(ctype, FunctionPrototype):
             raise self.error(f"{where} is a function: C has only pointers to functions there, '(*{node.name})'", node)
         if what := not_held(ctype, is_member=True):
             raise self.error(f"{where} is '{_spell(ctype)}': {_THIS_VERSION} hold {what}", node)
         is_anonymous = node.name is None and bits is None
-        if is_anonymous and (not isinstance(ctype, Record) or node.type.name is not None):
+        if is_anonymous and (type(node.type).__name__ not in ("Struct", "Union") or node.type.name is not None):
             message = f"a member of {spell(record)} has no name: only structs and unions without a tag need none"
             raise self.error(message, node)
         return Member(node.name or "", ctype, bits, align, is_anonymous)

@@ -921,7 +921,9 @@ class _Gate(Boxing):
             a.mov_rm(RCX, RSP, self.frame.value(step.length_step))
         elif step.length_out is not None:
             out = self.conversion.outs[step.length_out]
-            load = {1: a.movzx8_rm, 2: a.movzx16_rm, 4: a.mov32_rm}.get(out.box.size_bytes, a.mov_rm)
+            unsigned = {1: a.movzx8_rm, 2: a.movzx16_rm, 4: a.mov32_rm}
+            signed = {1: a.movsx8_rm, 2: a.movsx16_rm, 4: a.movsxd_rm}
+            load = (signed if out.box.kind is Box.SIGNED else unsigned).get(out.box.size_bytes, a.mov_rm)
             load(RCX, RSP, self.frame.out(step.length_out))
         else:
             a.xor32_rr(RCX, RCX)

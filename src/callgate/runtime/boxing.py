@@ -79,9 +79,13 @@ def _array(result: Result, word: int, gate: Gate, length: int) -> object:
         size, align = size_bytes(result.length, DATA_MODEL), align_bytes(result.type.to, DATA_MODEL)
         length = int.from_bytes(ctypes.string_at(word, size), "little")
         start += (size + align - 1) // align * align
-    if length >= 1 << 63:
-        raise ValueError(f"{gate.signature.name}() returned an array of {length - (1 << 64)} items")
-    items = (element * length).from_address(start)
+    try:
+        items = (element * length).from_address(start)
+    except (OverflowError, ValueError, MemoryError):
+        if result.is_owned:
+            _free(gate)(ctypes.c_void_p(word))
+        told = length - (1 << 64) if length >> 63 else length
+        raise ValueError(f"{gate.signature.name}() returned an array whose length is {told}") from None
     items._gate = gate  # the library lives as long as its memory is seen
     if result.is_owned:
         weakref.finalize(items, _free(gate), ctypes.c_void_p(word))

@@ -179,7 +179,8 @@ class Callback(GateBase, names.Callback):
                 with _LOCK:
                     if self._closure is None:
                         self._closure = make_closure(self)
-            return ctypes.cast(self._closure, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+            closure: Any = self._closure
+            return ctypes.c_void_p.from_buffer(closure.function).value or 0
         if self._words is None:
             from callgate.runtime.engine import native_engine
 
@@ -195,6 +196,8 @@ class Callback(GateBase, names.Callback):
         self._closed = True
         if self._words is not None:
             self._words[SLOT_RECORD // 8] = 0
+        if self._closure is not None:
+            self._closure.close()  # type: ignore[attr-defined]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a callback is an address in this process; it cannot be copied or pickled")
@@ -260,7 +263,7 @@ def pass_function(formal: Formal, thing: object, expected: str) -> tuple[int, ob
         _check(formal, signature.name, [p.type for p in signature.parameters], signature.result.type)
         return record.address, thing
     if isinstance(thing, (names.FUNCTION_POINTER, ctypes.c_void_p)):
-        address: int | None = ctypes.cast(thing, ctypes.c_void_p).value
+        address: int | None = ctypes.c_void_p.from_buffer(thing).value
         if address:
             return address, thing
         if formal.step.is_nullable:

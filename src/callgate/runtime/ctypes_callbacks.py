@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,27 @@ if TYPE_CHECKING:
     from callgate.runtime.callbacks import Callback
 
 
-def make_closure(callback: Callback) -> object:
+class Closure:
+    """What a callback owns: the ctypes function pointer, and how to tell that its end has come.
+
+    The Python function lives in `state`, not in the function pointer, which may outlive the callback.
+    """
+
+    __slots__ = ("function", "state")
+
+    def __init__(self, function: object, state: list[Any]) -> None:
+        self.function = function
+        self.state = state
+
+    def close(self) -> None:
+        """From now on a call is an error."""
+        self.state[1] = "closed"
+
+    def __del__(self) -> None:
+        self.state[:] = None, "freed; keep a reference to it as long as C has it"
+
+
+def make_closure(callback: Callback) -> Closure:
     """A ctypes function pointer that calls the callback's Python function."""
     declared = callback.type
     conversion = convert_callback(declared, DATA_MODEL)
@@ -36,7 +55,7 @@ def make_closure(callback: Callback) -> object:
     step, result_type = conversion.result, planned.result_type
 
     formal = callback.formal if step is not None else None
-    reference_to = weakref.ref(callback)  # the callback owns the closure, not the other way round
+    state: list[Any] = [callback._function, ""]
 
     def box(index: int, step: BoxStep, parameter: Result, raw: object) -> object:
         if step.kind in ctypes_engine.POINTERS and not raw:
@@ -69,18 +88,14 @@ def make_closure(callback: Callback) -> object:
         if PENDING.is_set():
             return finish(None, raws)
         try:
-            itself = reference_to()
-            if itself is None:
-                raise RuntimeError(
-                    f"{declared.name}() was called by C after it was freed; keep a reference to it as long as C has it"
-                )
-            if itself._closed:
-                raise RuntimeError(f"{declared.name}() was called by C after it was closed")
+            called, end = state
+            if end:
+                raise RuntimeError(f"{declared.name}() was called by C after it was {end}")
             arguments = [
                 box(index, step, parameter, value)
                 for index, ((step, parameter), value) in enumerate(zip(boxes, planned.values(raws), strict=True))
             ]
-            returned = itself._function(*arguments)
+            returned = called(*arguments)
             if formal is None:
                 return None
             value, owner = reference.to_value(formal, returned)
@@ -96,7 +111,7 @@ def make_closure(callback: Callback) -> object:
     closure = prototype(call)
     if not callback._is_for_one_call:
         _LAST.append(closure)
-    return closure
+    return Closure(closure, state)
 
 
 _LAST: deque[object] = deque(maxlen=256)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import keyword
+import os
 import struct
 import weakref
 
@@ -371,6 +373,16 @@ class NativeEngine:
         give = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
             self._addresses["callgate_give_slots"]
         )
+
+        drain = ctypes.PYFUNCTYPE(None)(self._addresses["callgate_drain"])
+        nodes, lock = cells["ended_nodes"], cells["ended_lock"]
+
+        def forget() -> None:  # a forked child has one thread, and freed the states of the others
+            ctypes.memset(ctypes.addressof(nodes), 0, ctypes.sizeof(nodes))
+            ctypes.memset(ctypes.addressof(lock), 0, ctypes.sizeof(lock))
+
+        os.register_at_fork(before=drain, after_in_child=forget)
+        atexit.register(drain)
 
         def publish(table: int, count: int) -> int:
             thunks = MEMORY.publish(lower_thunks(table, count), self._resolve)

@@ -253,6 +253,9 @@ def address_of_bytes(data: bytes) -> int:
 
 def _pointer_value(thing: object) -> int:
     """The pointer that a ctypes pointer, function pointer, c_void_p, c_char_p or byref() holds."""
+    if isinstance(thing, names.CDATA):  # cast() would make a cycle of every such object
+        held: int | None = _void_p.from_buffer(thing).value  # type: ignore[arg-type]
+        return held or 0
     value: int | None = ctypes.cast(thing, _void_p).value  # type: ignore[arg-type]
     return value or 0
 
