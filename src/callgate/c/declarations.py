@@ -670,22 +670,23 @@ class _Reader:
 
     def _member(self, node: Node, record: Record, align: int) -> Member:
         """One member; what is pointed to stays a name, so that structs may refer to each other."""
+        place = node if node.coord is not None else node.bitsize  # an unnamed bit-field has none
         ctype = self._completed_value(self._resolve(node.type)[0])
         where = f"member '{node.name or '(unnamed)'}' of {spell(record)}"
         bits = None
         if node.bitsize is not None:
             width = self._evaluate(node.bitsize, node.bitsize, "the width of a bit-field").number
             if not isinstance(width, int) or width < 0:
-                raise self.error(f"a bit-field cannot have {width} bits", node if node.coord else node.bitsize)
+                raise self.error(f"a bit-field cannot have {width} bits", place)
             bits = width
         if isinstance(ctype, FunctionPrototype):
-            raise self.error(f"{where} is a function: C has only pointers to functions there, '(*{node.name})'", node)
+            raise self.error(f"{where} is a function: C has only pointers to functions there, '(*{node.name})'", place)
         if what := not_held(ctype, is_member=True):
-            raise self.error(f"{where} is '{_spell(ctype)}': {_THIS_VERSION} hold {what}", node)
+            raise self.error(f"{where} is '{_spell(ctype)}': {_THIS_VERSION} hold {what}", place)
         is_anonymous = node.name is None and bits is None
         if is_anonymous and (type(node.type).__name__ not in ("Struct", "Union") or node.type.name is not None):
             message = f"a member of {spell(record)} has no name: only structs and unions without a tag need none"
-            raise self.error(message, node)
+            raise self.error(message, place)
         return Member(node.name or "", ctype, bits, align, is_anonymous)
 
     def _check_members(self, full: Record, nodes: list[Node], node: Node) -> None:

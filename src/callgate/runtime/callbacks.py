@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from callgate.runtime.reference import Formal
 
 THUNKS_PER_BATCH = 256
+_BYTES_DATA = bytes.__basicsize__ - 1  # the terminating NUL counts
 _CAPSULE_POINTER = 16  # the first field of a capsule
 _Words = ctypes.c_uint64 * (SLOT_BYTES // 8)
 
@@ -78,8 +79,8 @@ class Thunks:
         if texts is None or texts[0] != closed:
             self._texts[slot] = closed, freed  # they live until the slot has others
         closed, freed = self._texts[slot]
-        words[SLOT_MESSAGE // 8] = reference.address_of_bytes(closed)
-        words[SLOT_FREED // 8] = reference.address_of_bytes(freed)
+        words[SLOT_MESSAGE // 8] = id(closed) + _BYTES_DATA
+        words[SLOT_FREED // 8] = id(freed) + _BYTES_DATA
         return anchor, words
 
     def _check_capsules(self) -> None:

@@ -27,11 +27,12 @@ class Closure:
     The Python function lives in `state`, not in the function pointer, which may outlive the callback.
     """
 
-    __slots__ = ("function", "state")
+    __slots__ = ("function", "is_kept", "state")
 
-    def __init__(self, function: object, state: list[Any]) -> None:
+    def __init__(self, function: object, state: list[Any], *, is_kept: bool) -> None:
         self.function = function
         self.state = state
+        self.is_kept = is_kept
 
     def close(self) -> None:
         """From now on a call is an error."""
@@ -39,6 +40,8 @@ class Closure:
 
     def __del__(self) -> None:
         self.state[:] = None, "freed; keep a reference to it as long as C has it"
+        if self.is_kept:
+            _LAST.append(self.function)
 
 
 def make_closure(callback: Callback) -> Closure:
@@ -103,19 +106,27 @@ def make_closure(callback: Callback) -> Closure:
             del owner  # what the value lies in must live until here
             return given
         except BaseException as problem:  # every exception belongs to the gate that called C
-            if PENDING.put(problem):
-                return finish(None, raws)
-            raise  # nobody can take it up: ctypes gives it to sys.unraisablehook, and zero to C
+            if not PENDING.put(problem):
+                _report(problem, declared.name)
+            return finish(None, raws)
 
     call.__name__ = call.__qualname__ = declared.name
     closure = prototype(call)
-    if not callback._is_for_one_call:
-        _LAST.append(closure)
-    return Closure(closure, state)
+    return Closure(closure, state, is_kept=not callback._is_for_one_call)
 
 
 _LAST: deque[object] = deque(maxlen=256)
-"""The last closures of callbacks that C keeps: it may call one too late, which is then an error and not a crash."""
+"""The closures of callbacks freed last: C, which kept them, may call one too late, which is an error, not a crash."""
+
+
+def _report(problem: BaseException, name: str) -> None:
+    """Give an exception that nobody can take up to sys.unraisablehook, as ctypes does with one out of a closure."""
+
+    def raising() -> None:
+        raise problem
+
+    raising.__name__ = raising.__qualname__ = name
+    ctypes.CFUNCTYPE(None)(raising)()
 
 
 @lru_cache(maxsize=256)
