@@ -1007,15 +1007,18 @@ def test_refused_declarations(made: Any) -> None:
     )
 
 
+def with_function(made: Any) -> tuple[Any, weakref.ref[Any]]:
+    """A callback, and a weak reference to its function."""
+    function = back_of(5)
+    return made(function), weakref.ref(function)
+
+
 def test_freed_with_its_last_reference(bind: Bind, made: Any) -> None:
     gate = bind("call(f: K, x: i32) -> i32")
     gc.disable()
     try:
-        function = back_of(5)
-        callback = made(function)
-        assert gate(callback, 1) == 5
-        references = [weakref.ref(callback), weakref.ref(function)]
-        del function
+        callback, function = with_function(made)
+        references = [weakref.ref(callback), function]
         assert gate(callback, 1) == 5
         del callback
         assert [reference() for reference in references] == [None, None]
