@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import enum
 from array import array
+from pathlib import Path
 from typing import Annotated, Any, Optional, Protocol
 
 import pytest
@@ -48,7 +49,7 @@ class Plain(More):
 
 
 # -- Protocols ------------------------------------------------------------------------------------------------------
-def test_protocol(bound: Any) -> None:
+def test_protocol(bound: Any, targets: str) -> None:
     lib = bound(Targets)
     assert (lib.id_i32(-5), lib.length("abc"), lib.divide(b=5, a=17), lib.same(x=0.5), lib.fail_i32(3, 0)) == (
         -5,
@@ -59,7 +60,9 @@ def test_protocol(bound: Any) -> None:
     )
     assert told(lib.fail_i32, -3, 0) == "Problem: -3"
     assert lib.missing is None and lib["missing"] is None
-    assert told(lambda: lib.missing_too).startswith("SymbolNotFoundError: lib0.so has no symbol 'missing_too'")
+    assert told(lambda: lib.missing_too).startswith(
+        f"SymbolNotFoundError: {Path(targets).name} has no symbol 'missing_too'"
+    )
     assert not hasattr(lib, "missing_too")
     assert "An identity." in lib.id_i32.__doc__
     assert lib.id_i32 is lib.id_i32 is lib["id_i32"]

@@ -131,6 +131,7 @@ UNDERSTOOD = [
         "typedef struct { int x; } t, *tp; t f(tp a, const t b[2]);",
         ["t f(t *a, const t *b)", "WRITABLE", "READABLE", "-> VALUE"],
     ),
+    ("struct s { int x; } f(struct s a);", ["struct s f(struct s a)", "VALUE", "-> VALUE"]),
     ("struct s { int x; } f(struct t { int y; } a);", ["struct s f(struct t a)", "VALUE", "-> VALUE"]),
     ("div_t f(ldiv_t a, lldiv_t b);", ["div_t f(ldiv_t a, lldiv_t b)", "VALUE", "VALUE", "-> VALUE"]),
     ("struct s { int n; double x[]; }; int f(struct s a);", ["int f(struct s a)", "VALUE", "-> VALUE"]),
@@ -666,6 +667,9 @@ MISTAKES = [
     ("struct s { int ¦a : 33; };", "bit-field 'a' of struct s has 33 bits; int allows 1 to 32"),
     ("struct s { _Bool ¦a : 2; };", "bit-field 'a' of struct s has 2 bits; _Bool allows 1 to 1"),
     ("struct s { int b : 3, ¦a : 0; };", "bit-field 'a' of struct s has 0 bits; int allows 1 to 32"),
+    ("struct s { float : ¦3; };", "bit-field '(unnamed)' of struct s must be of an integer type, not float"),
+    ("struct s { int : -¦1; };", "a bit-field cannot have -1 bits"),
+    ("typedef struct { int a; } t;\nstruct s { ¦t; };", "a member of struct s has no name: only structs and unions without a tag need none"),
     ("struct s { int ¦a : -1; };", "a bit-field cannot have -1 bits"),
     ("struct s { int ¦a : 1.5; };", "a bit-field cannot have 1.5 bits"),
     ("struct s { int a : ¦N; };", "the width of a bit-field cannot be worked out: 'N' is not known"),
@@ -674,6 +678,7 @@ MISTAKES = [
     # attributes of structs
     ("struct s { char a; long ¦b __attribute__((packed)); };", "a member can be packed only together with its whole struct"),
     ("struct s { char a __attribute__((¦aligned(3))); };", "an alignment must be a power of two, not 3"),
+    ("struct s { char a; } __attribute__((¦aligned(struct t)));", "the alignment cannot be worked out: struct t is incomplete: it has no size"),
     ("struct s { char a; } __attribute__((¦aligned(N)));", "the alignment cannot be worked out: 'N' is not known"),
     ("struct s { float x __attribute__((¦vector_size(16))); };", "a member of struct s has the attribute 'vector_size': this version of callgate cannot follow it"),
     ("struct s { int (*f)(int) __attribute__((¦ms_abi)); };", "a member of struct s has the attribute 'ms_abi': this version of callgate cannot follow it"),
@@ -912,6 +917,7 @@ def test_the_constants_of_a_pasted_block() -> None:
 TEXT_OF_WORDS = r"""
 int ( ) * ; , { } [ ] struct enum typedef f x = 1 ... const static inline return /* */ // # \ " ' OF (( )) FOO foo uInt
 size_t extern "C" __attribute__ union : _Atomic _Static_assert sizeof double _Complex << ? - 'a' offsetof volatile
+s [ ] 3 :3 {int_a;} __packed PACKED __attribute__((packed)) __attribute__((aligned(8))) __aligned(f) _Alignas(int) va_list
 """
 WORDS = TEXT_OF_WORDS.split()
 PIECES = st.sampled_from(
@@ -939,7 +945,7 @@ def test_any_words_are_read_or_refused(pieces: list[str]) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from([text for text, _ in UNDERSTOOD]), st.data())
+@given(st.sampled_from([text for text, _ in UNDERSTOOD + RECORDS]), st.data())
 def test_any_edit_is_read_or_refused(text: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 6)))
