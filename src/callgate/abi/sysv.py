@@ -98,14 +98,20 @@ def _classify_at(ctype: CType, offset: int, classes: list[Class], target: Target
     """Merge the classes of a value at `offset` bytes into those of the eightbytes around it."""
     match ctype:
         case Record():
+            # a struct within is classified by the whole algorithm (rule 4), its own cleanup (5b) included
+            own = [Class.NO_CLASS] * len(classes)
             for place in record_layout(ctype, target).places:
                 member = place.member
                 if member.bits is not None:
                     first = 8 * offset + place.bit_offset
                     for index in range(first // 64, (first + member.bits + 63) // 64 if member.bits else 0):
-                        classes[index] = merge(classes[index], Class.INTEGER)
+                        own[index] = merge(own[index], Class.INTEGER)
                 else:
-                    _classify_at(member.type, offset + place.offset_bytes, classes, target)
+                    _classify_at(member.type, offset + place.offset_bytes, own, target)
+            if Class.X87UP in own and own[0] is not Class.X87:
+                own[0] = Class.MEMORY
+            for index, klass in enumerate(own):
+                classes[index] = merge(classes[index], klass)
             return
         case Array(element=element, length=length):
             step = size_bytes(element, target)

@@ -145,6 +145,9 @@ def _difference(cls: type, layout: RecordLayout) -> str:
         else:
             low, width = _bits_of(descriptor)
             found = 8 * offset + low
+            storage = size_bytes(member.type, DATA_MODEL)
+            if offset < 0 or low + width > 8 * storage or offset + storage > size:
+                return f"the storage of {member.name} lies outside"  # ctypes writes all of it
             if width != member.bits:
                 return f"{member.name} has {width} bits, not {member.bits}"
         if found != place.bit_offset:

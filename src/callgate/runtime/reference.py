@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from operator import index
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from callgate.c import names
 from callgate.c.types import (
@@ -396,9 +396,11 @@ def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
     """A list, copied item by item into an array."""
     element = formal.element
     step = formal.step
-    if step.is_writable or element is None or step.element is Element.OTHER:
+    if step.is_writable or element is None or (step.element is Element.OTHER and step.kind is not Unbox.RECORD):
         raise _mismatch(formal, things)
     things = list.copy(things)  # Python code of an item may change the list
+    if step.kind is Unbox.RECORD:
+        return _records(formal, things, element)
     _holds_enough(formal, len(things) * ctypes.sizeof(element))
     pointee = _pointee(formal.parameter)
     item_step = UnboxStep(_ITEM_STEPS[step.element], step.size_bytes)
@@ -417,6 +419,15 @@ def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
     elif element is ctypes.c_char:
         items = [bytes((int(value),)) for value in values]
     owner: ctypes.Array[ctypes.c_char] = (element * len(items))(*items)  # type: ignore[operator]
+    return ctypes.addressof(owner), owner
+
+
+def _records(formal: Formal, things: list[object], element: Any) -> tuple[int, object]:
+    """A list of structs, copied one after the other."""
+    for index, thing in enumerate(things):
+        if not isinstance(thing, element):
+            raise TypeError(f"{formal.where} item {index} must be {_short_name(element)}, not {type_name(thing)}")
+    owner = (element * len(things))(*things)
     return ctypes.addressof(owner), owner
 
 
