@@ -418,9 +418,11 @@ def result_of(annotation: object, where: str) -> Result:
         if issubclass(annotation, ctypes.py_object):
             return Result(VOID_POINTER, Returning.OBJECT, is_nullable, annotation)
     pointed = pointed_function_of(annotation, "function", where)
-    callback = callback_type_of(annotation, "function", where)
-    if pointed is not None and callback is not None:
-        return Result(prototype_of(callback), Returning.FUNCTION, is_nullable, pointed)
+    if pointed is not None:
+        parameters = tuple(parameter.type for parameter in pointed.parameters)
+        spelling = types.declaration(pointed._replace(name="(*)"))
+        prototype = FunctionPrototype(spelling, parameters, pointed.result.type)
+        return Result(Pointer(prototype), Returning.FUNCTION, is_nullable, pointed)
     raise _refuse(annotation, where)
 
 

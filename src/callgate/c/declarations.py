@@ -215,6 +215,7 @@ class _Reader:
         self._values: dict[str, Value] = {}
         self._pending: set[str] = set()  # macros being evaluated: one of them again is a circle
         self._record_nodes: dict[int, Record] = {}
+        self._line_starts = [0, *(found.end() for found in re.finditer("\n", source.text))]
         self._anonymous = 0
         self._tags: dict[str, tuple[str, int]] = {}  # a tag to its keyword and line: they share one name space
         self._uses: dict[str, _Use] = {}
@@ -331,7 +332,7 @@ class _Reader:
         return starts[here - 1], starts[min(here, len(starts) - 1)]
 
     def _offset(self, node: Node) -> int:
-        return self.source.offset(node.coord.line - 1, node.coord.column or 1)
+        return self._line_starts[int(node.coord.line) - 2] + int(node.coord.column or 1) - 1  # line 1 is the prelude's
 
     def _declare_name(self, node: Node) -> None:
         """A function or a variable."""
@@ -891,7 +892,8 @@ class _Reader:
         """The tree of a macro's body."""
         if re.search(r"[\"{};]", body):
             raise NotConstant("it is not a constant expression")
-        types = {name: ctype for name, (ctype, _) in self._types.items() if re.search(rf"\b{re.escape(name)}\b", body)}
+        words = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", body))
+        types = {name: self._types[name][0] for name in words if name in self._types}
         try:
             trees = _tree(Source(body), f"enum {{ value = {' '.join(body.split())} }};", types)
         except DeclarationError:

@@ -7,6 +7,7 @@ the braces, semicolons and commas of the blanked text.  What an argument is wort
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from typing import NamedTuple
 
 _PACKED = "packed"
@@ -82,13 +83,15 @@ def attributes_of(
     closing = _closing(blanked, opening)
     own = []
     members: dict[tuple[int, int], tuple[LayoutAttribute, ...]] = {}
-    for attribute in attributes:
+    for attribute in attributes[bisect_left(attributes, (start,)) :]:
         place = attribute.start
         is_before = start <= place < opening
         is_behind = place > closing and not blanked[closing + 1 : place].strip()
         if is_before or is_behind:
             own.append(attribute)
-        elif opening < place < closing:
+        elif place > closing:
+            break
+        elif opening < place:
             key = _member(blanked[opening + 1 : place], blanked[place:closing])
             if key is not None:
                 members[key] = (*members.get(key, ()), attribute)

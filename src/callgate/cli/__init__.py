@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser.parse_args(argv)
     except SystemExit as leaving:  # --help, --version and usage errors have printed what there is to say
         return leaving.code if isinstance(leaving.code, int) else 0
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper) and arguments.command != "run":  # a program's output is its own
         sys.stdout.reconfigure(errors="replace")  # µ, – and ● where the terminal has no UTF-8
     try:
         arguments.run(arguments)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import builtins
 import ctypes
 import gc
+import io
 import os
 import runpy
 import sys
 import threading
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from callgate.acceleration import Report, accelerate_functions
@@ -47,21 +51,64 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the program.  What it raises and exits with is its own; CommandError where there is no such script."""
-    sys.argv[:] = [arguments.program, *arguments.arguments]
     watch = Watch() if arguments.accelerate else None
+    code, names = _module(arguments.program) if arguments.module else _script(arguments.program)
+    sys.argv[:] = [names["__file__"] if arguments.module else arguments.program, *arguments.arguments]
+    sys.path[0] = str(Path.cwd() if arguments.module else Path(arguments.program).resolve().parent)
+    main = ModuleType("__main__")
+    main.__dict__.update(names)
+    sys.modules["__main__"] = main  # stays: threads and atexit functions go on when the program's text has run
     if watch is not None:
         watch.start()
         if arguments.report:
             atexit.register(watch.tell)
-    if arguments.module:
-        sys.path.insert(0, os.getcwd())
-        runpy.run_module(arguments.program, run_name="__main__", alter_sys=True)
-        return
-    if not Path(arguments.program).exists():
-        raise CommandError(f"there is no script {arguments.program!r}")
-    if Path(arguments.program).is_file():
-        sys.path.insert(0, str(Path(arguments.program).resolve().parent))
-    runpy.run_path(arguments.program, run_name="__main__")
+    try:
+        exec(code, main.__dict__)
+    except SystemExit:
+        raise
+    except BaseException as problem:  # whatever the program does not catch ends it as python would
+        problem.__traceback__ = _own_frames(problem.__traceback__)
+        sys.excepthook(type(problem), problem, problem.__traceback__)
+        raise SystemExit(130 if isinstance(problem, KeyboardInterrupt) else 1) from None
+
+
+def _script(path: str) -> tuple[CodeType, dict[str, Any]]:
+    """The code of a script, or of the __main__ of a folder or archive, and what its module begins with."""
+    if not Path(path).exists():
+        raise CommandError(f"there is no script {path!r}")
+    if Path(path).is_dir() or zipfile.is_zipfile(path):
+        sys.path.insert(0, path)
+        _, spec, code = runpy._get_main_module_details()  # type: ignore[attr-defined]
+        return code, {"__file__": code.co_filename, "__spec__": spec, "__package__": ""}
+    with io.open_code(os.path.abspath(path)) as file:
+        code = compile(file.read(), path, "exec")
+    return code, {"__file__": path, "__spec__": None, "__package__": None, "__builtins__": builtins}
+
+
+def _module(name: str) -> tuple[CodeType, dict[str, Any]]:
+    """The same for a module, or the __main__ of a package."""
+    sys.path[0] = os.getcwd()
+    try:
+        _, spec, code = runpy._get_module_details(name)  # type: ignore[attr-defined]
+    except ImportError as problem:
+        raise CommandError(str(problem)) from None
+    return code, {
+        "__file__": code.co_filename,
+        "__spec__": spec,
+        "__package__": spec.parent,
+        "__loader__": spec.loader,
+        "__builtins__": builtins,
+    }
+
+
+def _own_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of this module."""
+    if traceback is None:
+        return None
+    rest = _own_frames(traceback.tb_next)
+    if traceback.tb_frame.f_code.co_filename == __file__:
+        return rest
+    return TracebackType(rest, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
 
 
 class Watch:
@@ -92,7 +139,7 @@ class Watch:
             return looking_up(library, name)
 
         ctypes.CDLL.__getitem__ = look_up  # type: ignore[method-assign]  # Python already, and called once a name
-        importing = __builtins__["__import__"] if isinstance(__builtins__, dict) else __builtins__.__import__
+        importing = builtins.__import__
         depth = threading.local()
 
         def import_and_sweep(*given: Any, **named: Any) -> Any:
@@ -103,8 +150,6 @@ class Watch:
                 depth.count -= 1
                 if not depth.count and self._looked_up:
                     self.sweep()
-
-        import builtins
 
         builtins.__import__ = import_and_sweep
         threading.Thread(target=self._sweep_when_quiet, name="callgate accelerate", daemon=True).start()

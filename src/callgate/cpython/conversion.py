@@ -430,6 +430,11 @@ def _with_length(box: BoxStep, function: FunctionType, name: str, positions: lis
     """Where the length of an array that `function` returns is found."""
     outs = 0
     for position, parameter in enumerate(function.parameters):
+        declared = parameter.type if parameter.out is None else parameter.out.type
+        is_number = isinstance(declared, Scalar) and declared.kind in (Kind.SIGNED, Kind.UNSIGNED)
+        if not is_number:
+            outs += parameter.out is not None
+            continue
         if parameter.name == name and position in positions and parameter.passing is Passing.VALUE:
             return box._replace(length_step=positions.index(position))
         if parameter.name == name and parameter.out is not None:

@@ -424,9 +424,9 @@ def _list(formal: Formal, things: list[object]) -> tuple[int, object]:
 
 def _records(formal: Formal, things: list[object], element: Any) -> tuple[int, object]:
     """A list of structs, copied one after the other."""
-    for index, thing in enumerate(things):
+    for number, thing in enumerate(things):
         if not isinstance(thing, element):
-            raise TypeError(f"{formal.where} item {index} must be {_short_name(element)}, not {type_name(thing)}")
+            raise TypeError(f"{formal.where} item {number} must be {_short_name(element)}, not {type_name(thing)}")
     owner = (element * len(things))(*things)
     return ctypes.addressof(owner), owner
 

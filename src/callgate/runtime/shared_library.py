@@ -191,7 +191,7 @@ def open_library(name: str | os.PathLike[str] | Sequence[str] | None) -> SharedL
                 tried.append(reason if candidate in reason else f"{candidate}: {reason}")
                 continue
             _found[one] = candidate
-            LOOK.is_due = True
+            LOOK.loaded(candidate)
             return SharedLibrary(cdll, one, candidate)
     what = " or ".join(repr(one) for one in wanted)
     raise LibraryNotFoundError(f"cannot load {what}; tried:\n  " + "\n  ".join(tried))

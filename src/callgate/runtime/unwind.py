@@ -12,10 +12,11 @@ import ctypes
 import os
 import struct
 import sys
+from _ctypes import dlclose, dlopen
 from bisect import bisect_right, insort
 from typing import Any
 
-_RUNTIMES = ("libstdc++.so.6", "libc++abi.so.1", "libc++.so.1")
+_RUNTIMES = ("libstdc++.so.6", "libc++abi.so.1")
 _RTLD_NOLOAD = 4  # bits/dlfcn.h
 _DW_CFA_DEF_CFA, _DW_CFA_OFFSET, _DW_CFA_ADVANCE_LOC1, _DW_CFA_DEF_CFA_OFFSET, _DW_CFA_NOP = 0x0C, 0x80, 0x02, 0x0E, 0
 _RSP, _RETURN_ADDRESS = 7, 16  # DWARF register numbers (psABI, figure 3.36)
@@ -25,6 +26,13 @@ class _Look:
     """Whether a library was loaded since the last look for a C++ runtime."""
 
     is_due = True
+    seen: frozenset[str] = frozenset()
+
+    def loaded(self, name: str) -> None:
+        """A library is loaded; the same again brings nothing new."""
+        if name not in self.seen:
+            self.seen |= {name}
+            self.is_due = True
 
 
 LOOK = _Look()
@@ -34,7 +42,7 @@ def is_cxx_here() -> bool:
     """Whether a C++ runtime is loaded."""
     for name in _RUNTIMES:
         try:
-            ctypes.CDLL(name, mode=os.RTLD_LAZY | _RTLD_NOLOAD)
+            dlclose(dlopen(name, os.RTLD_LAZY | _RTLD_NOLOAD))
         except OSError:
             continue
         return True
