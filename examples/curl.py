@@ -99,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/page":
             self.wfile.write(b"Hello from the other thread!\n" * 2000)
 
-    def log_message(self, *_: object) -> None: ...
+    def log_message(self, format: str, *args: object) -> None: ...  # quiet
 
 
 def main() -> None:
