@@ -440,12 +440,15 @@ def test_structures_and_their_arrays(typed_as: Any) -> None:
         ctypes.byref(Pair(1, 2)),
         ctypes.pointer(Pair(1, 2)),
         type("Sub", (Pair,), {})(1, 2),
+        [Pair(1, 2)],
     ):
         assert call(thing) == 3
+    for item, word in ((Other(), "Other"), (1, "int"), (None, "None")):
+        assert told(call, [Pair(), item]) == f"TypeError: sum_of_two() argument 1 item 1 must be Pair, not {word}"
     head = "TypeError: sum_of_two() argument 1 must be a readable Pair, not "
     for thing, word in (
         (Other(1, 2), "Other"), (ctypes.pointer(Other(1, 2)), "Ptr[Other]"), (array("i", [1, 2]), "array"),
-        (np.zeros(1, [("a", "i4"), ("b", "i4")]), "ndarray"), ([Pair()], "list"), (ctypes.byref(Other()), "CArgObject"),
+        (np.zeros(1, [("a", "i4"), ("b", "i4")]), "ndarray"), (ctypes.byref(Other()), "CArgObject"),
         ((Other * 2)(), "Other_Array_2"), (memoryview(Pair()), "memoryview"), (bytes(8), "bytes"), (None, "None"),
         (8, "int; for an address use ctypes.cast(address, Ptr[Pair])"),
     ):  # fmt: skip

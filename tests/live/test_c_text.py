@@ -135,6 +135,7 @@ def test_structs_by_pointer(load: Any) -> None:
     lib.move(ctypes.byref(point), 1)
     assert (point.x, point.y) == (8, 4)
     assert lib.sum_of((lib.point * 2)(lib.point(1, 2), lib.point(3, 4)), 2) == 46
+    assert lib.sum_of([lib.point(1, 2), lib.point(3, 4)], 2) == 46
     assert lib.sum_of(None, 0) == 0
     assert lib.keep(9).contents.x == 9
     out = ctypes.POINTER(lib.point)()
