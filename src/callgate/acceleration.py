@@ -175,7 +175,8 @@ def gate_for(function: Any, blocking: bool | None) -> Any:
         swaps_errno=bool(flags & _USES_ERRNO),
     )
     options = Options(blocking=not holds_gil if blocking is None else blocking)
-    return bind_ctypes(signature, address, function, options, rules)
+    library = (function._objects or {}).get("0")
+    return bind_ctypes(signature, address, function, library, options, rules)
 
 
 def _parameter(argtype: Any, where: str) -> Parameter:

@@ -118,7 +118,12 @@ def _bind_fixed(signature: FunctionType, address: int, library: object, options:
 
 
 def bind_ctypes(
-    signature: FunctionType, address: int, original: object, options: Options, rules: CtypesRules
+    signature: FunctionType,
+    address: int,
+    original: object,
+    library: object,
+    options: Options,
+    rules: CtypesRules,
 ) -> Callable[..., Any]:
     """A gate that takes the place of a ctypes function; EngineError where there is no machine code."""
     native = native_engine()
@@ -130,7 +135,7 @@ def bind_ctypes(
         is_blocking=options.blocking,
         ctypes=rules,
     )
-    gate = Gate(signature, conversion, address, original, options, "native", native.machine)
+    gate = Gate(signature, conversion, address, library, options, "native", native.machine)
     gate.original = original
     gate.errcheck = getattr(original, "errcheck", None)
     function = native.install(gate)

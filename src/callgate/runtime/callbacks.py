@@ -11,6 +11,7 @@ import ctypes
 import struct
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from types import BuiltinFunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -175,17 +176,14 @@ class Callback(GateBase, names.Callback):
             raise ValueError(f"{self.type.name}() is closed, and C cannot have it any more")
         if engine == "ctypes":
             if self._closure is None:
-                from callgate.runtime.ctypes_callbacks import make_closure  # only where it is needed
-
+                make_closure = _late("ctypes_callbacks", "make_closure")
                 with _LOCK:
                     if self._closure is None:
                         self._closure = make_closure(self)
             closure: Any = self._closure
             return ctypes.c_void_p.from_buffer(closure.function).value or 0
         if self._words is None:
-            from callgate.runtime.engine import native_engine
-
-            native = native_engine()
+            native = _late("engine", "native_engine")()
             with _LOCK:
                 if self._words is None:
                     native.install_callback(self)
@@ -226,9 +224,7 @@ class Callback(GateBase, names.Callback):
         return value & 0xFFFF_FFFF_FFFF_FFFF, owner
 
     def _box(self, which: int, word: int, length: int) -> object:
-        from callgate.runtime.boxing import box_word
-
-        return box_word(self.type.parameters[which], word, None)
+        return _late("boxing", "box_word")(self.type.parameters[which], word, None)
 
     def _refuse_null(self, which: int) -> NoReturn:
         refuse_null(self.type.name, which)
@@ -237,6 +233,17 @@ class Callback(GateBase, names.Callback):
 def refuse_null(name: str, which: int) -> NoReturn:
     """An argument that C gave is NULL."""
     raise ValueError(f"argument {which + 1} of {name}() is NULL; declare it `X | None` to get None")
+
+
+_imported: dict[str, Any] = {}
+
+
+def _late(module: str, name: str) -> Any:
+    """A function of a module that imports this one; kept, for a finalizer may want it when no import works any more."""
+    found = _imported.get(name)
+    if found is None:
+        found = _imported[name] = getattr(import_module(f"callgate.runtime.{module}"), name)
+    return found
 
 
 def _prototype(callback_type: CallbackType) -> Pointer:

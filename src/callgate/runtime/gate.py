@@ -103,13 +103,19 @@ class Gate(GateBase):
 
     # -- for people -------------------------------------------------------------------------------------
     def __repr__(self) -> str:
-        origin = f" of {self.library}" if self.library is not None else f" at {self.address:#x}"
+        origin = f" of {self.library_name}" if self.library is not None else f" at {self.address:#x}"
         return f"<gate {declaration(self.signature)}{origin}, {self.engine}>"
 
     @property
     def name(self) -> str:
         """The function's name in Python."""
         return self.signature.name
+
+    @property
+    def library_name(self) -> str:
+        """The name of the library, "" for a plain address."""
+        name = getattr(self.library, "_name", self.library)  # of a CDLL
+        return "" if name is None else str(name)
 
     @property
     def target(self) -> Target:

@@ -122,7 +122,7 @@ class FrameTables:
             address = ctypes.c_void_p.from_address(stack + self_slot).value
             if address:
                 gate: Any = ctypes.cast(address, ctypes.py_object).value
-                name = f"{gate.signature.name}() of {gate.library}" if gate.library else f"{gate.signature.name}()"
+                name = f"{gate.signature.name}()" + (f" of {gate.library_name}" if gate.library_name else "")
         language = "C++ " if kind & ~0xFF == _GNU_CXX or kind & ~0xFF == _CLANG_CXX else ""
         sys.stderr.write(
             f"callgate: a {language}exception left {name}; it cannot pass through a gate, so the process ends here. "
