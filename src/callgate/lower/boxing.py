@@ -209,7 +209,7 @@ class Boxing:
                 pass  # the reference is C's to give, as ctypes has it
             case Box.PYTHON:
                 a.mov_rr(RDX, RAX)
-                self._load_length(step)
+                self._load_length(step, operand)
                 self._box_in_python(operand)
             case _:
                 a.mov_mr(RSP, self.frame.result_slot, RAX)
@@ -250,8 +250,8 @@ class Boxing:
         a.note("tp_new(type, (), 0)")
         a.call_m(R11, offset + 8)
 
-    def _load_length(self, step: BoxStep) -> None:
-        """rcx = the length that goes with a pointer: nothing but gates has one."""
+    def _load_length(self, step: BoxStep, operand: int) -> None:
+        """rcx = the length that goes with a pointer, or where the Outs lie: nothing but gates has them."""
         self.a.xor32_rr(RCX, RCX)
 
     def _box_in_python(self, operand: int) -> None:

@@ -915,9 +915,12 @@ class _Gate(Boxing):
         a.label("leave")
         self._emit_leave()
 
-    def _load_length(self, step: BoxStep) -> None:
+    def _load_length(self, step: BoxStep, operand: int) -> None:
         a = self.a
-        if step.length_step is not None:
+        if operand:
+            a.note("where all Outs lie, to be freed if this one fails")
+            a.lea(RCX, RSP, self.frame.outs)
+        elif step.length_step is not None:
             a.mov_rm(RCX, RSP, self.frame.value(step.length_step))
         elif step.length_out is not None:
             out = self.conversion.outs[step.length_out]

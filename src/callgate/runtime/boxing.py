@@ -51,6 +51,11 @@ def _free(gate: Gate) -> Callable[[object], object]:
     return free
 
 
+def release(gate: Gate, word: int) -> None:
+    """Free what nobody got."""
+    _free(gate)(ctypes.c_void_p(word))
+
+
 def _handle(result: Result, word: int) -> Any:
     if result.python_type is ctypes.c_void_p:
         return ctypes.c_void_p(word)

@@ -190,7 +190,11 @@ def _make_call(gate: Gate) -> Callable[..., object]:
                 values.append(value)
         for index, ((_, step, declared), cell) in enumerate(zip(outs, cells, strict=True), 1):
             stored = cell if step.kind in _SEVERAL_WORDS else cell.value
-            values.append(_box_checked(gate, step, declared, stored, index))
+            try:
+                values.append(_box_checked(gate, step, declared, stored, index))
+            except BaseException:
+                gate._free_outs([_word_of(cell) for cell in cells], index)
+                raise
         if len(values) > 1:
             return tuple(values)
         return values[0] if values else None
@@ -209,6 +213,11 @@ def _describe(call: Callable[..., object], signature: FunctionType) -> None:
     parameters = head[len(name) + 1 :]
     call.__text_signature__ = f"($self{', ' * (parameters != ')')}{parameters}"  # type: ignore[attr-defined]
     call.__module__ = "callgate"
+
+
+def _word_of(cell: Any) -> int:
+    """The pointer in the storage of an Out, 0 for what is none."""
+    return (cell.value or 0) if isinstance(cell, ctypes.c_void_p) else 0
 
 
 def _box_checked(gate: Gate, step: BoxStep, result: Result, value: object, which: int, length: int = 0) -> object:

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 from callgate.abi.plan import CallPlan, classify
 from callgate.c.annotations import ctypes_of
-from callgate.c.types import Array, FunctionType, Pointer, Void, declaration
+from callgate.c.types import Array, FunctionType, Pointer, Result, Void, declaration
 from callgate.cpython.conversion import Box, Conversion, Judgement, Unbox
 from callgate.errors import CallError
 from callgate.lower.call import lower_call
@@ -238,12 +238,26 @@ class Gate(GateBase):
 
     def _box(self, which: int, word: int, length: int = 0) -> object:
         """What machine code leaves to Python: `word` is the pointer, or the address of a value of several words."""
-        signature = self.signature
-        if which:
-            result = [parameter.out for parameter in signature.parameters if parameter.out is not None][which - 1]
-        else:
-            result = signature.result
-        return boxing.box_word(result, word, self, length)
+        if not which:
+            return boxing.box_word(self.signature.result, word, self, length)
+        try:
+            return boxing.box_word(self.outs[which - 1], word, self)
+        except BaseException:
+            # `length` is where the Outs lie, 16 bytes each
+            words = [ctypes.c_uint64.from_address(length + 16 * index).value for index in range(len(self.outs))]
+            self._free_outs(words, which)
+            raise
+
+    @property
+    def outs(self) -> list[Result]:
+        """What the Out parameters give back."""
+        return [parameter.out for parameter in self.signature.parameters if parameter.out is not None]
+
+    def _free_outs(self, words: list[int], which: int) -> None:
+        """Release the Outs behind number `which`, which could not be read."""
+        for out, word in list(zip(self.outs, words, strict=True))[which:]:
+            if out.is_owned and word:
+                boxing.release(self, word)
 
     def _judge(self, result: object, errno: int) -> None:
         if self.conversion.saves_errno:
