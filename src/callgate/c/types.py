@@ -260,6 +260,8 @@ def spell(ctype: CType, declarator: str = "") -> str:
             return (
                 spell(to, f"const *{declarator}") if isinstance(to, Pointer) else f"const {spell(to, f'*{declarator}')}"
             )
+        case Array(element=Pointer() as element, length=length, is_const=True):
+            return spell(element, f"const {declarator}[{length}]")
         case Array(element=element, length=length, is_const=is_const):
             return ("const " if is_const else "") + spell(element, f"{declarator}[{length}]")
         case Record(name=name, tag=tag):
