@@ -17,7 +17,7 @@ from callgate.c.declarations import parse_function
 from callgate.cpython.conversion import Judgement, convert
 from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13, Layout
 from callgate.explanation import explain_callback, explain_signature
-from callgate.lower.callback import lower_callback_routines
+from callgate.lower.callback_routines import lower_callback_routines
 from callgate.lower.machine import Machine
 from callgate.lower.routines import lower_routines
 from callgate.target import X86_64_LINUX

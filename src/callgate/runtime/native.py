@@ -21,9 +21,9 @@ from callgate.lower.callback import (
     SLOT_RECORD,
     SLOT_STUB,
     lower_callback,
-    lower_callback_routines,
     lower_thunks,
 )
+from callgate.lower.callback_routines import lower_callback_routines
 from callgate.lower.frame import Frame, lay_out_frame
 from callgate.lower.machine import (
     Machine,
