@@ -226,7 +226,7 @@ def value_type(annotation: object, where: str) -> tuple[CType, type | None]:
     element = names.element_type(_strip_annotated(annotation))
     if _is_class(element):
         if issubclass(element, (ctypes.Structure, ctypes.Union)):
-            from callgate.c.structures import record_of  # most declarations have none
+            from callgate.c.record_classes import record_of  # most declarations have none
 
             return record_of(element), element
         if issubclass(element, ctypes.Array):
@@ -428,7 +428,7 @@ def result_of(annotation: object, where: str) -> Result:
 
 def _by_value(cls: type, is_nullable: bool, where: str) -> Record:
     """The Record of a struct that travels by value."""
-    from callgate.c.structures import record_of  # most declarations have none
+    from callgate.c.record_classes import record_of  # most declarations have none
 
     if is_nullable:
         raise DeclarationError(f"{where}: only pointers can be None")
