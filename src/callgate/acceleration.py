@@ -109,11 +109,17 @@ def accelerate(
 
 
 def accelerate_functions(
-    functions: Iterable[tuple[str, Any]], report: Report, blocking: bool | None, *, yields: bool = False
+    functions: Iterable[tuple[str, Any]],
+    report: Report,
+    blocking: bool | None,
+    *,
+    yields: bool = False,
+    only_in_modules: bool = False,
 ) -> None:
     """Make gates of functions, with their names, and add to the report.
 
     With `yields` a function that is declared anew later becomes the ctypes function again; else that is an error.
+    `only_in_modules` is for a thread beside the program's: the collector would show it objects that are being made.
     """
     replaced: dict[int, tuple[Any, Any]] = {}
     LOOK.is_due = True  # ctypes may have loaded anything
@@ -130,7 +136,8 @@ def accelerate_functions(
         report._fast[name] = (function, gate)
     if replaced:
         _show_declarations()
-        report._places += replace_everywhere(replaced)
+        replace = replace_in_modules if only_in_modules else replace_everywhere
+        report._places += replace(replaced)
 
 
 def _functions(target: ctypes.CDLL | ModuleType) -> Iterator[tuple[str, Any]]:
@@ -175,8 +182,7 @@ def gate_for(function: Any, blocking: bool | None) -> Any:
         swaps_errno=bool(flags & _USES_ERRNO),
     )
     options = Options(blocking=not holds_gil if blocking is None else blocking)
-    library = (function._objects or {}).get("0")
-    return bind_ctypes(signature, address, function, library, options, rules)
+    return bind_ctypes(signature, address, function, _library_of(function), options, rules)
 
 
 def _parameter(argtype: Any, where: str) -> Parameter:
@@ -313,6 +319,21 @@ def replace_everywhere(
             continue
         _replace_in(holder, replaced, places)
     return places
+
+
+def replace_in_modules(replaced: dict[int, tuple[Any, Any]]) -> list[tuple[Callable[[Any], None], Any]]:
+    """The same in modules and in the functions' own libraries only."""
+    places: list[tuple[Callable[[Any], None], Any]] = []
+    libraries = {id(library): library for function, _ in replaced.values() if (library := _library_of(function))}
+    modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    for holder in [*libraries.values(), *modules]:
+        _replace_in(vars(holder), replaced, places)
+    return places
+
+
+def _library_of(function: Any) -> Any:
+    """The CDLL that a function was looked up in, or None."""
+    return (function._objects or {}).get("0")
 
 
 def _replace_in(

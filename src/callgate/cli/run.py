@@ -6,7 +6,6 @@ import argparse
 import atexit
 import builtins
 import ctypes
-import gc
 import io
 import os
 import runpy
@@ -119,7 +118,9 @@ class Watch:
 
     def __init__(self) -> None:
         self.report = Report()
-        self._seen: dict[int, Any] = {}
+        self._found: dict[int, Any] = {}  # functions not yet fast
+        self._done: dict[int, Any] = {}
+        self._modules: set[str] = set()
         self._looked_up = 0.0
         self._wake = threading.Event()
         self._sweeping = threading.Lock()
@@ -130,13 +131,15 @@ class Watch:
             native_engine()  # its own functions are not the program's
         except EngineError as reason:
             raise CommandError(f"nothing can be made fast here: {reason}") from None
-        self._seen = {id(thing): thing for thing in gc.get_objects() if isinstance(thing, FUNCTION_POINTER)}
+        self._modules.update(sys.modules)
         looking_up: Any = ctypes.CDLL.__getitem__
 
         def look_up(library: ctypes.CDLL, name: Any) -> Any:
+            function = looking_up(library, name)
+            self._found[id(function)] = function
             self._looked_up = time.monotonic()
             self._wake.set()
-            return looking_up(library, name)
+            return function
 
         ctypes.CDLL.__getitem__ = look_up  # type: ignore[method-assign]  # Python already, and called once a name
         importing = builtins.__import__
@@ -148,11 +151,22 @@ class Watch:
                 return importing(*given, **named)
             finally:
                 depth.count -= 1
-                if not depth.count and self._looked_up:
+                if not depth.count and (self._looked_up or len(sys.modules) != len(self._modules)):
+                    self._look_through_modules()
                     self.sweep()
 
         builtins.__import__ = import_and_sweep
         threading.Thread(target=self._sweep_when_quiet, name="callgate accelerate", daemon=True).start()
+
+    def _look_through_modules(self) -> None:
+        """Functions made by a prototype are looked up in no library; modules have them as their globals."""
+        for name in sys.modules.keys() - self._modules:
+            module = sys.modules.get(name)
+            if isinstance(module, ModuleType) and not name.startswith("callgate"):
+                for thing in list(vars(module).values()):
+                    if isinstance(thing, FUNCTION_POINTER) and id(thing) not in self._done:
+                        self._found[id(thing)] = thing
+        self._modules = set(sys.modules)
 
     def _sweep_when_quiet(self) -> None:
         while True:
@@ -161,20 +175,19 @@ class Watch:
                 time.sleep(QUIET_S)
             self._wake.clear()
             if self._looked_up:
-                self.sweep()
+                self.sweep(is_beside_program=True)
 
-    def sweep(self) -> None:
-        """Make every function fast that is declared and was not seen before."""
+    def sweep(self, *, is_beside_program: bool = False) -> None:
+        """Make every function fast that is declared by now."""
         if not self._sweeping.acquire(blocking=False):
             return
         try:
             self._looked_up = 0.0
-            found = []
-            for thing in gc.get_objects():
-                if isinstance(thing, FUNCTION_POINTER) and id(thing) not in self._seen and _is_declared(thing):
-                    self._seen[id(thing)] = thing
-                    found.append((thing.__name__ if hasattr(thing, "__name__") else "function", thing))
-            accelerate_functions(found, self.report, None, yields=True)
+            declared = [function for function in list(self._found.values()) if _is_declared(function)]
+            for function in declared:
+                self._done[id(function)] = self._found.pop(id(function))
+            named = [(getattr(function, "__name__", "function"), function) for function in declared]
+            accelerate_functions(named, self.report, None, yields=True, only_in_modules=is_beside_program)
         finally:
             self._sweeping.release()
 
@@ -187,7 +200,5 @@ class Watch:
 
 
 def _is_declared(function: Any) -> bool:
-    """Whether a function of a library (not a callback, not one of ctypes' own) has argtypes."""
-    if function.argtypes is None or type(function).__module__ == "callgate.runtime.ctypes_engine":
-        return False
-    return type(function) is not ctypes.pythonapi._FuncPtr
+    """Whether a function has argtypes and is none of the interpreter's own."""
+    return function.argtypes is not None and type(function) is not ctypes.pythonapi._FuncPtr

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from callgate.runtime.callbacks import Callback
 
 
+_LAST: deque[object] = deque(maxlen=256)
+"""The closures of callbacks freed last: C, which kept them, may call one too late, which is an error, not a crash."""
+
+
 class Closure:
     """What a callback owns: the ctypes function pointer, and how to tell that its end has come.
 
@@ -38,10 +42,10 @@ class Closure:
         """From now on a call is an error."""
         self.state[1] = "closed"
 
-    def __del__(self) -> None:
+    def __del__(self, last: deque[object] = _LAST) -> None:  # bound here: at the end of all modules are empty
         self.state[:] = None, "freed; keep a reference to it as long as C has it"
         if self.is_kept:
-            _LAST.append(self.function)
+            last.append(self.function)
 
 
 def make_closure(callback: Callback) -> Closure:
@@ -113,10 +117,6 @@ def make_closure(callback: Callback) -> Closure:
     call.__name__ = call.__qualname__ = declared.name
     closure = prototype(call)
     return Closure(closure, state, is_kept=not callback._is_for_one_call)
-
-
-_LAST: deque[object] = deque(maxlen=256)
-"""The closures of callbacks freed last: C, which kept them, may call one too late, which is an error, not a crash."""
 
 
 def _report(problem: BaseException, name: str) -> None:
