@@ -265,6 +265,8 @@ def test_called_by_finalizers_of_the_end(path: str, engine: str) -> None:
 
 def test_states_of_ended_threads_at_the_end(path: str, engine: str) -> None:
     """What a foreign thread left in a threading.local calls back when the interpreter frees it."""
+    if engine == "ctypes":
+        pytest.skip("before 3.13 a state that ctypes releases cannot run finalizers that call back")
     _, err = run(
         path,
         engine,
