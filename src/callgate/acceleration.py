@@ -410,6 +410,14 @@ def _slot_value(slot: MemberDescriptorType, holder: Any) -> Any:
 # -- argtypes, restype and errcheck of gates -------------------------------------------------------------------------
 
 
+def _original_of(function: Any) -> Any:
+    """The ctypes function whose place a gate took: casts and functions that take pointers want that."""
+    record = getattr(function, "__self__", None)
+    if isinstance(record, Gate) and record.original is not None:
+        return record.original
+    raise AttributeError(f"{type(function).__name__!r} object has no attribute '_as_parameter_'")
+
+
 def _declaration(attribute: str) -> property:
     """A property of all builtins: on an accelerated gate the ctypes function's declaration, elsewhere no attribute."""
 
@@ -433,7 +441,10 @@ def _declaration(attribute: str) -> property:
             f"set it and accelerate again (skip={name!r} leaves the function alone)"
         )
 
-    return property(get, put, doc=f"The {attribute} of the ctypes function that a gate took the place of.")
+    def delete(function: Any) -> None:
+        put(function, None)
+
+    return property(get, put, delete, doc=f"The {attribute} of the ctypes function that a gate took the place of.")
 
 
 _shown: list[bool] = []
@@ -450,5 +461,6 @@ def _show_declarations() -> None:
     attributes: dict[str, Any] = gc.get_referents(builtin.__dict__)[0]
     for attribute in ("argtypes", "restype", "errcheck"):
         attributes[attribute] = _declaration(attribute)
+    attributes["_as_parameter_"] = property(_original_of, doc="What ctypes passes for an accelerated gate.")
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(builtin))
     _shown.append(True)

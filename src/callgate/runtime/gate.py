@@ -208,6 +208,8 @@ class Gate(GateBase):
 
     def _refuse_null(self, which: int) -> NoReturn:
         name = self.signature.name
+        if self.original is not None:
+            raise ValueError("PyObject is NULL")  # ctypes' words; no other result of an accelerated gate refuses it
         if which:
             outs = [parameter for parameter in self.signature.parameters if parameter.out is not None]
             name_of_out = outs[which - 1].name

@@ -337,6 +337,8 @@ def _is_element(thing: object, element: type | None) -> bool:
     cls: type = type(thing)
     while issubclass(cls, ctypes.Array):
         cls = cls._type_  # type: ignore[assignment]
+    if cls is not type(thing) and issubclass(cls, element) and ctypes.sizeof(cls) != ctypes.sizeof(element):
+        return False  # C would step through larger items with the declared stride
     return issubclass(cls, element) or _CHARACTER_POINTERS.get(element) is cls
 
 
