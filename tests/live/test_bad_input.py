@@ -106,7 +106,7 @@ CHILDREN = {
             try: id_i32(value)
             except ValueError as problem: assert str(problem) == "5 is not a valid Color"
     """,
-    "a class whose values cannot be made": """
+    "a class whose values cannot be made by calling it": """
         class Pointer(ctypes.POINTER(ctypes.c_int)):
             _type_ = ctypes.c_int
             def __init__(self, *given): raise KeyError("no")
@@ -114,10 +114,8 @@ CHILDREN = {
         @lib.function
         def int_pointer(p: Ptr[ctypes.c_int] | None, /) -> Pointer | None: ...
         assert int_pointer(None) is None
-        for _ in range(100):
-            try: int_pointer((ctypes.c_int * 1)())
-            except KeyError: pass
-            else: raise AssertionError
+        for _ in range(100):  # what C returns is no new value: neither __new__ nor __init__ runs
+            assert int_pointer((ctypes.c_int * 1)(7))[0] == 7
     """,
     "many threads bind and call the same functions for the first time": """
         text = "int id_int(int x); double id_f64(double x); size_t length(const char *s); long id_long(long x);"

@@ -81,6 +81,7 @@ def check(function: Callable[..., int], kinds: tuple[str, ...], number: int) -> 
 
 def test_one_shape(engine: str, waiting: str) -> None:
     """All threads bind the same shape, which no gate has yet."""
+    gc.collect()  # what other tests left
     used = MEMORY.used_bytes()
 
     for _ in range(20):
@@ -103,6 +104,7 @@ def test_one_shape(engine: str, waiting: str) -> None:
 
 
 def test_many_shapes(engine: str, waiting: str) -> None:
+    gc.collect()  # what other tests left
     used = MEMORY.used_bytes()
     names = list(KINDS)
 

@@ -334,9 +334,9 @@ def _is_element(thing: object, element: type | None) -> bool:
     """Whether a ctypes object is one item, or an array of items (also in several dimensions)."""
     if element is None:
         return False
-    cls: type = type(thing)
+    cls: Any = type(thing)
     while issubclass(cls, ctypes.Array):
-        cls = cls._type_  # type: ignore[assignment]
+        cls = cls._type_
     if cls is not type(thing) and issubclass(cls, element) and ctypes.sizeof(cls) != ctypes.sizeof(element):
         return False  # C would step through larger items with the declared stride
     return issubclass(cls, element) or _CHARACTER_POINTERS.get(element) is cls
