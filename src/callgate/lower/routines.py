@@ -9,14 +9,32 @@ convert them or raise: the rule for what is accepted is written there once, for 
     callgate_fail(self, code, errno), callgate_null(self, which) -> 0, an exception set
     callgate_judge(self, result, errno) -> result, or 0 with an exception set and the result given up
     callgate_box_python(self, which, word), callgate_box_enum(members, type, value, is_unsigned) -> object, or 0
-    callgate_raised() -> 1 where a callback of this thread left an exception, else 0
+    callgate_raised(): the zero flag is clear where a callback of this thread left an exception
 """
 
 from __future__ import annotations
 
 from callgate.asm.code import Code
 from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
-from callgate.asm.x86_64.registers import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP
+from callgate.asm.x86_64.registers import (
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    RAX,
+    RBP,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    RSP,
+    XMM0,
+)
 from callgate.lower.conversion_routine import emit_convert
 from callgate.lower.ctypes_routines import emit_ctypes_routines
 from callgate.lower.machine import (
@@ -468,19 +486,24 @@ def _emit_boxes(a: Assembler, machine: Machine) -> None:
     a.label("python_boxed")
     leave(a, 8)
 
-    a.note("1 where a callback of this thread raised: its exception becomes the gate's")
+    a.note("the zero flag is clear where a callback of this thread raised: its exception becomes the gate's")
     a.label("callgate_raised")
-    a.sub_ri(RSP, 8)
+    a.sub_ri(RSP, 24)
+    a.mov_mr(RSP, 0, RAX)
+    a.movsd_mx(RSP, 8, XMM0)
     a.call_l("PyErr_Occurred")
-    a.test_rr(RAX, RAX)
+    a.mov_rr(RCX, RAX)
+    a.test_rr(RCX, RCX)
     a.jcc("e", "none_raised")
-    a.mov_rl(RCX, "raised_count")
-    a.mov_ri(RAX, 1)
-    a.cmp_mi(RCX, 0, 0)
+    a.mov_rl(RAX, "raised_count")
+    a.cmp_mi(RAX, 0, 0)
     a.jcc("e", "none_raised")
-    a.dec_m(RCX, 0)
+    a.dec_m(RAX, 0)
     a.label("none_raised")
-    a.add_ri(RSP, 8)
+    a.mov_rm(RAX, RSP, 0)
+    a.movsd_xm(XMM0, RSP, 8)
+    a.add_ri(RSP, 24)
+    a.test_rr(RCX, RCX)
     a.ret()
 
     # rbx members (value -> member)   rbp the class   r12 the int

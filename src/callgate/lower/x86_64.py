@@ -1173,15 +1173,14 @@ class _Gate(Boxing):
         """Some callback raised: was it one of this thread's, so that its exception is this call's?"""
         a = self.a
         a.label("raised")
-        is_in_memory = self.makes_result or self.is_several_words
-        if not is_in_memory:
+        is_x87 = self.plan.result.eightbyte_class is Class.X87 and not self.is_several_words
+        if is_x87:
             self._save_result()
+        a.note("keeps rax and xmm0")
         a.call_l("callgate_raised")
-        a.test32_rr(RAX, RAX)
-        a.jcc("ne", "raising")
-        if not is_in_memory:
+        if is_x87:
             self._restore_result()
-        a.jmp("not_raised")
+        a.jcc("e", "not_raised")
         a.label("raising")
         a.xor32_rr(RAX, RAX)
         self._leave_empty(has_leave)
