@@ -81,6 +81,8 @@ struct point *first(struct point *p) { return p; }
 int aligned_value(struct aligned a) { return a.value + a.c; }
 int twice_int(int x) { return 2 * x; }
 struct point global_point = {1.5, 2.5};
+struct triple { double x, y, z; };
+double triple(struct triple t, int n) { return t.x + t.y + t.z + n; }
 struct empty {};
 int after_empty(struct empty e, int x) { return x; }
 """
@@ -338,6 +340,30 @@ def test_methods_properties_and_constants() -> None:
     assert (thing.twice, Thing.SIZE, thing.remark, repr(thing)) == (8, 8, "mine", "Thing(value=4)")
 
 
+@pytest.mark.xfail(reason="reported")
+def test_own_init() -> None:
+    class Plain(Struct):
+        x: i32
+        y: i32
+
+        def __init__(self, y: int) -> None:
+            super().__init__(7, y)
+
+    class Special(Struct):
+        call: Callable[[i32], i32]
+        x: i32
+        yes: bool_ = field(bits=1)
+
+        def __init__(self, x: int) -> None:
+            super().__init__(None, x, yes=True)
+
+    class More(Special):
+        z: i32
+
+    assert (repr(Plain(5)), repr(Special(5))) == ("Plain(x=7, y=5)", "Special(call=None, x=5, yes=True)")
+    assert repr(More(6)) == "More(call=None, x=6, yes=True, z=0)"
+
+
 def test_members_named_like_parts_of_callgate() -> None:
     class Odd(Struct):
         field: i32
@@ -568,7 +594,6 @@ def test_several_classes_wait_for_one() -> None:
     assert [ctypes.sizeof(scope[name]) for name in "ABGH"] == [8, 4, 16, 8]
 
 
-@pytest.mark.xfail(reason="ctypes makes the base final", strict=True)
 def test_a_subclass_of_a_class_that_waits() -> None:
     text = refused("class A(Struct):\n  b: 'Ptr[B]'\nclass H(A):\n  z: i64\nclass B(Struct):\n  n: i32")
     assert text.partition(": ")[2] == "A.b: cannot evaluate the annotation 'Ptr[B]': name 'B' is not defined"
@@ -972,6 +997,37 @@ def test_aligned_members_travel(library: Any) -> None:
         assert aligned_value(Aligned(2, 40)) == 42
 
 
+RESIZE = r"""
+import ctypes, sys
+import callgate as cg
+from callgate import Struct, f64, i32
+path, engine = sys.argv[1:]
+class Triple(Struct):
+    x: f64
+    y: f64
+    z: f64
+@cg.load(path, engine=engine).function
+def triple(t: Triple, n: i32, /) -> f64: ...
+class Index:
+    def __index__(self):
+        ctypes.resize(given, 1 << 24)
+        junk.append([bytearray(b"\xff" * (1 << 20)) for _ in range(3)])
+        return 1
+for _ in range(3):
+    given, junk = Triple(1, 2, 3), []
+    ctypes.resize(given, 1 << 20)
+    assert triple(given, Index()) == 7
+    other = Triple(1, 2, 3)
+print("unharmed")
+"""
+
+
+@pytest.mark.xfail(reason="reported")
+def test_a_struct_is_resized_while_arguments_are_converted(engine: str, path: str) -> None:
+    out, _ = run_child(RESIZE, path, engine)
+    assert out == "unharmed\n"
+
+
 # -- pointers to structs ---------------------------------------------------------------------------------------------
 
 
@@ -1004,8 +1060,6 @@ def test_readable_and_writable_structs(library: Any) -> None:
     move(points[1], 10)
     assert (one.x, points[1].x, points[0].x) == (9.0, 11.0, 1.0)
     for wrong, kind in [
-        ([one], "list"),
-        ([1.0, 2.0], "list"),
         (bytes(16), "bytes"),
         (bytearray(16), "bytearray"),
         (memoryview(bytes(16)), "memoryview"),
@@ -1034,14 +1088,53 @@ def test_readable_and_writable_structs(library: Any) -> None:
         )
 
 
-def test_an_array_that_is_empty_or_a_slice(library: Any) -> None:
+@pytest.mark.xfail(reason="reported")
+def test_an_array_of_a_larger_subclass_is_no_array_of_its_base(library: Any) -> None:
     @library.function
     def sum_points(points: Readable[Point], count: usize, /) -> f64: ...
 
-    assert sum_points((Point * 0)(), 0) == 0.0
-    assert told(sum_points, (Point * 3)()[0:2], 2) == (
-        "TypeError: sum_points() argument 1 must be a readable Point, not list"
+    class Sub(Point):
+        z: f64
+
+    class Same(Point):
+        pass
+
+    subs = (Sub * 2)(Sub(1, 1, 100), Sub(1, 1, 100))
+    assert sum_points((Same * 2)(Same(1, 2), Same(3, 4)), 2) == 10.0
+    for wrong, kind in ((subs, "Sub_Array_2"), (ctypes.byref(subs), "CArgObject")):
+        assert told(sum_points, wrong, 2) == f"TypeError: sum_points() argument 1 must be a readable Point, not {kind}"
+
+
+def test_lists_of_structs_are_copied(library: Any) -> None:
+    @library.function
+    def sum_points(points: Readable[Point], count: usize, /) -> f64: ...
+    @library.function(symbol="sum_points")
+    def sum_writable(points: Writable[Point], count: usize, /) -> f64: ...
+    @library.function(symbol="sum_points")
+    def sum_pointer(points: Ptr[Point], count: usize, /) -> f64: ...
+
+    class Sub(Point):
+        z: f64
+
+    one = Point(1, 2)
+    assert (sum_points([one, Point(3, 4), one], 3), sum_points([], 0), sum_points([Sub(5, 6, 7), one], 2)) == (
+        13,
+        0,
+        14,
     )
+    assert (sum_points((Point * 0)(), 0), sum_points((Point * 3)(one)[0:2], 2)) == (0.0, 3.0)
+    for wrong, kind in (
+        (1.0, "float"),
+        (None, "None"),
+        ((1, 2), "tuple"),
+        (Line(), "Line"),
+        (ctypes.pointer(one), "Ptr[Point]"),
+    ):
+        assert (
+            told(sum_points, [one, wrong], 2) == f"TypeError: sum_points() argument 1 item 1 must be Point, not {kind}"
+        )
+    assert told(sum_writable, [one], 1) == "TypeError: sum_writable() argument 1 must be a writable Point, not list"
+    assert told(sum_pointer, [one], 1) == "TypeError: sum_pointer() argument 1 must be Ptr[Point], not list"
 
 
 def test_results_that_are_pointers(library: Any) -> None:
