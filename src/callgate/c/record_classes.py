@@ -245,7 +245,8 @@ def _install_padded(
         for name, value in named.items():
             setattr(self, name, value)
 
-    cls.__init__ = initialise  # type: ignore[misc]
+    if "__init__" not in cls.__dict__:
+        cls.__init__ = initialise  # type: ignore[misc]
 
 
 _Fields = tuple[list[tuple[str, type]], dict[str, property]]

@@ -53,7 +53,10 @@ def run(arguments: argparse.Namespace) -> None:
     watch = Watch() if arguments.accelerate else None
     code, names = _module(arguments.program) if arguments.module else _script(arguments.program)
     sys.argv[:] = [names["__file__"] if arguments.module else arguments.program, *arguments.arguments]
-    sys.path[0] = str(Path.cwd() if arguments.module else Path(arguments.program).resolve().parent)
+    if arguments.module:
+        sys.path[0] = os.getcwd()
+    elif sys.path[0] != arguments.program:  # a folder or archive, which is there already
+        sys.path[0] = str(Path(arguments.program).resolve().parent)
     main = ModuleType("__main__")
     main.__dict__.update(names)
     sys.modules["__main__"] = main  # stays: threads and atexit functions go on when the program's text has run
@@ -76,7 +79,7 @@ def _script(path: str) -> tuple[CodeType, dict[str, Any]]:
     if not Path(path).exists():
         raise CommandError(f"there is no script {path!r}")
     if Path(path).is_dir() or zipfile.is_zipfile(path):
-        sys.path.insert(0, path)
+        sys.path[0] = path
         _, spec, code = runpy._get_main_module_details()  # type: ignore[attr-defined]
         return code, {"__file__": code.co_filename, "__spec__": spec, "__package__": ""}
     with io.open_code(os.path.abspath(path)) as file:
