@@ -340,7 +340,6 @@ def test_methods_properties_and_constants() -> None:
     assert (thing.twice, Thing.SIZE, thing.remark, repr(thing)) == (8, 8, "mine", "Thing(value=4)")
 
 
-@pytest.mark.xfail(reason="reported")
 def test_own_init() -> None:
     class Plain(Struct):
         x: i32
@@ -1088,7 +1087,6 @@ def test_readable_and_writable_structs(library: Any) -> None:
         )
 
 
-@pytest.mark.xfail(reason="reported")
 def test_an_array_of_a_larger_subclass_is_no_array_of_its_base(library: Any) -> None:
     @library.function
     def sum_points(points: Readable[Point], count: usize, /) -> f64: ...
