@@ -45,7 +45,7 @@ class Report:
     def __init__(self) -> None:
         self._fast: dict[str, tuple[Any, Any]] = {}
         self._left: dict[str, str] = {}
-        self._places: list[tuple[Callable[[Any], None], Any]] = []
+        self._places: list[Callable[[], None]] = []
 
     @property
     def fast(self) -> tuple[str, ...]:
@@ -60,8 +60,8 @@ class Report:
     def undo(self) -> None:
         """Put the ctypes functions back wherever gates took their place.  A second time does nothing."""
         places, self._places = self._places, []
-        for put, original in reversed(places):
-            put(original)
+        for restore in reversed(places):
+            restore()
         self._fast.clear()
 
     def __repr__(self) -> str:
@@ -173,6 +173,9 @@ def gate_for(function: Any, blocking: bool | None) -> Any:
         raise CannotAccelerate("it is a NULL pointer")
     if _is_python_callable(function):
         raise CannotAccelerate("it is a callback: the function behind it is Python")
+    own = sorted(set(vars(function)) - {"__name__", "__qualname__", "__doc__", "__module__"})
+    if own:
+        raise CannotAccelerate(f"it carries attributes of its own, which a gate cannot: {', '.join(own)}")
     parameters = tuple(_parameter(argtype, f"argument {number}") for number, argtype in enumerate(function.argtypes, 1))
     signature = FunctionType(name, parameters, _result(function.restype), False, len(parameters))
     holds_gil = bool(flags & _HOLDS_GIL)
@@ -308,9 +311,9 @@ def _is_python_callable(function: Any) -> bool:
 
 def replace_everywhere(
     replaced: dict[int, tuple[Any, Any]],
-) -> list[tuple[Callable[[Any], None], Any]]:
+) -> list[Callable[[], None]]:
     """Put each gate where its function is referred to; how to put the functions back, place by place."""
-    places: list[tuple[Callable[[Any], None], Any]] = []
+    places: list[Callable[[], None]] = []
     functions = [pair[0] for pair in replaced.values()]
     ours = {id(functions), id(replaced), *(id(pair) for pair in replaced.values())}
     for holder in gc.get_referrers(*functions):
@@ -321,9 +324,9 @@ def replace_everywhere(
     return places
 
 
-def replace_in_modules(replaced: dict[int, tuple[Any, Any]]) -> list[tuple[Callable[[Any], None], Any]]:
+def replace_in_modules(replaced: dict[int, tuple[Any, Any]]) -> list[Callable[[], None]]:
     """The same in modules and in the functions' own libraries only."""
-    places: list[tuple[Callable[[Any], None], Any]] = []
+    places: list[Callable[[], None]] = []
     libraries = {id(library): library for function, _ in replaced.values() if (library := _library_of(function))}
     modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
     for holder in [*libraries.values(), *modules]:
@@ -336,14 +339,8 @@ def _library_of(function: Any) -> Any:
     return (function._objects or {}).get("0")
 
 
-def _replace_in(
-    holder: Any, replaced: dict[int, tuple[Any, Any]], places: list[tuple[Callable[[Any], None], Any]]
-) -> None:
+def _replace_in(holder: Any, replaced: dict[int, tuple[Any, Any]], places: list[Callable[[], None]]) -> None:
     """Replace functions in one object that refers to some: dicts, lists, cells, slots."""
-
-    def note(put: Callable[[Any], None], original: Any, gate: Any) -> None:
-        put(gate)
-        places.append((put, original))
 
     def matching(thing: Any) -> Any:
         pair = replaced.get(id(thing))
@@ -355,30 +352,66 @@ def _replace_in(
         for key, value in list(holder.items()):
             gate = matching(value)
             if gate is not None:
-                note(_putting(holder, key, classes), value, gate)
+                _replace_item(holder, key, gate, classes, places)
     elif type(holder) is list:
         for index, value in enumerate(holder):
             gate = matching(value)
             if gate is not None:
-                note(lambda thing, index=index: holder.__setitem__(index, thing), value, gate)  # type: ignore[misc]
+                holder[index] = gate
+                places.append(lambda value=value, gate=gate: _restore_in_list(holder, gate, value))  # type: ignore[misc]
     elif isinstance(holder, CellType):
-        gate = matching(holder.cell_contents)
+        value = holder.cell_contents
+        gate = matching(value)
         if gate is not None:
-            note(lambda thing: setattr(holder, "cell_contents", thing), holder.cell_contents, gate)
+            holder.cell_contents = gate
+            places.append(lambda: _restore_attribute(holder, "cell_contents", gate, value))
     elif not isinstance(holder, (tuple, type, PythonFunction, type(sys._getframe()))):
         attributes = _instance_dict(holder)
-        if attributes is not None:  # kept inside the object until somebody asks
-            for key, value in list(attributes.items()):
-                gate = matching(value)
-                if gate is not None:
-                    note(_putting(attributes, key, []), value, gate)
-        for cls in type(holder).__mro__:
-            for slot in vars(cls).values():
-                if isinstance(slot, MemberDescriptorType):
-                    value = _slot_value(slot, holder)
-                    gate = matching(value)
-                    if gate is not None:
-                        note(lambda thing, slot=slot: slot.__set__(holder, thing), value, gate)  # type: ignore[misc]
+        for key, value in list(attributes.items()) if attributes is not None else []:
+            gate = matching(value)
+            if gate is not None and attributes is not None:  # kept inside the object until somebody asks
+                _replace_item(attributes, key, gate, [], places)
+        for slot in [slot for cls in type(holder).__mro__ for slot in vars(cls).values()]:
+            value = _slot_value(slot, holder) if isinstance(slot, MemberDescriptorType) else None
+            gate = matching(value)
+            if gate is not None:
+                slot.__set__(holder, gate)
+                places.append(lambda slot=slot, gate=gate, value=value: _restore_slot(slot, holder, gate, value))  # type: ignore[misc]
+
+
+# Each place is given back only where the gate still stands: the program may have put something else there.
+def _replace_item(
+    holder: dict[Any, Any], key: Any, gate: Any, classes: list[type], places: list[Callable[[], None]]
+) -> None:
+    original = dict.__getitem__(holder, key)
+
+    def put(thing: Any) -> None:
+        dict.__setitem__(holder, key, thing)
+        for cls in classes:
+            ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
+
+    def restore() -> None:
+        if dict.get(holder, key) is gate:
+            put(original)
+
+    put(gate)
+    places.append(restore)
+
+
+def _restore_in_list(holder: list[Any], gate: Any, original: Any) -> None:
+    for index, thing in enumerate(holder):
+        if thing is gate:
+            holder[index] = original
+
+
+def _restore_attribute(holder: Any, name: str, gate: Any, original: Any) -> None:
+    if getattr(holder, name) is gate:
+        setattr(holder, name, original)
+
+
+def _restore_slot(slot: MemberDescriptorType, holder: Any, gate: Any, original: Any) -> None:
+    if _slot_value(slot, holder) is gate:
+        slot.__set__(holder, original)
 
 
 def _instance_dict(holder: Any) -> dict[Any, Any] | None:
@@ -387,17 +420,6 @@ def _instance_dict(holder: Any) -> dict[Any, Any] | None:
     except AttributeError:
         return None
     return attributes if isinstance(attributes, dict) else None
-
-
-def _putting(holder: dict[Any, Any], key: Any, classes: list[type]) -> Callable[[Any], None]:
-    """How to put a function into a dict, which may be that of classes."""
-
-    def put(thing: Any) -> None:
-        dict.__setitem__(holder, key, thing)
-        for cls in classes:
-            ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
-
-    return put
 
 
 def _slot_value(slot: MemberDescriptorType, holder: Any) -> Any:

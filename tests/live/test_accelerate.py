@@ -804,7 +804,6 @@ def test_every_place_and_back(path: str) -> None:
     again.undo()
 
 
-@pytest.mark.xfail(reason="reported")
 def test_undo_leaves_what_was_changed_meanwhile(path: str) -> None:
     library = CDLL(path)
     library.echo_i.argtypes = [c_int]
@@ -1057,7 +1056,10 @@ def test_a_package_becomes_fast(folder: Path) -> None:
     assert run(folder, "script.py", "a", "-m", "--report") == (expected, "")
     out, err = run(folder, "--report", "script.py", "a", "-m", "--report")
     assert out == expected
-    assert err == "callgate: 2 functions made fast, 0 left\n"
+    assert err == (
+        "callgate: 2 functions made fast, 1 left\n"
+        "  1 left: argtypes is not set, so ctypes converts each argument by its own type\n"
+    )
 
 
 def test_a_module_is_run(folder: Path) -> None:

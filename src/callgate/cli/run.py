@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections import Counter
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from callgate.acceleration import Report, accelerate_functions
@@ -127,6 +127,7 @@ class Watch:
         self._looked_up = 0.0
         self._wake = threading.Event()
         self._sweeping = threading.Lock()
+        self._has_thread = False
 
     def start(self) -> None:
         """Begin to watch: libraries say when a function is looked up for the first time."""
@@ -135,18 +136,21 @@ class Watch:
         except EngineError as reason:
             raise CommandError(f"nothing can be made fast here: {reason}") from None
         self._modules.update(sys.modules)
+        depth = threading.local()  # of imports
         looking_up: Any = ctypes.CDLL.__getitem__
 
         def look_up(library: ctypes.CDLL, name: Any) -> Any:
             function = looking_up(library, name)
+            if _is_called_by_callgate(sys._getframe(1)):
+                return function
             self._found[id(function)] = function
             self._looked_up = time.monotonic()
-            self._wake.set()
+            if not getattr(depth, "count", 0):  # else the end of the import is soon enough
+                self._sweep_soon()
             return function
 
         ctypes.CDLL.__getitem__ = look_up  # type: ignore[method-assign]  # Python already, and called once a name
         importing = builtins.__import__
-        depth = threading.local()
 
         def import_and_sweep(*given: Any, **named: Any) -> Any:
             depth.count = getattr(depth, "count", 0) + 1
@@ -159,7 +163,13 @@ class Watch:
                     self.sweep()
 
         builtins.__import__ = import_and_sweep
-        threading.Thread(target=self._sweep_when_quiet, name="callgate accelerate", daemon=True).start()
+
+    def _sweep_soon(self) -> None:
+        """Sweep beside the program; the thread begins when first wanted, since a second one makes all calls dearer."""
+        self._wake.set()
+        if not self._has_thread:
+            self._has_thread = True
+            threading.Thread(target=self._sweep_when_quiet, name="callgate accelerate", daemon=True).start()
 
     def _look_through_modules(self) -> None:
         """Functions made by a prototype are looked up in no library; modules have them as their globals."""
@@ -197,9 +207,18 @@ class Watch:
     def tell(self) -> None:
         """Say what became fast."""
         report = self.report
-        print(f"callgate: {len(report.fast)} functions made fast, {len(report.left)} left", file=sys.stderr)
-        for reason, count in Counter(report.left.values()).most_common():
+        left = Counter(report.left.values())
+        left["argtypes is not set, so ctypes converts each argument by its own type"] += len(self._found)
+        print(f"callgate: {len(report.fast)} functions made fast, {sum(left.values())} left", file=sys.stderr)
+        for reason, count in (+left).most_common():
             print(f"  {count} left: {reason}", file=sys.stderr)
+
+
+def _is_called_by_callgate(frame: FrameType | None) -> bool:
+    """Whether it is callgate itself that looks a function up, directly or by an attribute."""
+    while frame is not None and frame.f_globals.get("__name__") == "ctypes":
+        frame = frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("callgate.")
 
 
 def _is_declared(function: Any) -> bool:

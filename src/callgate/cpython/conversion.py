@@ -129,6 +129,7 @@ class Box(IntEnum):
     PYTHON = 16  # a pointer that the gate's `_box` makes an object of
     OBJECT = 17
     ADDRESS = 18
+    CALLED = 19  # what a Python function makes of a C int
 
 
 class BoxStep(NamedTuple):
@@ -353,7 +354,7 @@ def box_step(result: Result, target: Target) -> BoxStep:
     if result.returning is Returning.INSTANCE:
         return BoxStep(Box.HANDLE, target.pointer_bytes, keeps_null=True)
     if result.returning is Returning.CALLED:
-        return BoxStep(Box.PYTHON, target.pointer_bytes, keeps_null=True)
+        return BoxStep(Box.CALLED, size_bytes(ctype, target))
     pointer_box = _POINTER_BOXES.get(result.returning)
     if pointer_box is not None:
         return BoxStep(pointer_box, target.pointer_bytes, result.is_nullable)

@@ -141,6 +141,22 @@ class Boxing:
             case Box.STRING | Box.BYTES | Box.WIDE_STRING | Box.HANDLE | Box.PYTHON | Box.OBJECT | Box.ADDRESS:
                 self._box_pointer(step, label, operand, is_tail=is_tail)
                 return
+            case Box.CALLED:
+                a.movsxd_rr(RDI, RAX)
+                a.call_l("PyLong_FromLong")
+                a.mov_mr(RSP, frame.result_slot, RAX)
+                a.test_rr(RAX, RAX)
+                a.jcc("e", f"{label}_done")
+                self._load_operands(operand)
+                a.mov_rm(RSI, RSP, frame.result_slot)
+                a.xor32_rr(RDX, RDX)
+                a.xor32_rr(RAX, RAX)
+                a.call_l("PyObject_CallFunctionObjArgs")
+                a.mov_rm(RDI, RSP, frame.result_slot)
+                a.mov_mr(RSP, frame.result_slot, RAX)
+                a.call_l("Py_DecRef")
+                a.mov_rm(RAX, RSP, frame.result_slot)
+                a.label(f"{label}_done")
             case Box.ENUM:
                 self._load_operands(operand)
                 a.mov_rr(RDX, RAX)

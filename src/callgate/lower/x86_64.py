@@ -132,7 +132,7 @@ class _Gate(Boxing):
             or conversion.ctypes is not None
             or bool(conversion.outs)
             or self.pointer_results
-            or conversion.result.kind in (Box.ENUM, Box.STRUCT, Box.WIDE)
+            or conversion.result.kind in (Box.ENUM, Box.STRUCT, Box.WIDE, Box.CALLED)
             or conversion.judgement is not Judgement.NEVER
         )
         self.boxes_plainly = not (conversion.outs or self.frame.view_count or conversion.drops_result) and (

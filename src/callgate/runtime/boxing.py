@@ -27,9 +27,6 @@ def box_word(result: Result, word: int, gate: Gate | None, length: int = 0) -> o
     `gate` is the one whose result it is, None for an argument of a callback; `length` that of an array.
     """
     match result.returning:
-        case Returning.CALLED:
-            assert callable(result.python_type)  # a restype that is a function
-            return result.python_type(ctypes.c_int(word & 0xFFFF_FFFF).value)
         case Returning.FUNCTION:
             return _function(result, word, gate)
         case Returning.VALUE:

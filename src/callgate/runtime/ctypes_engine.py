@@ -66,6 +66,8 @@ def box(step: BoxStep, result: Result, value: object, gate: Gate | None = None, 
             return boxing.box_word(result, value, gate, length)  # type: ignore[arg-type]
         case Box.ADDRESS:
             return value
+        case Box.CALLED:
+            return result.python_type(value)  # type: ignore[operator]
         case Box.OBJECT:
             return ctypes.cast(value, ctypes.py_object).value  # type: ignore[arg-type]
         case _:

@@ -161,6 +161,8 @@ class NativeEngine:
                 return id(names.CDATA)
             case "_Pointer":
                 return id(ctypes._Pointer)
+            case "Array":
+                return id(ctypes.Array)
             case "CArgObject":
                 return id(type(ctypes.byref(ctypes.c_int())))
             case "get_errno":
@@ -413,6 +415,8 @@ def _keep_for_ever(thing: object) -> None:
 def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:
     if box.kind in (Box.HANDLE, Box.STRUCT):
         return [(offset, id(result.python_type)), (offset + 8, maker(result.python_type))]
+    if box.kind is Box.CALLED:
+        return [(offset, id(result.python_type))]
     if box.kind is Box.ENUM:
         members = result.python_type._value2member_map_  # type: ignore[attr-defined]
         return [(offset, id(members)), (offset + 8, id(result.python_type))]
