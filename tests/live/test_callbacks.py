@@ -1138,7 +1138,7 @@ def test_made_and_dropped(bind: Bind, made: Any, engine: str, kind: str) -> None
     gc.collect()
     assert MEMORY.used_bytes() == code
     assert sys.getallocatedblocks() - blocks < 500
-    assert resident_bytes() - resident < 2 << 20
+    assert resident_bytes() - resident < 8 << 20
 
 
 def test_thunks_are_used_again_late(bind: Bind, made: Any, engine: str) -> None:

@@ -78,11 +78,12 @@ class Shape:
     `needs` keeps alive what the code refers to: the engine's routines and names.
     """
 
-    __slots__ = ("__weakref__", "block", "code_bytes", "frame", "needs", "steps", "unwinding")
+    # _unwinding goes before the block whose code it describes: slots are given up in alphabetical order
+    __slots__ = ("__weakref__", "_unwinding", "block", "code_bytes", "frame", "needs", "steps")
 
     def __init__(self, block: Block, code_bytes: int, steps: bytes, needs: object, frame: Frame | None = None) -> None:
         self.frame = frame
-        self.unwinding: object = None
+        self._unwinding: object = None
         self.block = block
         self.code_bytes = code_bytes
         self.steps = steps
@@ -239,10 +240,10 @@ class NativeEngine:
 
     def _add_unwinding(self, shape: Shape) -> None:
         frame = shape.frame
-        if self._frames is None or frame is None or shape.unwinding is not None:
+        if self._frames is None or frame is None or shape._unwinding is not None:
             return
         prologue = 4 if frame.size_bytes < 128 else 7  # sub rsp, imm8 or imm32
-        shape.unwinding = self._frames.add(
+        shape._unwinding = self._frames.add(
             shape.block.address, shape.code_bytes, prologue, frame.size_bytes, frame.self_slot
         )
 
