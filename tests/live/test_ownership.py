@@ -365,7 +365,6 @@ def test_outs_after_one_that_cannot_be_read_are_freed(library: Any, blocks: Bloc
     assert (told(texts, b"\xff", "b"), blocks()) == (problem, (2, 2))
 
 
-@pytest.mark.xfail(reason="reported")
 def test_outs_after_one_that_is_null_are_freed(library: Any, blocks: Blocks) -> None:
     @library.function(free="release")
     def texts(a: cstr | None, b: cstr | None, first: Out[str], second: Out[str], /) -> Status: ...

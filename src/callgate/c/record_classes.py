@@ -233,20 +233,24 @@ def _install_padded(
     for name, member_property in properties.items():
         setattr(cls, name, member_property)
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))  # before 3.13 a union's setattr forgets to
-    names_in_order = tuple(names_in(record))
-
-    def initialise(self: Any, *given: object, **named: object) -> None:
-        if len(given) > len(names_in_order):
-            raise TypeError("too many initializers")
-        for name, value in zip(names_in_order, given, strict=False):
-            if name in named:
-                raise TypeError(f"duplicate values for field {name!r}")
-            setattr(self, name, value)
-        for name, value in named.items():
-            setattr(self, name, value)
-
-    if "__init__" not in cls.__dict__:
+    if cls.__init__ in _OF_CTYPES:  # type: ignore[misc]  # a class with one of its own keeps it
         cls.__init__ = initialise  # type: ignore[misc]
+
+
+_OF_CTYPES = (ctypes.Structure.__init__, ctypes.Union.__init__)
+
+
+def initialise(self: Any, *given: object, **named: object) -> None:
+    """Set members by name, whatever hidden fields lie between them; as the __init__ of ctypes."""
+    names_in_order = names_in(getattr(type(self), RECORD))
+    if len(given) > len(names_in_order):
+        raise TypeError("too many initializers")
+    for name, value in zip(names_in_order, given, strict=False):
+        if name in named:
+            raise TypeError(f"duplicate values for field {name!r}")
+        setattr(self, name, value)
+    for name, value in named.items():
+        setattr(self, name, value)
 
 
 _Fields = tuple[list[tuple[str, type]], dict[str, property]]

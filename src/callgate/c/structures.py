@@ -22,6 +22,7 @@ from callgate.c.record_classes import (
     Field,
     base_with_members,
     inherited_member,
+    initialise,
     install_fields,
     names_in,
     record_of,
@@ -107,11 +108,15 @@ def _make_type(base: type) -> type:
     """The metaclass of Struct or of Union."""
 
     class RecordType(base):  # type: ignore[misc]
+        by_name: type | None = None  # what a class with an __init__ of its own derives from as well
+
         def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: int) -> Any:
             for option in options:
                 if option not in ("pack", "align"):
                     raise TypeError(f"{name}: a struct has no option {option!r}; pack= and align= are known")
             namespace.setdefault("__slots__", ())  # a misspelt member is an AttributeError
+            if "__init__" in namespace and mcs.by_name and not any(issubclass(b, mcs.by_name) for b in bases):
+                bases = (*(b for b in bases if b not in mcs.by_name.__mro__), mcs.by_name)
             return super().__new__(mcs, name, bases, namespace)
 
         def __init__(
@@ -383,3 +388,17 @@ def class_of(record: Record, records: dict[str, type]) -> type:
         declared.append(Declared(name, member.type, python_type, Field(member.bits, None, None, member.is_anonymous)))
     install_fields(cls, record, declared)
     return cls  # type: ignore[no-any-return]
+
+
+class _StructByName(Struct):
+    """Where `super().__init__(...)` of a struct's own __init__ ends: that of ctypes counts hidden fields as well."""
+
+    __init__ = initialise
+
+
+class _UnionByName(Union):
+    __init__ = initialise
+
+
+type(Struct).by_name = _StructByName  # type: ignore[attr-defined]
+type(Union).by_name = _UnionByName  # type: ignore[attr-defined]

@@ -243,6 +243,11 @@ class Boxing:
         a.label(f"{label}_null")
         if step.is_nullable:
             self._box_none()
+        elif step.kind is Box.PYTHON and operand:
+            a.note("refused in Python, which frees the Outs behind it")
+            a.xor32_rr(RDX, RDX)
+            self._load_length(step, operand)
+            self._box_in_python(operand)
         else:
             a.mov_rm(RDI, RSP, self.frame.self_slot)
             a.mov_ri(RSI, operand)

@@ -243,6 +243,8 @@ class Gate(GateBase):
         if not which:
             return boxing.box_word(self.signature.result, word, self, length)
         try:
+            if not word:
+                self._refuse_null(which)
             return boxing.box_word(self.outs[which - 1], word, self)
         except BaseException:
             # `length` is where the Outs lie, 16 bytes each
