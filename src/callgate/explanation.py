@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from callgate.abi.plan import classify, classify_types
+from callgate.asm.code import Code
 from callgate.bind import with_python_types
 from callgate.c.layout import record_layout, size_bytes
 from callgate.c.types import (
@@ -24,6 +25,7 @@ from callgate.c.types import (
 )
 from callgate.cpython.conversion import Conversion, Judgement, convert, convert_callback
 from callgate.cpython.layout import CPYTHON_3_13, LAYOUTS, Layout
+from callgate.errors import EngineError
 from callgate.library import gate
 from callgate.lower.call import lower_call
 from callgate.lower.callback import lower_callback
@@ -35,8 +37,9 @@ from callgate.target import TARGETS, X86_64_LINUX, Target
 def explain(function: Callable[..., Any] | str, *, target: str | None = None, layout: str | None = None) -> str:
     """Show how a function is called: declaration, layout of its types, plan, annotated listing.
 
-    `function` is a gate, a callback, or a C declaration as text, which needs no library.  `target` is "x86_64-linux"
-    (the only one yet); `layout` the object layout, "cpython-3.13" (also for 3.12) or "cpython-3.11" (also for 3.10).
+    `function` is a gate, a callback, or a C declaration as text, which needs no library.  `target` is "x86_64-linux",
+    "x86_64-macos", "x86_64-windows", "aarch64-linux" or "aarch64-macos" (the text says where no code can be made
+    yet); `layout` the object layout, "cpython-3.13" (also for 3.12) or "cpython-3.11" (also for 3.10).
     A gate is shown as it is in this process unless one of them is given.
 
     Raises DeclarationError for bad C text, ValueError for an unknown target or layout.
@@ -79,16 +82,23 @@ def _layout(name: str | None) -> Layout:
 def explain_signature(signature: FunctionType, conversion: Conversion, machine: Machine) -> str:
     """The text that `explain` gives for one function and machine; the golden listings are made of it."""
     plan = classify(signature, machine.target)
-    code = lower_call(plan, conversion, machine, with_listing=True)
     parts = [
         declaration(signature),
         f"target {machine.target.name}, objects as in {machine.layout.name}",
         "types\n" + "\n".join(_type_lines(signature, machine.target)),
         str(plan),
-        f"code: {len(code.data)} bytes, shared by all functions of this shape",
-        code.listing(),
+        _code_text(lambda: lower_call(plan, conversion, machine, with_listing=True), "functions of this shape"),
     ]
     return "\n\n".join(parts)
+
+
+def _code_text(lower: Callable[[], Code], sharers: str) -> str:
+    """The listing of what `lower` makes, or why it makes nothing."""
+    try:
+        code = lower()
+    except EngineError as refusal:
+        return f"code: {refusal}"
+    return f"code: {len(code.data)} bytes, shared by all {sharers}\n\n{code.listing()}"
 
 
 def _type_lines(signature: FunctionType, target: Target) -> list[str]:
@@ -120,12 +130,14 @@ def explain_callback(declared: CallbackType, machine: Machine) -> str:
     """The same text for a function that C calls; the golden listings are made of it."""
     types = [parameter.type for parameter in declared.parameters]
     plan = classify_types(types, declared.result_type, machine.target)
-    code = lower_callback(plan, convert_callback(declared, machine.target), machine, with_listing=True)
+    conversion = convert_callback(declared, machine.target)
     parts = [
         spell(Pointer(FunctionPrototype(declared.prototype)), declared.name),
         f"target {machine.target.name}, objects as in {machine.layout.name}",
         str(plan),
-        f"code: {len(code.data)} bytes, shared by all callbacks of this shape; C enters by a thunk",
-        code.listing(),
+        _code_text(
+            lambda: lower_callback(plan, conversion, machine, with_listing=True),
+            "callbacks of this shape; C enters by a thunk",
+        ),
     ]
     return "\n\n".join(parts)

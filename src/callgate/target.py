@@ -28,11 +28,17 @@ class Target(NamedTuple):
     is_char_signed: bool
 
 
-#                     name              architecture system     convention  ptr long wchar ldbl char
+# name, architecture, system, calling convention; bytes of: pointer, long, wchar_t, long double; is char signed
 X86_64_LINUX = Target("x86_64-linux", "x86_64", "linux", "sysv", 8, 8, 4, 16, True)
+X86_64_MACOS = Target("x86_64-macos", "x86_64", "macos", "sysv", 8, 8, 4, 16, True)
+X86_64_WINDOWS = Target("x86_64-windows", "x86_64", "windows", "win64", 8, 4, 2, 8, True)
+AARCH64_LINUX = Target("aarch64-linux", "aarch64", "linux", "aapcs64", 8, 8, 4, 16, False)
+AARCH64_MACOS = Target("aarch64-macos", "aarch64", "macos", "apple_arm64", 8, 8, 4, 8, True)
 
-TARGETS: dict[str, Target] = {target.name: target for target in (X86_64_LINUX,)}
-"""The targets that callgate can make code for."""
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (X86_64_LINUX, X86_64_MACOS, X86_64_WINDOWS, AARCH64_LINUX, AARCH64_MACOS)
+}
+"""The targets that callgate knows: types are laid out for all of them; `lower` says which it makes code for."""
 
 
 _MACHINE = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")

@@ -22,7 +22,7 @@ def add_parser(subparsers: Subparsers) -> None:
         epilog="example: callgate explain 'double hypot(double x, double y)'",
     )
     parser.add_argument("declaration", metavar="DECLARATION", help="the prototype of one C function")
-    parser.add_argument("--target", metavar="NAME", help="the machine to make code for (default: x86_64-linux)")
+    parser.add_argument("--target", metavar="NAME", help="the machine to show it for (default: x86_64-linux)")
     parser.add_argument("--layout", metavar="NAME", help="the layout of Python's objects (default: cpython-3.13)")
     parser.set_defaults(run=run)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from callgate.abi.plan import CallPlan
 from callgate.asm.code import Code
 from callgate.cpython.conversion import Conversion
-from callgate.errors import EngineError
-from callgate.lower.machine import Machine
+from callgate.lower.machine import Machine, check_code_is_made
 
 
 def lower_call(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool = False) -> Code:
@@ -17,6 +16,5 @@ def lower_call(plan: CallPlan, conversion: Conversion, machine: Machine, *, with
     """
     from callgate.lower import x86_64
 
-    if machine.target.architecture != "x86_64":
-        raise EngineError(f"no code can be made for {machine.target.architecture} yet")
+    check_code_is_made(machine)
     return x86_64.lower_call_x86_64(plan, conversion, machine, with_listing=with_listing)

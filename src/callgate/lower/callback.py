@@ -55,7 +55,7 @@ from callgate.asm.x86_64.registers import (
 )
 from callgate.cpython.conversion import Box, BoxStep, CallbackConversion, Unbox
 from callgate.lower.boxing import POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
-from callgate.lower.machine import VIEW_BYTES, Machine
+from callgate.lower.machine import VIEW_BYTES, Machine, check_code_is_made
 
 SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE, SLOT_NEXT, SLOT_FREED, SLOT_THUNK = 0, 8, 16, 24, 32, 40, 48
 SLOT_BYTES = 64
@@ -117,6 +117,7 @@ def lower_callback(
     plan: CallPlan, conversion: CallbackConversion, machine: Machine, *, with_listing: bool = False
 ) -> Code:
     """The stub for all callbacks of one shape, entered by their thunks."""
+    check_code_is_made(machine)
     stub = _Stub(plan, conversion, machine, ListingAssembler() if with_listing else Assembler())
     stub.emit()
     return stub.a.finish()

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from callgate.cpython.conversion import Unbox, UnboxStep
 from callgate.cpython.layout import Layout
+from callgate.errors import EngineError
 from callgate.target import Target
 
 DATA_TARGET = 0
@@ -38,11 +39,21 @@ _STEP = struct.Struct("<BBBBIQ")
 _WORD = struct.Struct("<Q")
 
 
+_LOWERED = ("sysv",)
+"""The calling conventions that code is made for."""
+
+
 class Machine(NamedTuple):
     """A target and the layout of the interpreter's objects on it."""
 
     target: Target
     layout: Layout
+
+
+def check_code_is_made(machine: Machine) -> None:
+    """Raise EngineError for a target that has no lowering."""
+    if machine.target.calling_convention not in _LOWERED:
+        raise EngineError(f"no code can be made for {machine.target.name} yet")
 
 
 def step_operand_offset(index: int) -> int:
