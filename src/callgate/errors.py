@@ -61,6 +61,10 @@ class EngineError(CallgateError, RuntimeError):
     """An engine was asked for by name and cannot run here; the message says why."""
 
 
+class ImageError(CallgateError, OSError):
+    """A file of machine code that is not run: of unknown hands, damaged, or made for something else."""
+
+
 def unreachable(value: NoReturn) -> NoReturn:
     """Close a `match` or an if-chain over a closed set (typing.assert_never, which 3.10 lacks)."""
     raise AssertionError(f"unhandled case: {value!r}")

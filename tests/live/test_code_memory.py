@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from callgate.asm.code import Code, Relocation
 from callgate.errors import EngineError
-from callgate.runtime import code_memory
+from callgate.runtime import code_memory, posix_memory
 from callgate.runtime.code_memory import ARENA_BYTES, MEMORY, RUNGS, TABLE_BYTES, Arena, Block, CodeMemory, Extent
 from callgate.runtime.engine import native_engine
 
@@ -539,7 +539,7 @@ class TestLadder:
         def refuse_mmap(self: object, *given: object) -> int:
             raise OSError("mmap: refused by the test")
 
-        monkeypatch.setattr(code_memory._Libc, "mmap", refuse_mmap)
+        monkeypatch.setattr(posix_memory.Libc, "mmap", refuse_mmap)
         before = descriptors()
         for make in (code_memory.memfd_arena, code_memory.file_arena):
             with pytest.raises(OSError, match="mmap: refused by the test"):

@@ -17,7 +17,6 @@ parent, too, reuses no memory whose code the child may still call: what lived at
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import struct
 import sys
@@ -28,13 +27,11 @@ from typing import NamedTuple
 from callgate.asm.code import Code
 from callgate.errors import EngineError
 from callgate.runtime.lifetime import untrack
+from callgate.runtime.posix_memory import ANONYMOUS, EXECUTE, PRIVATE, READ, SHARED, WRITE, get_libc, in_pages
 
 ARENA_BYTES = 1 << 16
 TABLE_BYTES = 1 << 11  # 256 literals; gates and routines together use some 60
 _ALIGNMENT = 64  # a line of the instruction cache
-_PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
-_MAP_SHARED, _MAP_PRIVATE, _MAP_ANONYMOUS = 1, 2, 0x20
-_MAP_FAILED = ctypes.c_void_p(-1).value
 
 RUNGS = ("memfd", "file", "anonymous pages")
 """The ladder, climbed down until something is allowed."""
@@ -65,55 +62,6 @@ class Block:
         self.arena.free(self.extent, self.forks)
 
 
-class _Libc:
-    """mmap and its kin, with their errors raised."""
-
-    def __init__(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._mmap = libc.mmap
-        self._mmap.restype = ctypes.c_void_p
-        self._mmap.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_size_t,
-            ctypes.c_int,
-            ctypes.c_int,
-            ctypes.c_int,
-            ctypes.c_long,
-        ]
-        self._munmap = libc.munmap
-        self._munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-        self._mprotect = libc.mprotect
-        self._mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-
-    def mmap(self, size_bytes: int, protection: int, flags: int, descriptor: int) -> int:
-        address: int = self._mmap(None, size_bytes, protection, flags, descriptor, 0)
-        if address == _MAP_FAILED:
-            self._raise("mmap")
-        return address
-
-    def munmap(self, address: int, size_bytes: int) -> None:
-        if self._munmap(address, size_bytes):
-            self._raise("munmap")
-
-    def mprotect(self, address: int, size_bytes: int, protection: int) -> None:
-        if self._mprotect(address, size_bytes, protection):
-            self._raise("mprotect")
-
-    def _raise(self, call: str) -> None:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{call}: {os.strerror(number)}")
-
-
-_libc: _Libc | None = None
-
-
-def _get_libc() -> _Libc:
-    global _libc  # noqa: PLW0603  # one per process, made when first needed
-    if _libc is None:
-        _libc = _Libc()
-    return _libc
-
-
 class Arena:
     """One executable mapping, its literal table and its free extents.
 
@@ -127,7 +75,7 @@ class Arena:
         self.forks = 0
         self._write = write
         self._close = close
-        self._libc = _get_libc()
+        self._libc = get_libc()
         self._slots: dict[int, int] = {}  # where in the table an address stands
         self._free = [Extent(TABLE_BYTES, size_bytes - TABLE_BYTES)]
         self._returned: list[Extent] = []
@@ -203,10 +151,6 @@ class Arena:
             self._libc.munmap(self.address, self.size_bytes)
 
 
-def _in_pages(size_bytes: int) -> int:
-    return -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
 def _map_file(descriptor: int, size_bytes: int) -> Arena:
     """An arena over a file; the descriptor is the arena's from now on.
 
@@ -215,7 +159,7 @@ def _map_file(descriptor: int, size_bytes: int) -> Arena:
     """
     try:
         os.ftruncate(descriptor, size_bytes)
-        address = _get_libc().mmap(size_bytes, _PROT_READ | _PROT_EXEC, _MAP_SHARED, descriptor)
+        address = get_libc().mmap(size_bytes, READ | EXECUTE, SHARED, descriptor)
     except OSError:
         os.close(descriptor)
         raise
@@ -266,7 +210,7 @@ def file_arena(size_bytes: int = ARENA_BYTES) -> Arena:
 
 def page_arena(size_bytes: int) -> Arena:
     """An arena for one publication: anonymous pages, written first and executable afterwards (see `seal_pages`)."""
-    address = _get_libc().mmap(size_bytes, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE | _MAP_ANONYMOUS, -1)
+    address = get_libc().mmap(size_bytes, READ | WRITE, PRIVATE | ANONYMOUS, -1)
 
     def write(data: bytes, offset: int) -> None:
         ctypes.memmove(address + offset, data, len(data))
@@ -276,7 +220,7 @@ def page_arena(size_bytes: int) -> Arena:
 
 def seal_pages(arena: Arena) -> None:
     """Make the pages of a `page_arena` executable, and no longer writable; OSError where the system refuses it."""
-    _get_libc().mprotect(arena.address, arena.size_bytes, _PROT_READ | _PROT_EXEC)
+    get_libc().mprotect(arena.address, arena.size_bytes, READ | EXECUTE)
 
 
 class _Process:
@@ -343,7 +287,7 @@ class CodeMemory:
             offset = self._write(arena, code, size_bytes, addresses)
             if offset is not None:
                 return arena, offset
-        wanted_bytes = _in_pages(TABLE_BYTES + size_bytes)
+        wanted_bytes = in_pages(TABLE_BYTES + size_bytes)
         reasons = []
         for rung in RUNGS[RUNGS.index(self.rung) if self.rung else 0 :]:
             try:
