@@ -12,15 +12,10 @@ Addressing with an index register is not here, nothing needs it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-from callgate.asm.code import Code, Line, Relocation
+from callgate.asm.code import Relocation
+from callgate.asm.emitter import Emitter, Listing, describe, record, remember, rows_of
 from callgate.asm.x86_64.registers import NAMES_8, NAMES_16, NAMES_32, NAMES_64, NAMES_XMM
-
-if TYPE_CHECKING:
-    from typing import Concatenate, ParamSpec
-
-    P = ParamSpec("P")
 
 Names = tuple[str, ...]
 
@@ -65,12 +60,6 @@ def _append_memory(code: bytearray, register: int, base: int, displacement: int)
         code += displacement.to_bytes(4, "little", signed=True)
 
 
-def _row(function: Callable[..., None], operands: str, text: Callable[..., str]) -> None:
-    """Attach to a row's function what the listing and the oracle need: its operand letters and its text."""
-    function.operands = operands  # type: ignore[attr-defined]
-    function.text = text  # type: ignore[attr-defined]
-
-
 def _rr(mnemonic: str, opcode: int, width: int = 64) -> Callable[[Assembler, int, int], None]:
     """`mnemonic r, r` with the source in the ModRM reg field (the /r of the r/m, r form)."""
     rex = 0x48 if width == 64 else 0x40
@@ -83,7 +72,7 @@ def _rr(mnemonic: str, opcode: int, width: int = 64) -> Callable[[Assembler, int
         self.code.append(opcode)
         self.code.append(0xC0 | (source & 7) << 3 | destination & 7)
 
-    _row(emit, "rr", lambda d, s: f"{mnemonic} {names[d]}, {names[s]}")
+    describe(emit, "rr", lambda d, s: f"{mnemonic} {names[d]}, {names[s]}")
     return emit
 
 
@@ -101,7 +90,7 @@ def _rr_load(
         self.code += opcode
         self.code.append(0xC0 | (destination & 7) << 3 | source & 7)
 
-    _row(emit, "rr", lambda d, s: f"{mnemonic} {names[d]}, {source_names[s]}")
+    describe(emit, "rr", lambda d, s: f"{mnemonic} {names[d]}, {source_names[s]}")
     return emit
 
 
@@ -125,7 +114,7 @@ def _rm(
         operand = memory_text(bits, base, displacement)
         return f"{mnemonic} {names[register]}, {operand.split('ptr ')[1] if mnemonic == 'lea' else operand}"
 
-    _row(emit, "rm", text)
+    describe(emit, "rm", text)
     return emit
 
 
@@ -144,7 +133,7 @@ def _mr(mnemonic: str, opcode: int, width: int = 64) -> Callable[[Assembler, int
         code.append(opcode)
         _append_memory(code, register, base, displacement)
 
-    _row(emit, "mr", lambda b, d, r: f"{mnemonic} {memory_text(width, b, d)}, {names[r]}")
+    describe(emit, "mr", lambda b, d, r: f"{mnemonic} {memory_text(width, b, d)}, {names[r]}")
     return emit
 
 
@@ -162,7 +151,7 @@ def _rl(mnemonic: str, opcode: int, width: int = 64) -> Callable[[Assembler, int
         code.append((register & 7) << 3 | 5)
         self._literal(symbol)
 
-    _row(emit, "rl", lambda r, s: f"{mnemonic} {names[r]}, {literal_text(width, s)}")
+    describe(emit, "rl", lambda r, s: f"{mnemonic} {names[r]}, {literal_text(width, s)}")
     return emit
 
 
@@ -174,7 +163,7 @@ def _l(mnemonic: str, opcode: int, extension: int) -> Callable[[Assembler, str],
         self.code.append(extension << 3 | 5)
         self._literal(symbol)
 
-    _row(emit, "l", lambda s: f"{mnemonic} {literal_text(64, s)}")
+    describe(emit, "l", lambda s: f"{mnemonic} {literal_text(64, s)}")
     return emit
 
 
@@ -190,7 +179,7 @@ def _m(
         self.code.append(opcode)
         _append_memory(self.code, extension, base, displacement)
 
-    _row(emit, "m", lambda b, d=0: f"{mnemonic} {memory_text(width, b, d)}")
+    describe(emit, "m", lambda b, d=0: f"{mnemonic} {memory_text(width, b, d)}")
     return emit
 
 
@@ -206,7 +195,7 @@ def _r(mnemonic: str, opcode: int, extension: int, width: int = 64) -> Callable[
         self.code.append(opcode)
         self.code.append(0xC0 | extension << 3 | register & 7)
 
-    _row(emit, "r", lambda r: f"{mnemonic} {names[r]}")
+    describe(emit, "r", lambda r: f"{mnemonic} {names[r]}")
     return emit
 
 
@@ -218,7 +207,7 @@ def _stack(mnemonic: str, opcode: int) -> Callable[[Assembler, int], None]:
             self.code.append(0x41)
         self.code.append(opcode | register & 7)
 
-    _row(emit, "r", lambda r: f"{mnemonic} {NAMES_64[r]}")
+    describe(emit, "r", lambda r: f"{mnemonic} {NAMES_64[r]}")
     return emit
 
 
@@ -244,7 +233,7 @@ def _ri(mnemonic: str, extension: int, width: int = 64) -> Callable[[Assembler, 
             code.append(0xC0 | extension << 3 | register & 7)
             code += immediate.to_bytes(4, "little", signed=True)
 
-    _row(emit, "ri", lambda r, i: f"{mnemonic} {names[r]}, {i}")
+    describe(emit, "ri", lambda r, i: f"{mnemonic} {names[r]}, {i}")
     return emit
 
 
@@ -262,7 +251,7 @@ def _mi(mnemonic: str, extension: int, width: int = 64) -> Callable[[Assembler, 
         _append_memory(code, extension, base, displacement)
         code += immediate.to_bytes(1 if is_byte else 4, "little", signed=True)
 
-    _row(emit, "mi", lambda b, d, i: f"{mnemonic} {memory_text(width, b, d)}, {i}")
+    describe(emit, "mi", lambda b, d, i: f"{mnemonic} {memory_text(width, b, d)}, {i}")
     return emit
 
 
@@ -284,7 +273,9 @@ def _mi_full(
         _append_memory(self.code, extension, base, displacement)
         self.code += immediate.to_bytes(immediate_bytes, "little", signed=is_extended or immediate < 0)
 
-    _row(emit, "mi8" if immediate_bytes == 1 else "mi", lambda b, d, i: f"{mnemonic} {memory_text(width, b, d)}, {i}")
+    describe(
+        emit, "mi8" if immediate_bytes == 1 else "mi", lambda b, d, i: f"{mnemonic} {memory_text(width, b, d)}, {i}"
+    )
     return emit
 
 
@@ -301,7 +292,7 @@ def _shift(mnemonic: str, extension: int) -> Callable[[Assembler, int, int], Non
         if count != 1:
             code.append(count)
 
-    _row(emit, "rs", lambda r, i: f"{mnemonic} {NAMES_64[r]}, {i}")
+    describe(emit, "rs", lambda r, i: f"{mnemonic} {NAMES_64[r]}, {i}")
     return emit
 
 
@@ -313,7 +304,7 @@ def _shift_cl(mnemonic: str, extension: int) -> Callable[[Assembler, int], None]
         self.code.append(0xD3)
         self.code.append(0xC0 | extension << 3 | register & 7)
 
-    _row(emit, "r", lambda r: f"{mnemonic} {NAMES_64[r]}, cl")
+    describe(emit, "r", lambda r: f"{mnemonic} {NAMES_64[r]}, cl")
     return emit
 
 
@@ -331,7 +322,7 @@ def _xm(mnemonic: str, prefix: int, opcode: int, width: int) -> Callable[[Assemb
         code.append(opcode)
         _append_memory(code, register, base, displacement)
 
-    _row(emit, "xm", lambda r, b, d=0: f"{mnemonic} {NAMES_XMM[r]}, {memory_text(width, b, d)}")
+    describe(emit, "xm", lambda r, b, d=0: f"{mnemonic} {NAMES_XMM[r]}, {memory_text(width, b, d)}")
     return emit
 
 
@@ -348,7 +339,7 @@ def _mx(mnemonic: str, prefix: int, opcode: int, width: int) -> Callable[[Assemb
         code.append(opcode)
         _append_memory(code, register, base, displacement)
 
-    _row(emit, "mx", lambda b, d, r: f"{mnemonic} {memory_text(width, b, d)}, {NAMES_XMM[r]}")
+    describe(emit, "mx", lambda b, d, r: f"{mnemonic} {memory_text(width, b, d)}, {NAMES_XMM[r]}")
     return emit
 
 
@@ -369,7 +360,7 @@ def _pair(
         code.append(opcode)
         code.append(0xC0 | (register & 7) << 3 | source & 7)
 
-    _row(emit, letters, lambda r, s: f"{mnemonic} {names[0][r]}, {names[1][s]}")
+    describe(emit, letters, lambda r, s: f"{mnemonic} {names[0][r]}, {names[1][s]}")
     return emit
 
 
@@ -379,20 +370,14 @@ _XX = (NAMES_XMM, NAMES_XMM)
 def _from_xmm(mnemonic: str, names: Names, *, is_wide: bool = False) -> Callable[[Assembler, int, int], None]:
     """`mnemonic r, xmm` (66 0F 7E /r).  The XMM register, though the source, comes first as in the ModRM byte."""
     emit = _pair(mnemonic, 0x66, 0x7E, (NAMES_XMM, names), "xr", is_wide=is_wide)
-    _row(emit, "xr", lambda x, r: f"{mnemonic} {names[r]}, {NAMES_XMM[x]}")
+    describe(emit, "xr", lambda x, r: f"{mnemonic} {names[r]}, {NAMES_XMM[x]}")
     return emit
 
 
-class Assembler:
-    """Appends instructions to `code`; `finish()` resolves the labels and returns the Code."""
+class Assembler(Emitter):
+    """The rows of x86-64."""
 
-    __slots__ = ("_fixups", "_labels", "_relocations", "code")
-
-    def __init__(self) -> None:
-        self.code = bytearray()
-        self._labels: dict[str, int] = {}
-        self._fixups: list[tuple[int, str]] = []
-        self._relocations: list[Relocation] = []
+    __slots__ = ()
 
     # -- moves ------------------------------------------------------------------------------------------------------
     mov_rr = _rr("mov", 0x89)
@@ -539,13 +524,15 @@ class Assembler:
         self.code.append(0xE8)
         self._to_label(label)
 
-    _row(mov_ri, "rI", lambda r, i: f"mov {NAMES_64[r] if i < 0 or i > 0xFFFFFFFF else NAMES_32[r]}, {i}")
-    _row(pcmpeqb_xm, "xm", lambda r, b, d=0: f"pcmpeqb {NAMES_XMM[r]}, {memory_text(64, b, d).replace('q', 'xmm', 1)}")
-    _row(ret, "", lambda: "ret")
-    _row(ud2, "", lambda: "ud2")
-    _row(jcc, "cL", lambda c, label: f"j{c} {label}")
-    _row(jmp, "L", lambda label: f"jmp {label}")
-    _row(call, "L", lambda label: f"call {label}")
+    describe(mov_ri, "rI", lambda r, i: f"mov {NAMES_64[r] if i < 0 or i > 0xFFFFFFFF else NAMES_32[r]}, {i}")
+    describe(
+        pcmpeqb_xm, "xm", lambda r, b, d=0: f"pcmpeqb {NAMES_XMM[r]}, {memory_text(64, b, d).replace('q', 'xmm', 1)}"
+    )
+    describe(ret, "", lambda: "ret")
+    describe(ud2, "", lambda: "ud2")
+    describe(jcc, "cL", lambda c, label: f"j{c} {label}")
+    describe(jmp, "L", lambda label: f"jmp {label}")
+    describe(call, "L", lambda label: f"call {label}")
 
     # -- places -------------------------------------------------------------------------------------------------------
     def _literal(self, symbol: str) -> None:
@@ -554,100 +541,21 @@ class Assembler:
         self.code += b"\0\0\0\0"
 
     def _to_label(self, label: str) -> None:
-        self._fixups.append((len(self.code), label))
+        self._fixups.append((len(self.code), "R_X86_64_PC32", label))
         self.code += b"\0\0\0\0"
 
-    def label(self, name: str) -> None:
-        """Give the place that follows a name."""
-        if name in self._labels:
-            raise AssertionError(f"label {name} is defined twice")
-        self._labels[name] = len(self.code)
-
-    def note(self, comment: str) -> None:
-        """Comment the next line of the listing; nothing where no listing is made."""
-
-    def finish(self) -> Code:
-        """Resolve the labels and return what was assembled."""
-        code, labels = self.code, self._labels
-        for site, label in self._fixups:
-            code[site : site + 4] = (labels[label] - site - 4).to_bytes(4, "little", signed=True)
-        return Code(bytes(code), tuple(self._relocations), labels, self._lines())
-
-    def _lines(self) -> tuple[Line, ...]:
-        return ()
+    def _resolve(self, site: int, kind: str, label: str, distance: int) -> None:
+        self.code[site : site + 4] = (distance - 4).to_bytes(4, "little", signed=True)  # from the instruction's end
 
 
-class ListingAssembler(Assembler):
+class ListingAssembler(Listing, Assembler):
     """The same assembler, which also records the text of every line."""
 
-    __slots__ = ("_comment", "_recorded")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._recorded: list[tuple[int, bool, str, str]] = []  # offset, is an instruction, text, comment
-        self._comment = ""
-
-    def note(self, comment: str) -> None:
-        self._comment = comment
-
-    def label(self, name: str) -> None:
-        super().label(name)
-        self._record(len(self.code), is_instruction=False, text=name)
-
-    def _record(self, offset: int, *, is_instruction: bool, text: str) -> None:
-        self._recorded.append((offset, is_instruction, text, self._comment))
-        self._comment = ""
-
-    def _lines(self) -> tuple[Line, ...]:
-        lines = []
-        end = len(self.code)
-        for offset, is_instruction, text, comment in reversed(self._recorded):
-            lines.append(Line(offset, end - offset if is_instruction else 0, text, comment))
-            if is_instruction:
-                end = offset
-        return tuple(reversed(lines))
+    __slots__ = ()
 
 
-ROWS: dict[str, Callable[..., None]] = {
-    name: function for name, function in vars(Assembler).items() if hasattr(function, "operands")
-}
+ROWS = rows_of(Assembler)
 """Every row by name; its `operands` letters and `text` serve the listing and the oracle."""
 
-_MOST_REMEMBERED = 1 << 12
-
-
-def _remembering(emit: Callable[..., None]) -> Callable[..., None]:
-    """The same row, which keeps what it has encoded: gates repeat the same few hundred instructions."""
-    encodings: dict[tuple[object, ...], bytes] = {}
-
-    def emit_remembered(self: Assembler, *operands: int) -> None:
-        encoded = encodings.get(operands)
-        if encoded is not None:
-            self.code += encoded
-            return
-        start = len(self.code)
-        emit(self, *operands)
-        if len(encodings) < _MOST_REMEMBERED:
-            encodings[operands] = bytes(self.code[start:])
-
-    return emit_remembered
-
-
-for _name, _function in ROWS.items():
-    if not set(_function.operands) & set("lLc"):  # type: ignore[attr-defined]  # these depend on the place
-        setattr(Assembler, _name, _remembering(_function))
-
-
-def _recording(emit: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
-    text: Callable[..., str] = emit.text  # type: ignore[attr-defined]
-
-    def emit_and_record(self: ListingAssembler, /, *operands: P.args, **named: P.kwargs) -> None:
-        start = len(self.code)
-        emit(self, *operands, **named)
-        self._record(start, is_instruction=True, text=text(*operands, **named))
-
-    return emit_and_record
-
-
-for _name, _function in ROWS.items():
-    setattr(ListingAssembler, _name, _recording(_function))
+remember(Assembler, ROWS, placed="lLc")
+record(ListingAssembler, ROWS)
