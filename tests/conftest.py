@@ -1,7 +1,13 @@
-"""What several suites need: both engines, and C libraries built by the compiler at hand."""
+"""What several suites need: both engines, and C libraries built by the compiler at hand.
+
+CALLGATE_CC names another compiler, as a command line: what an interpreter for another processor calls is not built by
+the gcc of this one.
+"""
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -27,13 +33,15 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def build_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Build a shared library from a C file (`Path`) or C text (`str`); a source is compiled once a session."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
+    candidates = [shlex.split(os.environ["CALLGATE_CC"])] if "CALLGATE_CC" in os.environ else [["gcc"], ["cc"]]
+    compiler = next((command for command in candidates if shutil.which(command[0])), None)
     folder = tmp_path_factory.mktemp("libraries")
     built: dict[tuple[Path | str, tuple[str, ...]], Path] = {}
 
     def build(source: Path | str, options: Sequence[str] = ("-O2",)) -> Path:
         if compiler is None:
-            pytest.skip("no C compiler: neither gcc nor cc is on the PATH")
+            names = " nor ".join(command[0] for command in candidates)
+            pytest.skip(f"no C compiler: {names} is not on the PATH")
         key = (source, tuple(options))
         if key not in built:
             file = source
@@ -41,7 +49,7 @@ def build_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
                 file = folder / f"source{len(built)}.c"
                 file.write_text(source)
             library = folder / f"lib{len(built)}.so"
-            command = [compiler, *options, "-shared", "-fPIC", "-w", "-o", str(library), str(file), "-lm"]
+            command = [*compiler, *options, "-shared", "-fPIC", "-w", "-o", str(library), str(file), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             built[key] = library

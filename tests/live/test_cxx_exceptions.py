@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,10 @@ from textwrap import dedent
 import pytest
 from children import run_child
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: g++ is not on the PATH")
+COMPILER = os.environ.get("CALLGATE_CXX", "g++")
+pytestmark = pytest.mark.skipif(
+    shutil.which(COMPILER) is None, reason=f"no C++ compiler: {COMPILER} is not on the PATH"
+)
 
 SOURCE = r"""
 #include <pthread.h>
@@ -116,10 +120,10 @@ def cxx(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("cxx")
     source, library = folder / "throws.cpp", folder / "libthrows.so"
     source.write_text(SOURCE)
-    command = ["g++", "-O1", "-shared", "-fPIC", "-pthread", "-o", str(library), str(source)]
+    command = [COMPILER, "-O1", "-shared", "-fPIC", "-pthread", "-o", str(library), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"g++ cannot build a library: {done.stderr[-500:]}")
+        pytest.skip(f"{COMPILER} cannot build a library: {done.stderr[-500:]}")
     return str(library)
 
 
