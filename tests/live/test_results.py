@@ -162,12 +162,12 @@ def test_arguments_keep_their_references(bound: Any, typed_as: Any) -> None:
     )
     big, text, data, wide = 2**40 + 5, "é" * 50, b"x" * 50, "\U0001f600" * 20
     ints, doubles, byte, listed = array("i", [1]), array("d", [1.0]), bytearray(b"\1"), [1, 2, 2**40, Index(4)]
-    index, number, handle = Index(1 << 20), 1234.5, lib.counter_static()
+    index, length, number, handle = Index(1 << 20), Index(len(data)), 1234.5, lib.counter_static()
     sum_of_i64 = typed_as("at_i64", Readable[cg.i64], cg.long, cg.i64)
     problem = Index(0, lambda: 1 // 0)
     rows: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
         (lib.weigh9, (1, big, 2, 3, 4, 5, index, 7, 8)), (lib.both_lengths, (text, data)), (lib.wide_length, (wide,)),
-        (lib.sum_all, (ints, 1, doubles, 1, byte, 1)), (lib.sum_all, (ints, 1, doubles, 1, data, index)), (lib.id_f64, (number,)),
+        (lib.sum_all, (ints, 1, doubles, 1, byte, 1)), (lib.sum_all, (ints, 1, doubles, 1, data, length)), (lib.id_f64, (number,)),
         (lib.counter_or, (handle, index)), (sum_of_i64, (listed, 3)), (lib.both_lengths, (text, index)), (lib.both_lengths, (data, b"a\0")),
         (lib.sum_all, (ints, 1, doubles, 1, byte, problem)), (lib.weigh9, (1, big, 2, 3, 4, 5, index, 7, number)),
         (lib.weigh9, (1, big, big)), (lib.id_f64, (10**400,)), (lib.sum_all, (ints, problem, doubles, 1, byte, 1)),
@@ -183,6 +183,7 @@ def test_arguments_keep_their_references(bound: Any, typed_as: Any) -> None:
         byte,
         listed,
         index,
+        length,
         number,
         handle,
         problem,
