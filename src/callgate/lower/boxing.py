@@ -1,4 +1,4 @@
-"""Boxing on x86-64: C values in rax, xmm0, st0 or memory become Python objects.
+"""Boxing: C values in rax, xmm0, st0 or memory become Python objects.
 
 Used by gates for results and Out parameters, and by callbacks for arguments.  What it needs of either is the same:
 an assembler, a layout, a frame with `self_slot` and `result_slot`, and the count of steps in the data that `self`
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from callgate.asm.x86_64.assembler import Assembler
-from callgate.asm.x86_64.registers import R11, RAX, RCX, RDI, RDX, RSI, RSP, XMM0
 from callgate.cpython.conversion import Box, BoxStep
 from callgate.cpython.layout import Layout
 from callgate.errors import unreachable
 from callgate.lower.machine import result_operand_offset
+from callgate.lower.operations import R11, RAX, RCX, RDI, RDX, RSI, RSP, XMM0, Operations
 
 POINTER_BOXES = frozenset((Box.STRING, Box.BYTES, Box.WIDE_STRING, Box.HANDLE, Box.PYTHON, Box.OBJECT, Box.ADDRESS))
 """Boxes of pointers, which can be NULL."""
@@ -36,7 +35,7 @@ class BoxingFrame(Protocol):
     def result_slot(self) -> int: ...
 
 
-def emit_copy(a: Assembler, destination: int, offset: int, source: int, source_offset: int, size: int) -> None:
+def emit_copy(a: Operations, destination: int, offset: int, source: int, source_offset: int, size: int) -> None:
     """Copy a few bytes through rdx, none beyond the size."""
     done = 0
     while size - done >= 8:
@@ -53,7 +52,7 @@ def emit_copy(a: Assembler, destination: int, offset: int, source: int, source_o
 class Boxing:
     """The emission of boxes; a base of what emits gates and callbacks."""
 
-    def __init__(self, assembler: Assembler, layout: Layout, frame: BoxingFrame, step_count: int) -> None:
+    def __init__(self, assembler: Operations, layout: Layout, frame: BoxingFrame, step_count: int) -> None:
         self.a = assembler
         self.layout = layout
         self.frame: BoxingFrame = frame
@@ -80,13 +79,13 @@ class Boxing:
 
     def _finish_box(self, *, is_tail: bool) -> None:
         if is_tail:
-            self.a.add_ri(RSP, self.frame.size_bytes)
+            self.a.leave((), self.frame.size_bytes)
             self.a.ret()
 
     def _tail(self, symbol: str, *, is_tail: bool) -> None:
         """Call a C API function, or end by jumping to it."""
         if is_tail:
-            self.a.add_ri(RSP, self.frame.size_bytes)
+            self.a.leave((), self.frame.size_bytes)
             self.a.jmp_l(symbol)
         else:
             self.a.call_l(symbol)

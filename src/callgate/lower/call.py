@@ -14,7 +14,7 @@ def lower_call(plan: CallPlan, conversion: Conversion, machine: Machine, *, with
     The code is position-independent and knows no address: symbols are relocations, the C function's address and
     everything else that belongs to one gate is read from the gate's data.
     """
-    from callgate.lower import x86_64
+    from callgate.lower import gate
 
     check_code_is_made(machine)
-    return x86_64.lower_call_x86_64(plan, conversion, machine, with_listing=with_listing)
+    return gate.lower_gate(plan, conversion, machine, with_listing=with_listing)

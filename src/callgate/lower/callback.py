@@ -1,4 +1,4 @@
-"""Callbacks on x86-64: what C calls when it calls a Python function.
+"""Callbacks: what C calls when it calls a Python function.
 
 C enters through a thunk, which says in r10 where the callback's slot is and jumps to the stub of its shape:
 
@@ -39,10 +39,10 @@ from typing import NamedTuple
 
 from callgate.abi.plan import Argument, CallPlan, Class
 from callgate.asm.code import Code
-from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
-from callgate.asm.x86_64.registers import (
-    NAMES_64,
-    NAMES_XMM,
+from callgate.cpython.conversion import Box, BoxStep, CallbackConversion, Unbox
+from callgate.lower.boxing import POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
+from callgate.lower.machine import VIEW_BYTES, Machine, check_code_is_made
+from callgate.lower.operations import (
     R10,
     RAX,
     RBX,
@@ -52,10 +52,10 @@ from callgate.asm.x86_64.registers import (
     RSI,
     RSP,
     XMM0,
+    Operations,
+    operations,
 )
-from callgate.cpython.conversion import Box, BoxStep, CallbackConversion, Unbox
-from callgate.lower.boxing import POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
-from callgate.lower.machine import VIEW_BYTES, Machine, check_code_is_made
+from callgate.target import Target
 
 SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE, SLOT_NEXT, SLOT_FREED, SLOT_THUNK = 0, 8, 16, 24, 32, 40, 48
 SLOT_BYTES = 64
@@ -71,8 +71,6 @@ FREE_HEAD, FREE_TAIL, FREE_COUNT, FREE_RESERVE = 0, 8, 16, 24
 NODE_STATE, NODE_DEPTH, NODE_NEXT, NODE_BYTES = 0, 8, 16, 24
 """What a foreign thread has under `thread_key`."""
 
-_GENERAL = {name: number for number, name in enumerate(NAMES_64)}
-_VECTOR = {name: number for number, name in enumerate(NAMES_XMM)}
 _ARGUMENTS_OFFSET = 1 << 63  # PY_VECTORCALL_ARGUMENTS_OFFSET
 
 
@@ -118,29 +116,28 @@ def lower_callback(
 ) -> Code:
     """The stub for all callbacks of one shape, entered by their thunks."""
     check_code_is_made(machine)
-    stub = _Stub(plan, conversion, machine, ListingAssembler() if with_listing else Assembler())
+    stub = _Stub(plan, conversion, machine, operations(machine.target, with_listing=with_listing))
     stub.emit()
     return stub.a.finish()
 
 
-def lower_thunks(table: int, count: int) -> Code:
-    """`count` thunks of 16 bytes; thunk i leads to slot i of the table at address `table`."""
-    a = Assembler()
+def lower_thunks(table: int, count: int, target: Target) -> Code:
+    """`count` thunks, each of `thunk_bytes(target)`; thunk i leads to slot i of the table at address `table`."""
+    a = operations(target)
     for index in range(count):
-        a.mov_ri(R10, table + SLOT_BYTES * index)
-        a.jmp_m(R10, SLOT_STUB)
-        while len(a.code) % THUNK_BYTES:
-            a.code.append(0xCC)  # int3
+        a.thunk(table + SLOT_BYTES * index, SLOT_STUB)
     return a.finish()
 
 
-THUNK_BYTES = 16
+def thunk_bytes(target: Target) -> int:
+    """The size of a thunk."""
+    return operations(target).thunk_bytes
 
 
 class _Stub(Boxing):
     """The emission of one stub."""
 
-    def __init__(self, plan: CallPlan, conversion: CallbackConversion, machine: Machine, assembler: Assembler) -> None:
+    def __init__(self, plan: CallPlan, conversion: CallbackConversion, machine: Machine, assembler: Operations) -> None:
         frame = _lay_out(plan, conversion)
         super().__init__(assembler, machine.layout, frame, 1)
         self.places = frame
@@ -152,7 +149,7 @@ class _Stub(Boxing):
         """Emit every block, hot ones first."""
         a, frame = self.a, self.places
         a.label("entry")
-        a.sub_ri(RSP, frame.size_bytes)
+        a.enter((), frame.size_bytes)
         a.mov_mr(RSP, frame.saved_rbx, RBX)
         a.mov_rr(RBX, R10)
         self._save_arguments()
@@ -191,7 +188,7 @@ class _Stub(Boxing):
         a.label("leave")
         self._load_result()
         a.mov_rm(RBX, RSP, frame.saved_rbx)
-        a.add_ri(RSP, frame.size_bytes)
+        a.leave((), frame.size_bytes)
         a.ret()
         self._emit_cold()
 
@@ -200,14 +197,14 @@ class _Stub(Boxing):
         a, frame = self.a, self.places
         if self.plan.result_pointer:
             a.note("where the result goes")
-            a.mov_mr(RSP, frame.hidden, _GENERAL[self.plan.result_pointer])
+            a.mov_mr(RSP, frame.hidden, self.a.general[self.plan.result_pointer])
         offset = frame.registers
         for argument in self.plan.arguments:
             for register in argument.registers:
-                if register in _VECTOR:
-                    a.movsd_mx(RSP, offset, _VECTOR[register])
+                if register in self.a.vector:
+                    a.movsd_mx(RSP, offset, self.a.vector[register])
                 else:
-                    a.mov_mr(RSP, offset, _GENERAL[register])
+                    a.mov_mr(RSP, offset, self.a.general[register])
                 offset += 8
 
     def _check_gil(self) -> None:
@@ -376,9 +373,9 @@ class _Stub(Boxing):
                 if piece.eightbyte_class is Class.X87:
                     a.fld80_m(RSP, frame.value)
                 elif piece.eightbyte_class is Class.SSE:
-                    a.movsd_xm(_VECTOR[piece.register], RSP, frame.value + piece.offset_bytes)
+                    a.movsd_xm(self.a.vector[piece.register], RSP, frame.value + piece.offset_bytes)
                 else:
-                    a.mov_rm(_GENERAL[piece.register], RSP, frame.value + piece.offset_bytes)
+                    a.mov_rm(self.a.general[piece.register], RSP, frame.value + piece.offset_bytes)
             return
         match result.eightbyte_class:
             case Class.SSE:

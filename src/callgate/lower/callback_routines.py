@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from callgate.asm.code import Code
-from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
-from callgate.asm.x86_64.registers import RAX, RBX, RCX, RDI, RDX, RSI, RSP, XMM0
 from callgate.lower.callback import (
     FOREIGN,
     FREE_COUNT,
@@ -25,6 +23,7 @@ from callgate.lower.callback import (
     SLOT_RECORD,
 )
 from callgate.lower.machine import Machine
+from callgate.lower.operations import RAX, RBX, RCX, RDI, RDX, RSI, XMM0, Operations, operations
 
 
 def lower_callback_routines(machine: Machine, *, with_listing: bool = False) -> Code:
@@ -36,7 +35,7 @@ def lower_callback_routines(machine: Machine, *, with_listing: bool = False) -> 
     callgate_take_slot() -> a capsule, or None; callgate_free_slot(capsule), its destructor;
     callgate_give_slots(first, last, count).
     """
-    a = ListingAssembler() if with_listing else Assembler()
+    a = operations(machine.target, with_listing=with_listing)
     for emit in (
         _emit_attach,
         _emit_detach,
@@ -53,17 +52,17 @@ def lower_callback_routines(machine: Machine, *, with_listing: bool = False) -> 
     return a.finish()
 
 
-def _emit_get_node(a: Assembler) -> None:
+def _emit_get_node(a: Operations) -> None:
     """rax = this thread's node, or 0."""
     a.mov_rl(RDI, "thread_key")
     a.mov32_rm(RDI, RDI, 0)
     a.call_l("pthread_getspecific")
 
 
-def _emit_attach(a: Assembler, machine: Machine) -> None:
+def _emit_attach(a: Operations, machine: Machine) -> None:
     """Take the GIL.  A thread that Python did not start gets a thread state, which stays until the thread ends."""
     a.label("callgate_attach")
-    a.push(RBX)
+    a.enter((RBX,), 0)
     a.call_l("Py_IsInitialized")
     a.test32_rr(RAX, RAX)
     a.jcc("e", "attach_refused")
@@ -80,7 +79,7 @@ def _emit_attach(a: Assembler, machine: Machine) -> None:
     a.test_rr(RAX, RAX)
     a.jcc("ne", "old_thread")
     a.mov_ri(RAX, KNOWN)
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.ret()
     a.label("old_thread")
     a.inc_m(RAX, NODE_DEPTH)
@@ -90,7 +89,7 @@ def _emit_attach(a: Assembler, machine: Machine) -> None:
     a.label("is_foreign")
     a.mov_ri(RAX, FOREIGN)
     a.label("attach_done")
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.ret()
 
     a.label("new_thread")
@@ -115,16 +114,16 @@ def _emit_attach(a: Assembler, machine: Machine) -> None:
 
     a.label("attach_refused")
     a.mov_ri(RAX, NONE)
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.ret()
 
 
 _UNLOCKED = 1  # PyGILState_UNLOCKED
 
 
-def _emit_detach(a: Assembler, machine: Machine) -> None:
+def _emit_detach(a: Operations, machine: Machine) -> None:
     a.label("callgate_detach")
-    a.sub_ri(RSP, 8)
+    a.enter((), 8)
     a.cmp32_ri(RDI, KNOWN)
     a.jcc("e", "detach_release")
     _emit_get_node(a)
@@ -133,11 +132,11 @@ def _emit_detach(a: Assembler, machine: Machine) -> None:
     a.dec_m(RAX, NODE_DEPTH)
     a.label("detach_release")
     a.mov_ri(RDI, _UNLOCKED)
-    a.add_ri(RSP, 8)
+    a.leave((), 8)
     a.jmp_l("PyGILState_Release")
 
 
-def _emit_failed(a: Assembler, machine: Machine) -> None:
+def _emit_failed(a: Operations, machine: Machine) -> None:
     a.label("callgate_callback_failed")
     a.cmp32_ri(RDI, FOREIGN)
     a.jcc("e", "nobody_raises")
@@ -149,11 +148,11 @@ def _emit_failed(a: Assembler, machine: Machine) -> None:
     a.jmp_l("PyErr_WriteUnraisable")
 
 
-def _emit_gone(a: Assembler, machine: Machine) -> None:
+def _emit_gone(a: Operations, machine: Machine) -> None:
     """C calls a callback that is closed or freed: an error, with the GIL held."""
     # rbx the mode
     a.label("callgate_gone")
-    a.push(RBX)
+    a.enter((RBX,), 0)
     a.mov32_rr(RBX, RSI)
     a.mov_rm(RSI, RDI, SLOT_MESSAGE)
     a.mov_rl(RDI, "RuntimeError")
@@ -161,11 +160,11 @@ def _emit_gone(a: Assembler, machine: Machine) -> None:
     a.mov32_rr(RDI, RBX)
     a.note("whose it was is in the message")
     a.xor32_rr(RSI, RSI)
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.jmp("callgate_callback_failed")
 
 
-def _emit_unused(a: Assembler, machine: Machine) -> None:
+def _emit_unused(a: Operations, machine: Machine) -> None:
     """C calls an address that never was a callback's: it can only guess what it gets."""
     a.label("callgate_unused")
     a.xor32_rr(RAX, RAX)
@@ -173,11 +172,11 @@ def _emit_unused(a: Assembler, machine: Machine) -> None:
     a.ret()
 
 
-def _emit_thread_ends(a: Assembler, machine: Machine) -> None:
+def _emit_thread_ends(a: Operations, machine: Machine) -> None:
     """The destructor of the key: a foreign thread ends, and its node goes to the list."""
     # rbx the node
     a.label("callgate_thread_ends")
-    a.push(RBX)
+    a.enter((RBX,), 0)
     a.mov_rr(RBX, RDI)
     a.mov_rl(RDI, "ended_lock")
     a.call_l("pthread_mutex_lock")
@@ -186,15 +185,15 @@ def _emit_thread_ends(a: Assembler, machine: Machine) -> None:
     a.mov_mr(RBX, NODE_NEXT, RAX)
     a.mov_mr(RCX, 0, RBX)
     a.mov_rl(RDI, "ended_lock")
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.jmp_l("pthread_mutex_unlock")
 
 
-def _emit_drain(a: Assembler, machine: Machine) -> None:
+def _emit_drain(a: Operations, machine: Machine) -> None:
     """Clear the states of threads that ended; the GIL is held."""
     # rbx the node
     a.label("callgate_drain")
-    a.push(RBX)
+    a.enter((RBX,), 0)
     a.mov_rl(RCX, "ended_nodes")
     a.cmp_mi(RCX, 0, 0)
     a.jcc("e", "drained")
@@ -227,14 +226,14 @@ def _emit_drain(a: Assembler, machine: Machine) -> None:
     a.call_l("free")
     a.jmp("drain_next")
     a.label("drained")
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.ret()
 
 
-def _emit_take_slot(a: Assembler, machine: Machine) -> None:
+def _emit_take_slot(a: Operations, machine: Machine) -> None:
     """A capsule with the slot that has been free for longest; None where only the reserve is left."""
     a.label("callgate_take_slot")
-    a.push(RBX)
+    a.enter((RBX,), 0)
     a.call("callgate_drain")
     a.mov_rl(RCX, "free_slots")
     a.mov_rm(RAX, RCX, FREE_COUNT)
@@ -250,24 +249,24 @@ def _emit_take_slot(a: Assembler, machine: Machine) -> None:
     a.mov_rl(RDX, "callgate_free_slot")
     a.mov_rm(RDX, RDX, 0)
     a.call_l("PyCapsule_New")
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.ret()
     a.label("only_the_reserve")
     a.mov_rl(RDI, "Py_None")
     a.mov_rr(RBX, RDI)
     a.call_l("Py_IncRef")
     a.mov_rr(RAX, RBX)
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.ret()
 
 
-def _emit_free_slot(a: Assembler, machine: Machine) -> None:
+def _emit_free_slot(a: Operations, machine: Machine) -> None:
     """The destructor of a slot's capsule: nothing in it can fail."""
     a.label("callgate_free_slot")
-    a.sub_ri(RSP, 8)
+    a.enter((), 8)
     a.xor32_rr(RSI, RSI)
     a.call_l("PyCapsule_GetPointer")
-    a.add_ri(RSP, 8)
+    a.leave((), 8)
     a.mov_mi(RAX, SLOT_RECORD, 0)
     a.mov_mi(RAX, SLOT_FUNCTION, 0)
     a.mov_rm(RCX, RAX, SLOT_FREED)
@@ -278,7 +277,7 @@ def _emit_free_slot(a: Assembler, machine: Machine) -> None:
     a.jmp("callgate_give_slots")
 
 
-def _emit_give_slots(a: Assembler, machine: Machine) -> None:
+def _emit_give_slots(a: Operations, machine: Machine) -> None:
     """Append a chain of slots, rdi to rsi, rdx of them, to the free ones."""
     a.label("callgate_give_slots")
     a.mov_rl(RCX, "free_slots")

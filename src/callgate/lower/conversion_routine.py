@@ -10,8 +10,6 @@ Long because it is one routine: a block for each kind of step, in the order of `
 
 from __future__ import annotations
 
-from callgate.asm.x86_64.assembler import Assembler
-from callgate.asm.x86_64.registers import R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, XMM0, XMM1
 from callgate.cpython.conversion import Element, Unbox
 from callgate.lower.ctypes_routines import emit_convert_param
 from callgate.lower.machine import (
@@ -25,6 +23,7 @@ from callgate.lower.machine import (
     VIEW_OBJECT,
     Machine,
 )
+from callgate.lower.operations import R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, XMM0, XMM1, Operations
 from callgate.lower.routine import (
     BYTES_SUBCLASS,
     FIELD_ELEMENT,
@@ -54,7 +53,7 @@ _VIEW_ITEMSIZE, _VIEW_LENGTH, _VIEW_FORMAT = 24, 16, 40  # offsets in Py_buffer
 _CONVERT_SCRATCH = 56
 
 
-def emit_convert(a: Assembler, machine: Machine) -> None:
+def emit_convert(a: Operations, machine: Machine) -> None:
     layout = machine.layout
     enter(a, "callgate_convert", _CONVERT_SCRATCH)
     a.mov_rr(RBX, RDI)
@@ -133,7 +132,7 @@ def emit_convert(a: Assembler, machine: Machine) -> None:
     leave(a, _CONVERT_SCRATCH)
 
 
-def _emit_convert_int(a: Assembler) -> None:
+def _emit_convert_int(a: Operations) -> None:
     """Any int, or an object with __index__; what does not fit is refused in Python, which names the value."""
     a.label("int")
     a.mov_rr(RDI, R15)
@@ -208,7 +207,7 @@ def _emit_convert_int(a: Assembler) -> None:
     a.jmp("answered")
 
 
-def _emit_convert_double(a: Assembler) -> None:
+def _emit_convert_double(a: Operations) -> None:
     """A float, or what has __float__ or __index__; a C float must not become infinite on the way."""
     a.label("double")
     a.mov_rr(RDI, R15)
@@ -250,7 +249,7 @@ def _emit_convert_double(a: Assembler) -> None:
     a.jmp("store")
 
 
-def _emit_convert_bool_and_characters(a: Assembler, machine: Machine) -> None:
+def _emit_convert_bool_and_characters(a: Operations, machine: Machine) -> None:
     """True and False; one byte; one character.  Everything else is Python's to judge."""
     a.label("bool")
     a.cmp_rl(R15, "Py_True")
@@ -292,14 +291,14 @@ def _emit_convert_bool_and_characters(a: Assembler, machine: Machine) -> None:
 
     a.note("eax = the type flags of the object in r15")
     a.label("callgate_type_flags")
-    a.sub_ri(RSP, 8)
+    a.enter((), 8)
     a.mov_rm(RDI, R15, machine.layout.type_offset)
     a.call_l("PyType_GetFlags")
-    a.add_ri(RSP, 8)
+    a.leave((), 8)
     a.ret()
 
 
-def emit_none_is_null(a: Assembler, store: str = "store_owner", ask: str = "python_owner") -> None:
+def emit_none_is_null(a: Operations, store: str = "store_owner", ask: str = "python_owner") -> None:
     """None is 0 where NULL is allowed; where it is not, Python raises."""
     label = f"not_none_{len(a.code)}"
     a.cmp_rl(R15, "Py_None")
@@ -311,7 +310,7 @@ def emit_none_is_null(a: Assembler, store: str = "store_owner", ask: str = "pyth
     a.label(label)
 
 
-def _emit_convert_string(a: Assembler, machine: Machine) -> None:
+def _emit_convert_string(a: Operations, machine: Machine) -> None:
     """bytes as they are, str as UTF-8 (kept by the str itself), both without an embedded NUL; nothing is owned."""
     a.label("string")
     emit_none_is_null(a, "store", "python")
@@ -345,7 +344,7 @@ def _emit_convert_string(a: Assembler, machine: Machine) -> None:
     a.jmp("store")
 
 
-def _emit_convert_wide_string(a: Assembler, machine: Machine) -> None:
+def _emit_convert_wide_string(a: Operations, machine: Machine) -> None:
     """str as wchar_t, copied into a bytes object that the view owns."""
     a.label("wide_string")
     no_view(a)
@@ -387,7 +386,7 @@ def _emit_convert_wide_string(a: Assembler, machine: Machine) -> None:
     a.jmp("python_owner")
 
 
-def _emit_convert_buffer(a: Assembler, machine: Machine) -> None:
+def _emit_convert_buffer(a: Operations, machine: Machine) -> None:
     """A buffer of the right items, exported until the call is over; bytes for one-byte items need no export."""
     a.label("buffer")
     no_view(a)
@@ -496,7 +495,7 @@ def _emit_convert_buffer(a: Assembler, machine: Machine) -> None:
     a.jmp("python_owner")
 
 
-def _emit_convert_list(a: Assembler, machine: Machine) -> None:
+def _emit_convert_list(a: Operations, machine: Machine) -> None:
     """A list of exact ints or floats, copied into a bytes object that the view owns.
 
     No Python code runs here, so the list cannot change on the way.  Any other item, or one that does not fit, leaves
@@ -621,7 +620,7 @@ def _emit_convert_list(a: Assembler, machine: Machine) -> None:
     a.jmp("store_owner")
 
 
-def _emit_convert_handle(a: Assembler, machine: Machine) -> None:
+def _emit_convert_handle(a: Operations, machine: Machine) -> None:
     """An instance of the declared pointer type: the pointer it holds.  NULL only where allowed."""
     a.label("handle")
     no_view(a)
@@ -660,7 +659,7 @@ def _emit_convert_handle(a: Assembler, machine: Machine) -> None:
     a.jmp("python_owner")
 
 
-def _emit_convert_record(a: Assembler, machine: Machine) -> None:
+def _emit_convert_record(a: Operations, machine: Machine) -> None:
     """An instance of the declared struct: the address of its data.  Functions and wide values are Python's."""
     a.label("struct")
     a.mov_rm(RAX, R15, machine.layout.type_offset)
@@ -725,7 +724,7 @@ def _emit_convert_record(a: Assembler, machine: Machine) -> None:
     a.jmp("store")
 
 
-def _emit_convert_in_python(a: Assembler) -> None:
+def _emit_convert_in_python(a: Operations) -> None:
     """Ask the gate's _convert(index, object): (word, owner or None), or an exception."""
     a.label("python")
     a.call("callgate_ask")
@@ -763,10 +762,10 @@ def _emit_convert_in_python(a: Assembler) -> None:
     _emit_ask(a, "callgate_decode", "_decode")
 
 
-def _emit_ask(a: Assembler, name: str, method: str) -> None:
+def _emit_ask(a: Operations, name: str, method: str) -> None:
     """A subroutine of callgate_convert: rax = self.method(index, object in r15)."""
     a.label(name)
-    a.sub_ri(RSP, 24)
+    a.enter((), 24)
     a.mov_rr(RDI, R12)
     a.note("args, below the return address and 24 bytes")
     a.mov_rm(RAX, RSP, 32 + 16)
@@ -787,5 +786,5 @@ def _emit_ask(a: Assembler, name: str, method: str) -> None:
     a.call_l("Py_DecRef")
     a.mov_rm(RAX, RSP, 8)
     a.label(f"{name}_done")
-    a.add_ri(RSP, 24)
+    a.leave((), 24)
     a.ret()

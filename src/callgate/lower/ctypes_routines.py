@@ -9,10 +9,9 @@ Long because a ctypes class accepts many kinds of objects, and each that package
 
 from __future__ import annotations
 
-from callgate.asm.x86_64.assembler import Assembler
-from callgate.asm.x86_64.registers import R8, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, XMM0
 from callgate.cpython.conversion import NUMBERS, Element
 from callgate.lower.machine import DATA_NAMES, FLAG_NULLABLE, FLAG_WRITABLE, STEP_OPERAND, VIEW_OBJECT, Machine
+from callgate.lower.operations import R8, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, XMM0, Operations
 from callgate.lower.routine import (
     FIELD_ELEMENT,
     FIELD_FLAGS,
@@ -28,7 +27,7 @@ from callgate.lower.routine import (
 _CARG_OBJECT = 16  # in PyCArgObject the object comes behind the value, which has the room of a long double
 
 
-def emit_convert_param(a: Assembler, machine: Machine) -> None:
+def emit_convert_param(a: Operations, machine: Machine) -> None:
     """An argument as ctypes converts it: quick for what is usual, the class's from_param for the rest."""
     layout = machine.layout
     a.label("param")
@@ -297,14 +296,14 @@ def emit_convert_param(a: Assembler, machine: Machine) -> None:
     a.jmp("python_owner")
 
 
-def emit_ctypes_routines(a: Assembler, machine: Machine) -> None:
+def emit_ctypes_routines(a: Operations, machine: Machine) -> None:
     """The routines beside the conversion."""
     _emit_errcheck(a)
     _emit_original(a, machine)
     _emit_errno_space(a)
 
 
-def _emit_errcheck(a: Assembler) -> None:
+def _emit_errcheck(a: Operations) -> None:
     """errcheck has the last word on a result."""
     # rbx errcheck and the ctypes function   rbp the tuple   r12 result   r13 arguments   r14 their count   r15 index
     a.note("errcheck(result, function, arguments): takes over the result; the tuple itself means the result as it is")
@@ -358,37 +357,33 @@ def _emit_errcheck(a: Assembler) -> None:
     leave(a, 8)
 
 
-def _emit_original(a: Assembler, machine: Machine) -> None:
+def _emit_original(a: Operations, machine: Machine) -> None:
     """The way of keywords, of other counts of arguments, and of what a gate cannot pass."""
-    # rbp the frame   rbx function   r12 args   r13 all of them
+    # rbp the frame   rbx function   r12 args   r13 all of them   [rbp] kwnames   [rbp+8] the count
     a.note("the ctypes function, with the arguments as they came: function.__call__ by its name")
     a.label("callgate_original")
-    for register in (RBP, RBX, R12, R13):
-        a.push(register)
+    a.enter((RBP, RBX, R12, R13), 24)
     a.mov_rr(RBP, RSP)
     a.mov_rm(RAX, RDI, machine.layout.gate_data_offset)
     a.mov_rm(RBX, RAX, machine.layout.bytes_data_offset + DATA_NAMES)
     a.mov_rr(R12, RSI)
     a.mov_rr(R13, RDX)
-    a.push(RCX)
-    a.push(RDX)
-    a.sub_ri(RSP, 8)
+    a.mov_mr(RSP, 0, RCX)
+    a.mov_mr(RSP, 8, RDX)
     a.test_rr(RCX, RCX)
     a.jcc("e", "original_counted")
     a.mov_rr(RDI, RCX)
     a.call_l("PyTuple_Size")
     a.add_rr(R13, RAX)
     a.label("original_counted")
-    a.add_ri(RSP, 8)
-    a.pop(RDX)
-    a.pop(RCX)
+    a.mov_rm(RCX, RBP, 0)
+    a.mov_rm(RDX, RBP, 8)
     a.note("room for the function before them, rsp a multiple of 16")
     a.mov_rr(RAX, R13)
     a.add_ri(RAX, 2)
     a.shr_ri(RAX, 1)
     a.shl_ri(RAX, 4)
     a.sub_rr(RSP, RAX)
-    a.sub_ri(RSP, 8)
     a.mov_mr(RSP, 0, RBX)
     a.mov_rr(RSI, RSP)
     a.label("original_copy")
@@ -406,16 +401,15 @@ def _emit_original(a: Assembler, machine: Machine) -> None:
     a.add_ri(RDX, 1)
     a.call_l("PyObject_VectorcallMethod")
     a.mov_rr(RSP, RBP)
-    for register in (R13, R12, RBX, RBP):
-        a.pop(register)
+    a.leave((RBP, RBX, R12, R13), 24)
     a.ret()
 
 
-def _emit_errno_space(a: Assembler) -> None:
+def _emit_errno_space(a: Operations) -> None:
     """ctypes keeps its errno under a key of the thread state's dict."""
     a.note("the address of ctypes' copy of errno in this thread, or 0 with an exception")
     a.label("callgate_errno_space")
-    a.push(RBX)
+    a.enter((RBX,), 0)
     a.mov_ri(RBX, 2)
     a.label("errno_again")
     a.call_l("PyThreadState_GetDict")
@@ -440,5 +434,5 @@ def _emit_errno_space(a: Assembler) -> None:
     a.mov_rl(RSI, "text_errno")
     a.call_l("PyCapsule_GetPointer")
     a.label("errno_done")
-    a.pop(RBX)
+    a.leave((RBX,), 0)
     a.ret()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from callgate.asm.x86_64.assembler import Assembler
-from callgate.asm.x86_64.registers import R8, R9, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP
 from callgate.lower.machine import VIEW_OBJECT
+from callgate.lower.operations import R8, R9, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, Operations
 
 # Flags of type objects, of the stable ABI (object.h).
 INT_SUBCLASS = 1 << 24
@@ -19,22 +18,18 @@ SAVED = (RBX, RBP, R12, R13, R14, R15)
 FIELD_KIND, FIELD_FLAGS, FIELD_SIZE, FIELD_ELEMENT, FIELD_MINIMUM = 0, 1, 2, 3, 4
 
 
-def enter(a: Assembler, name: str, scratch_bytes: int) -> None:
+def enter(a: Operations, name: str, scratch_bytes: int) -> None:
     """Save the callee-saved registers; `scratch_bytes` is 8 more than a multiple of 16."""
     a.label(name)
-    for register in SAVED:
-        a.push(register)
-    a.sub_ri(RSP, scratch_bytes)
+    a.enter(SAVED, scratch_bytes)
 
 
-def leave(a: Assembler, scratch_bytes: int) -> None:
-    a.add_ri(RSP, scratch_bytes)
-    for register in reversed(SAVED):
-        a.pop(register)
+def leave(a: Operations, scratch_bytes: int) -> None:
+    a.leave(SAVED, scratch_bytes)
     a.ret()
 
 
-def call_method(a: Assembler, name: str, arguments: Callable[[], None], count: int) -> None:
+def call_method(a: Operations, name: str, arguments: Callable[[], None], count: int) -> None:
     """rax = self.name(...): `arguments` loads rdx, rcx, r8 (the first `count` objects); self is in rbx."""
     arguments()
     a.mov_rr(RDI, RBX)
@@ -46,5 +41,5 @@ def call_method(a: Assembler, name: str, arguments: Callable[[], None], count: i
     a.call_l("PyObject_CallMethodObjArgs")
 
 
-def no_view(a: Assembler) -> None:
+def no_view(a: Operations) -> None:
     a.mov_mi(R14, VIEW_OBJECT, 0)

@@ -15,8 +15,21 @@ convert them or raise: the rule for what is accepted is written there once, for 
 from __future__ import annotations
 
 from callgate.asm.code import Code
-from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
-from callgate.asm.x86_64.registers import (
+from callgate.lower.conversion_routine import emit_convert
+from callgate.lower.ctypes_routines import emit_ctypes_routines
+from callgate.lower.machine import (
+    DATA_NAMES,
+    ENTRY_CODE,
+    ENTRY_GATE,
+    ENTRY_TYPES,
+    VARIADIC_COUNT,
+    VARIADIC_ENTRIES,
+    VARIADIC_FIXED,
+    VIEW_BYTES,
+    VIEW_OBJECT,
+    Machine,
+)
+from callgate.lower.operations import (
     R8,
     R9,
     R10,
@@ -34,27 +47,15 @@ from callgate.asm.x86_64.registers import (
     RSI,
     RSP,
     XMM0,
-)
-from callgate.lower.conversion_routine import emit_convert
-from callgate.lower.ctypes_routines import emit_ctypes_routines
-from callgate.lower.machine import (
-    DATA_NAMES,
-    ENTRY_CODE,
-    ENTRY_GATE,
-    ENTRY_TYPES,
-    VARIADIC_COUNT,
-    VARIADIC_ENTRIES,
-    VARIADIC_FIXED,
-    VIEW_BYTES,
-    VIEW_OBJECT,
-    Machine,
+    Operations,
+    operations,
 )
 from callgate.lower.routine import call_method, enter, leave
 
 
 def lower_routines(machine: Machine, *, with_listing: bool = False) -> Code:
     """All shared routines in one Code; each starts at the label of its name."""
-    a = ListingAssembler() if with_listing else Assembler()
+    a = operations(machine.target, with_listing=with_listing)
     for emit in (
         _emit_personality,
         emit_convert,
@@ -73,7 +74,7 @@ def lower_routines(machine: Machine, *, with_listing: bool = False) -> Code:
 _UA_SEARCH_PHASE, _UA_FORCE_UNWIND, _URC_CONTINUE_UNWIND = 1, 8, 8  # unwind.h
 
 
-def _emit_personality(a: Assembler, machine: Machine) -> None:
+def _emit_personality(a: Operations, machine: Machine) -> None:
     """The personality routine of gates (psABI 6.2.5): exceptions are reported, forced unwinding passes."""
     a.label("callgate_personality")
     a.mov32_rr(RAX, RSI)
@@ -94,7 +95,7 @@ def _emit_personality(a: Assembler, machine: Machine) -> None:
 _KEYWORDS_SCRATCH = 40
 
 
-def _emit_keywords(a: Assembler, machine: Machine) -> None:
+def _emit_keywords(a: Operations, machine: Machine) -> None:
     """Bring positional and keyword arguments into the order of the declaration; kwnames may be 0 (a wrong count)."""
     layout = machine.layout
     enter(a, "callgate_arrange", _KEYWORDS_SCRATCH)
@@ -226,12 +227,10 @@ def _emit_keywords(a: Assembler, machine: Machine) -> None:
     leave(a, _KEYWORDS_SCRATCH)
 
 
-def _emit_release(a: Assembler, machine: Machine) -> None:
+def _emit_release(a: Operations, machine: Machine) -> None:
     """Release `rsi` views from rdi on; those that hold nothing are skipped by PyBuffer_Release itself."""
     a.label("callgate_release")
-    a.push(RBX)
-    a.push(RBP)
-    a.sub_ri(RSP, 8)
+    a.enter((RBX, RBP), 8)
     a.mov_rr(RBX, RDI)
     a.mov_rr(RBP, RSI)
     a.label("release_one")
@@ -243,13 +242,11 @@ def _emit_release(a: Assembler, machine: Machine) -> None:
     a.add_ri(RBX, VIEW_BYTES)
     a.sub_ri(RBP, 1)
     a.jcc("ne", "release_one")
-    a.add_ri(RSP, 8)
-    a.pop(RBP)
-    a.pop(RBX)
+    a.leave((RBX, RBP), 8)
     a.ret()
 
 
-def _emit_errors(a: Assembler, machine: Machine) -> None:
+def _emit_errors(a: Operations, machine: Machine) -> None:
     """The calls into Python that only raise: each makes ints of its words, calls a method, drops what it returns."""
     for label, method, words in (
         ("callgate_null", "_refuse_null", 1),
@@ -258,11 +255,10 @@ def _emit_errors(a: Assembler, machine: Machine) -> None:
         _emit_raise(a, label, method, words)
 
 
-def _emit_raise(a: Assembler, label: str, method: str, words: int) -> None:
+def _emit_raise(a: Operations, label: str, method: str, words: int) -> None:
     # rbx self   rbp, r12 the ints
     a.label(label)
-    for register in (RBX, RBP, R12):
-        a.push(register)
+    a.enter((RBX, RBP, R12), 0)
     a.mov_rr(RBX, RDI)
     a.mov_rr(R12, RDX)
     a.mov_rr(RDI, RSI)
@@ -291,12 +287,11 @@ def _emit_raise(a: Assembler, label: str, method: str, words: int) -> None:
     a.call_l("Py_DecRef")
     a.label(f"{label}_raised")
     a.xor32_rr(RAX, RAX)
-    for register in (R12, RBP, RBX):
-        a.pop(register)
+    a.leave((RBX, RBP, R12), 0)
     a.ret()
 
 
-def _emit_variadic(a: Assembler, machine: Machine) -> None:
+def _emit_variadic(a: Operations, machine: Machine) -> None:
     """The code of every variadic gate: find the gate for the types of the arguments, and go on there.
 
     A variadic gate's data: 0 the count of fixed arguments, 8 the count of entries, then the entries: 0 the count of all
@@ -325,8 +320,7 @@ def _emit_variadic(a: Assembler, machine: Machine) -> None:
     a.shl_ri(R11, 3)
     a.add_rr(R11, RSI)
     a.lea(RCX, RAX, ENTRY_TYPES)
-    a.note("in the red zone")
-    a.mov_mr(RSP, -8, R9)
+    a.movq_xr(XMM0, R9)
     a.label("variadic_type")
     a.test_rr(R10, R10)
     a.jcc("e", "variadic_found")
@@ -339,7 +333,7 @@ def _emit_variadic(a: Assembler, machine: Machine) -> None:
     a.sub_ri(R10, 1)
     a.jmp("variadic_type")
     a.label("variadic_other")
-    a.mov_rm(R9, RSP, -8)
+    a.movq_rx(XMM0, R9)
     a.mov_rm(R10, RAX, 0)
     a.label("variadic_next")
     a.sub_rr(R10, R8)
@@ -355,8 +349,7 @@ def _emit_variadic(a: Assembler, machine: Machine) -> None:
 
     a.note("self._call_new(*args), which makes the gate and calls it")
     a.label("variadic_miss")
-    for register in (RBX, RBP, R12):
-        a.push(register)
+    a.enter((RBX, RBP, R12), 0)
     a.mov_rr(RBX, RSI)
     a.mov_rr(RBP, RDX)
     a.mov_rl(RSI, "name:_call_new")
@@ -374,14 +367,11 @@ def _emit_variadic(a: Assembler, machine: Machine) -> None:
     a.call_l("Py_DecRef")
     a.mov_rr(RAX, RBP)
     a.label("variadic_called")
-    for register in (R12, RBP, RBX):
-        a.pop(register)
+    a.leave((RBX, RBP, R12), 0)
     a.ret()
 
     a.label("variadic_keywords")
-    a.push(RBX)
-    a.push(RBP)
-    a.sub_ri(RSP, 8)
+    a.enter((RBX, RBP), 8)
     a.mov_rr(RBX, RDI)
     a.mov_rr(RBP, RCX)
     a.mov_rr(RDI, RDX)
@@ -399,18 +389,15 @@ def _emit_variadic(a: Assembler, machine: Machine) -> None:
     a.call_l("Py_DecRef")
     a.label("variadic_refused")
     a.xor32_rr(RAX, RAX)
-    a.add_ri(RSP, 8)
-    a.pop(RBP)
-    a.pop(RBX)
+    a.leave((RBX, RBP), 8)
     a.ret()
 
 
-def _emit_judge(a: Assembler, machine: Machine) -> None:
+def _emit_judge(a: Operations, machine: Machine) -> None:
     """Call self._judge(result, errno) -> None or an exception; on an exception give up the result."""
     # rbx self   rbp result   r12 errno, then what came back
     a.label("callgate_judge")
-    for register in (RBX, RBP, R12):
-        a.push(register)
+    a.enter((RBX, RBP, R12), 0)
     a.mov_rr(RBX, RDI)
     a.mov_rr(RBP, RSI)
     a.mov32_rr(RDI, RDX)
@@ -438,12 +425,11 @@ def _emit_judge(a: Assembler, machine: Machine) -> None:
     a.call_l("Py_DecRef")
     a.xor32_rr(RAX, RAX)
     a.label("judge_done")
-    for register in (R12, RBP, RBX):
-        a.pop(register)
+    a.leave((RBX, RBP, R12), 0)
     a.ret()
 
 
-def _emit_boxes(a: Assembler, machine: Machine) -> None:
+def _emit_boxes(a: Operations, machine: Machine) -> None:
     """What the gate's Python methods make, and enum members; and whether a callback raised."""
     # rbx self   rbp, r12, r13 the ints
     enter(a, "callgate_box_python", 8)
@@ -488,7 +474,7 @@ def _emit_boxes(a: Assembler, machine: Machine) -> None:
 
     a.note("the zero flag is clear where a callback of this thread raised: its exception becomes the gate's")
     a.label("callgate_raised")
-    a.sub_ri(RSP, 24)
+    a.enter((), 24)
     a.mov_mr(RSP, 0, RAX)
     a.movsd_mx(RSP, 8, XMM0)
     a.call_l("PyErr_Occurred")
@@ -502,14 +488,13 @@ def _emit_boxes(a: Assembler, machine: Machine) -> None:
     a.label("none_raised")
     a.mov_rm(RAX, RSP, 0)
     a.movsd_xm(XMM0, RSP, 8)
-    a.add_ri(RSP, 24)
+    a.leave((), 24)
     a.test_rr(RCX, RCX)
     a.ret()
 
     # rbx members (value -> member)   rbp the class   r12 the int
     a.label("callgate_box_enum")
-    for register in (RBX, RBP, R12):
-        a.push(register)
+    a.enter((RBX, RBP, R12), 0)
     a.mov_rr(RBX, RDI)
     a.mov_rr(RBP, RSI)
     a.mov_rr(RDI, RDX)
@@ -545,6 +530,5 @@ def _emit_boxes(a: Assembler, machine: Machine) -> None:
     a.call_l("Py_DecRef")
     a.mov_rr(RAX, RBX)
     a.label("enum_done")
-    for register in (R12, RBP, RBX):
-        a.pop(register)
+    a.leave((RBX, RBP, R12), 0)
     a.ret()

@@ -28,7 +28,6 @@ from callgate.lower.callback import (
     SLOT_RECORD,
     SLOT_STUB,
     SLOT_THUNK,
-    THUNK_BYTES,
 )
 from callgate.runtime import reference
 from callgate.runtime.probe import GateBase
@@ -48,7 +47,7 @@ class Thunks:
 
     Taking and freeing are single steps of machine code, so that no other thread, finalizer or signal comes between.
     `take`, `give` are its routines, `publish` makes code that stays for ever and gives its address, `unused` is where
-    the thunks of new slots lead.
+    the thunks of new slots lead, `thunk_bytes` the size of each.
     """
 
     def __init__(
@@ -57,11 +56,13 @@ class Thunks:
         give: Callable[[int, int, int], None],
         publish: Callable[[int, int], int],
         unused: int,
+        thunk_bytes: int,
     ) -> None:
         self._take = take
         self._give = give
         self._publish = publish
         self._unused = unused
+        self._thunk_bytes = thunk_bytes
         self._texts: dict[int, tuple[bytes, bytes]] = {}
         self._grow()
         self._check_capsules()
@@ -99,7 +100,7 @@ class Thunks:
             words = _Words.from_address(slot)
             words[SLOT_STUB // 8] = self._unused
             words[SLOT_NEXT // 8] = slot + SLOT_BYTES
-            words[SLOT_THUNK // 8] = thunks + THUNK_BYTES * index
+            words[SLOT_THUNK // 8] = thunks + self._thunk_bytes * index
         self._give(table, table + SLOT_BYTES * (THUNKS_PER_BATCH - 1), THUNKS_PER_BATCH)
 
 

@@ -22,6 +22,7 @@ from callgate.lower.callback import (
     SLOT_STUB,
     lower_callback,
     lower_thunks,
+    thunk_bytes,
 )
 from callgate.lower.callback_routines import lower_callback_routines
 from callgate.lower.frame import Frame, lay_out_frame
@@ -388,11 +389,11 @@ class NativeEngine:
         atexit.register(drain)
 
         def publish(table: int, count: int) -> int:
-            thunks = MEMORY.publish(lower_thunks(table, count), self._resolve)
+            thunks = MEMORY.publish(lower_thunks(table, count, self.machine.target), self._resolve)
             _keep_for_ever(thunks)
             return thunks.address
 
-        return Thunks(take, give, publish, self._addresses["callgate_unused"])
+        return Thunks(take, give, publish, self._addresses["callgate_unused"], thunk_bytes(self.machine.target))
 
 
 _MOST_KEYS = 1024  # PTHREAD_KEYS_MAX
