@@ -185,7 +185,7 @@ class _Gate(Boxing):
             a.test_rr(RDX, RDX)
         a.jcc("ne", "unusual")
         a.label("bound")
-        a.note("keep self, also for whoever looks at the stack")
+        a.note("keep self")
         a.mov_mr(RSP, frame.self_slot, RDI)
         self.reads_self_slot = self.needs_self_after
         if self.rules.calls_errcheck:
