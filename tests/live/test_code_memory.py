@@ -20,7 +20,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from callgate.asm.code import Code, Relocation
 from callgate.errors import EngineError
 from callgate.runtime import code_memory, posix_memory
-from callgate.runtime.code_memory import ARENA_BYTES, MEMORY, RUNGS, TABLE_BYTES, Arena, Block, CodeMemory, Extent
+from callgate.runtime.code_memory import (
+    ARENA_BYTES,
+    MEMORY,
+    RUNGS,
+    TABLE_BYTES,
+    Arena,
+    Block,
+    CodeMemory,
+    Extent,
+    relocate,
+)
 from callgate.runtime.engine import native_engine
 
 try:
@@ -230,6 +240,35 @@ class TestLiterals:
         arena.write(loading("x"), TABLE_BYTES, lambda symbol: 5000)
         assert arena.has_slots({0, 5000})
         assert not arena.has_slots({5001})
+
+    @pytest.mark.parametrize(
+        ("distance", "word"),
+        [
+            (8, 0x58000050),  # ldr x16, .+8
+            (-8, 0x58FFFFD0),  # ldr x16, .-8
+            (-(1 << 20), 0x58800010),
+            ((1 << 20) - 4, 0x587FFFF0),
+        ],
+    )
+    def test_literals_of_aarch64(self, distance: int, word: int) -> None:
+        data = bytearray(struct.pack("<3I", 0xD503201F, 0x58000010, 0xD61F0200))
+        relocate(data, 4, "R_AARCH64_LD_PREL_LO19", distance)
+        assert struct.unpack("<3I", data) == (0xD503201F, word, 0xD61F0200)
+        relocate(data, 4, "R_AARCH64_LD_PREL_LO19", 0)  # whatever stood in the field
+        assert struct.unpack("<3I", data) == (0xD503201F, 0x58000010, 0xD61F0200)
+
+    @pytest.mark.parametrize("distance", [2, -(1 << 20) - 4, 1 << 20])
+    def test_literals_of_aarch64_out_of_reach(self, distance: int) -> None:
+        with pytest.raises(EngineError, match=rf"^a literal {distance} bytes away is out of reach: the function is"):
+            relocate(bytearray(4), 0, "R_AARCH64_LD_PREL_LO19", distance)
+
+    def test_an_arena_with_code_of_aarch64(self) -> None:
+        arena, memory = pretend_arena()
+        code = Code(struct.pack("<2I", 0xD503201F, 0x58000010), (Relocation(4, "R_AARCH64_LD_PREL_LO19", "x", 0),), {})
+        arena.write(code, TABLE_BYTES, lambda symbol: 0x1234)
+        assert memory[:8] == struct.pack("<Q", 0x1234)
+        words = -(TABLE_BYTES + 4) // 4 & 0x7FFFF
+        assert struct.unpack_from("<I", memory, TABLE_BYTES + 4) == (0x58000010 | words << 5,)
 
     def test_unknown_relocations(self) -> None:
         arena, _ = pretend_arena()

@@ -8,8 +8,8 @@ from typing import NamedTuple
 class Relocation(NamedTuple):
     """A place in the code that waits for an address (the r_offset, type, symbol and addend of an ELF Rela).
 
-    The one kind in use on x86-64 is R_X86_64_GOTPCREL: a 32-bit distance to the table slot that holds the
-    symbol's address.
+    The kinds in use are distances to the table slot that holds the symbol's address: R_X86_64_GOTPCREL, 32 bits wide,
+    and R_AARCH64_LD_PREL_LO19, the words that an `ldr` of a literal counts, whose site is the instruction.
     """
 
     site: int

@@ -6,7 +6,8 @@ none of the arena's addresses is ever writable.  Where the system refuses execut
 pages are written and then made executable, a page range for each publication.  Where that is refused too, EngineError
 says so and the ctypes engine serves.
 
-An arena begins with its literal table: 8-byte slots with the addresses that code reaches by R_X86_64_GOTPCREL.
+An arena begins with its literal table: 8-byte slots with the addresses that code reaches by R_X86_64_GOTPCREL or
+R_AARCH64_LD_PREL_LO19.
 
 A forked child shares the pages of a file with its parent.  So the child abandons the arenas it inherits: their code
 stays callable, nothing is written to them or reused in them, and new code goes to arenas of the child's own.  The
@@ -37,6 +38,23 @@ RUNGS = ("memfd", "file", "anonymous pages")
 """The ladder, climbed down until something is allowed."""
 
 Resolve = Callable[[str], int]
+
+
+def relocate(data: bytearray, site: int, kind: str, distance: int) -> None:
+    """Fill in the distance in bytes from a relocation's site to the literal's slot, the addend included.
+
+    Raises EngineError where the instruction cannot reach so far.
+    """
+    match kind:
+        case "R_X86_64_GOTPCREL":  # psABI x86-64, table 4.10: word32, G + GOT + A - P
+            struct.pack_into("<i", data, site, distance)
+        case "R_AARCH64_LD_PREL_LO19":  # ELF for AArch64, 5.7.5: bits 5 to 23, S + A - P in words, within 1 MB
+            if distance % 4 or not -(1 << 20) <= distance < 1 << 20:
+                raise EngineError(f"a literal {distance} bytes away is out of reach: the function is too large")
+            (word,) = struct.unpack_from("<I", data, site)
+            struct.pack_into("<I", data, site, word & ~(0x7FFFF << 5) | (distance // 4 & 0x7FFFF) << 5)
+        case _:
+            raise AssertionError(f"unknown relocation {kind}")
 
 
 class Extent(NamedTuple):
@@ -134,15 +152,13 @@ class Arena:
         """Write code at an offset, its literals resolved through the arena's table."""
         data = bytearray(code.data)
         for site, kind, symbol, addend in code.relocations:
-            if kind != "R_X86_64_GOTPCREL":
-                raise AssertionError(f"unknown relocation {kind}")
             address = resolve(symbol)
             slot = self._slots.get(address)
             if slot is None:
                 slot = 8 * len(self._slots)
                 self._write(struct.pack("<Q", address), slot)
                 self._slots[address] = slot
-            struct.pack_into("<i", data, site, slot + addend - (offset + site))  # G + GOT + A - P
+            relocate(data, site, kind, slot + addend - (offset + site))
         self._write(bytes(data), offset)
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
