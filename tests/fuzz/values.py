@@ -130,7 +130,8 @@ def _float_bytes(random: Random, name: str) -> bytes:
 class Function:
     """A function of values, one call of it, and the records that its types need.
 
-    `outs` are what it stores through the pointers that are its last parameters.
+    `outs` are what it stores through the pointers that are its last parameters, `attribute` is what its definition
+    begins with.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Function:
     result: Value | None
     drawn: tuple[Drawn, ...] = ()
     outs: tuple[Value, ...] = ()
+    attribute: str = ""
 
     @property
     def result_type(self) -> CType:
@@ -188,7 +190,7 @@ class Function:
             if image:
                 lines.append(f"memcpy(&result, (unsigned char[]){braced(image)}, {len(image)});")
             lines.append("return result;")
-        return self.prototype + "\n{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
+        return self.attribute + self.prototype + "\n{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
 
     def problems(self, seen: bytes) -> list[str]:
         """What arrived otherwise than it was passed."""
@@ -304,6 +306,20 @@ def python_functions(seed: int, count: int) -> list[Function]:
         draw_function(random, f"f{index}", has_outs=True, more_scalars=random.choice(((), (STRING, BYTES))))
         for index in range(count)
     ]
+
+
+MS_ABI = X86_64_LINUX._replace(name="x86_64-linux (ms_abi)", calling_convention="win64")
+"""The calling convention of Windows with Linux's types, as gcc has it for functions with the attribute ms_abi."""
+
+
+def as_ms_abi(batch: Sequence[Function]) -> list[Function]:
+    """The functions with the calling convention of Windows, without those that callgate refuses there."""
+    return [replace(one, attribute="__attribute__((ms_abi)) ") for one in batch if _is_in_win64(one)]
+
+
+def _is_in_win64(function: Function) -> bool:
+    types = [*(value.ctype for value in function.arguments), *((function.result.ctype,) if function.result else ())]
+    return all(ctype != c.LONG_DOUBLE and size_bytes(ctype, X86_64_LINUX) for ctype in types)
 
 
 HEADERS = "#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n#include <sys/types.h>\n#include <wchar.h>\n"

@@ -22,7 +22,7 @@ import pytest
 from callgate.abi.plan import Argument, CallPlan, Class, classify_types
 from callgate.target import HOST, X86_64_LINUX
 from fuzz.isolation import Watch, isolated
-from fuzz.values import MAXIMUM_SEEN, Function, functions, source
+from fuzz.values import MAXIMUM_SEEN, MS_ABI, Function, as_ms_abi, functions, source
 
 COUNT = int(os.environ.get("CALLGATE_PLANS", "2000"))
 SEED = int(os.environ.get("CALLGATE_SEED", "1"))
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 # void call_plan(void *function, const void *registers, const void *stack, size_t stack_bytes, void *results)
-# registers: rdi rsi rdx rcx r8 r9 rax, xmm0..xmm7 (8 bytes each); results: rax rdx xmm0 xmm1, then st0, then
-# a byte that tells whether there is one
+# registers: rdi rsi rdx rcx r8 r9 rax, xmm0..xmm7 (8 bytes each); results: rax rdx (8 bytes each) xmm0 xmm1, then st0,
+# then a byte that tells whether there is one.  What an ms_abi callee expects is among them.
 TRAMPOLINE = """
 __asm__(
     ".text\\n .globl call_plan\\n call_plan:\\n"
@@ -47,12 +47,12 @@ __asm__(
     "mov 0(%r12), %rdi\\n mov 8(%r12), %rsi\\n mov 16(%r12), %rdx\\n mov 24(%r12), %rcx\\n"
     "mov 32(%r12), %r8\\n mov 40(%r12), %r9\\n mov 48(%r12), %rax\\n"
     "call *%rbx\\n"
-    "mov %rax, 0(%r14)\\n mov %rdx, 8(%r14)\\n movq %xmm0, 16(%r14)\\n movq %xmm1, 24(%r14)\\n"
-    "cmpb $0, 48(%r14)\\n je 1f\\n fstpt 32(%r14)\\n 1:\\n"
+    "mov %rax, 0(%r14)\\n mov %rdx, 8(%r14)\\n movups %xmm0, 16(%r14)\\n movups %xmm1, 32(%r14)\\n"
+    "cmpb $0, 64(%r14)\\n je 1f\\n fstpt 48(%r14)\\n 1:\\n"
     "lea -32(%rbp), %rsp\\n pop %r14\\n pop %r13\\n pop %r12\\n pop %rbx\\n pop %rbp\\n ret\\n");
 """
 REGISTERS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9", "rax", *(f"xmm{number}" for number in range(8)))
-RESULTS = {"rax": 0, "rdx": 8, "xmm0": 16, "xmm1": 24, "st0": 32}
+RESULTS = {"rax": 0, "rdx": 8, "xmm0": 16, "xmm1": 32, "st0": 48}
 GARBAGE = 0xA5
 
 
@@ -66,8 +66,17 @@ def places(argument: Argument) -> list[tuple[int, int, str]]:
 def call(library: ctypes.CDLL, function: Function, plan: CallPlan) -> list[str]:
     registers = {name: bytes((GARBAGE,)) * 8 for name in REGISTERS}
     stack = bytearray((GARBAGE,)) * (plan.stack_bytes + 63 & ~63)
+    copies = ctypes.create_string_buffer(plan.stack_bytes + 16)
     for argument, value in zip(plan.arguments, function.arguments, strict=True):
         in_registers = places(argument)
+        if argument.copy_offset is not None:
+            copy = (ctypes.addressof(copies) + 15 & ~15) + argument.copy_offset
+            ctypes.memmove(copy, value.image, len(value.image))
+            if argument.register:
+                registers[argument.register] = struct.pack("<Q", copy)
+            else:
+                struct.pack_into("<Q", stack, argument.stack_offset, copy)
+            continue
         for offset, size, register in in_registers:
             registers[register] = value.image[offset : offset + size].ljust(8, bytes((GARBAGE,)))
         if not in_registers and value.image:
@@ -76,7 +85,7 @@ def call(library: ctypes.CDLL, function: Function, plan: CallPlan) -> list[str]:
     memory_address = ctypes.addressof(memory) + 63 & ~63
     if plan.result_pointer:
         registers[plan.result_pointer] = struct.pack("<Q", memory_address)
-    results = ctypes.create_string_buffer(bytes((GARBAGE,)) * 48 + bytes((plan.result.register == "st0",)) + bytes(8))
+    results = ctypes.create_string_buffer(bytes((GARBAGE,)) * 64 + bytes((plan.result.register == "st0",)) + bytes(8))
     seen = (ctypes.c_char * MAXIMUM_SEEN).in_dll(library, "seen")
     address = ctypes.cast(library[function.name], ctypes.c_void_p)
     library.call_plan(address, b"".join(registers.values()), bytes(stack), ctypes.c_size_t(len(stack)), results)
@@ -100,7 +109,8 @@ def problems_in(path: Path, batch: Sequence[Function], watch: Watch) -> dict[int
     found = {}
     for index, function in enumerate(batch):
         watch(index)
-        plan = classify_types([value.ctype for value in function.arguments], function.result_type, X86_64_LINUX)
+        target = MS_ABI if function.attribute else X86_64_LINUX
+        plan = classify_types([value.ctype for value in function.arguments], function.result_type, target)
         if problems := call(library, function, plan):
             found[index] = "\n".join([*problems, str(plan)])
     return found
@@ -132,11 +142,14 @@ def smallest(function: Function, directory: Path, optimization: int) -> tuple[Fu
     return function.without_unused_records(), problem
 
 
+@pytest.mark.parametrize("convention", ["sysv", "ms_abi"])
 @pytest.mark.parametrize("has_wide", [False, True])
-def test_values_arrive_where_the_plan_says(has_wide: bool, tmp_path: Path) -> None:
+def test_values_arrive_where_the_plan_says(has_wide: bool, convention: str, tmp_path: Path) -> None:
     for number, done in enumerate(range(0, COUNT // 2, BATCH)):
         seed = SEED + number
         batch = functions(seed, min(BATCH, COUNT // 2 - done), has_wide=has_wide)
+        if convention == "ms_abi":
+            batch = as_ms_abi(batch)
         found = built(batch, tmp_path, 2 * (number % 2))
         reports = []
         for index, problem in sorted(found.items())[:3]:

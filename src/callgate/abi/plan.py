@@ -40,6 +40,10 @@ class Argument(NamedTuple):
     A value of several eightbytes in registers, and every struct in registers, has `pieces` instead, one for each
     eightbyte; `eightbyte_class` is then that of the first.  A struct of class MEMORY lies on the stack whole; as a
     result it is written to where the hidden first argument points.
+
+    With a `copy_offset` (class MEMORY too) what travels in `register` or at `stack_offset` is the address of a copy,
+    which the caller makes at that offset of the argument area and the callee may change.  `twin` is the integer
+    register that a float for a variadic function travels in as well.
     """
 
     type: CType
@@ -48,6 +52,8 @@ class Argument(NamedTuple):
     register: str
     stack_offset: int = 0
     pieces: tuple[Piece, ...] = ()
+    copy_offset: int | None = None
+    twin: str = ""
 
     @property
     def registers(self) -> tuple[str, ...]:
@@ -61,6 +67,10 @@ class Argument(NamedTuple):
             classes = ", ".join(piece.eightbyte_class.value for piece in self.pieces)
             return f"{spell(self.type):<24} {classes:<9} {', '.join(self.registers)}"
         place = self.register or f"[rsp+{self.stack_offset}]"
+        if self.twin:
+            place += f", {self.twin}"
+        if self.copy_offset is not None:
+            place += f" = rsp+{self.copy_offset}, the copy"
         if self.eightbyte_class is Class.NO_CLASS:
             place = "nowhere"
         return f"{spell(self.type):<24} {self.eightbyte_class.value:<9} {place}"
@@ -69,9 +79,9 @@ class Argument(NamedTuple):
 class CallPlan(NamedTuple):
     """Where the arguments and the result of a call travel.
 
-    `stack_bytes` is the size of the argument area, a multiple of 16 as the convention wants it at the call.
-    `vector_registers` counts those that carry arguments: a variadic callee wants it in al.  `result_pointer` is the
-    register with the address that a result of class MEMORY is written to, or "".
+    `stack_bytes` is the size of the argument area, copies included, a multiple of 16 as the convention wants it at the
+    call.  `vector_registers` counts those that carry arguments; where `is_variadic`, the callee wants it in al.
+    `result_pointer` is the register with the address that a result of class MEMORY is written to, or "".
     """
 
     convention: str
@@ -106,8 +116,11 @@ def classify_types(
     parameters: Sequence[CType], result: CType, target: Target, *, is_variadic: bool = False
 ) -> CallPlan:
     """The same for types alone, as for a function that C calls."""
-    from callgate.abi import sysv  # the conventions read the records above
+    from callgate.abi import sysv, win64  # the conventions read the records above
 
-    if target.calling_convention == "sysv":
-        return sysv.classify_sysv(parameters, result, target, is_variadic=is_variadic)
+    match target.calling_convention:
+        case "sysv":
+            return sysv.classify_sysv(parameters, result, target, is_variadic=is_variadic)
+        case "win64":
+            return win64.classify_win64(parameters, result, target, is_variadic=is_variadic)
     raise DeclarationError(f"no calling convention is known for target {target.name}")
