@@ -2,7 +2,7 @@
 
 The rules for bit-fields are those of the Itanium and System V compilers (psABI 3.1.2, "Bit-Fields"): a bit-field lies
 within one unit of its declared type, shares that unit with its neighbours, and counts for the alignment of the whole
-unless it is unnamed.
+unless it is unnamed.  On Windows they are Microsoft's: see `_ms_record_layout`.
 """
 
 from __future__ import annotations
@@ -132,6 +132,8 @@ def record_layout(record: Record, target: Target) -> RecordLayout:
     """
     if record.members is None:
         raise DeclarationError(f"{record.tag} {record.name} is incomplete: it has no size".lstrip())
+    if target.system == "windows":
+        return _ms_record_layout(record, target)
     is_union = record.tag == "union"
     position = 0  # in bits: where the next member may begin
     end = 0  # in bits: the largest member of a union
@@ -160,6 +162,52 @@ def record_layout(record: Record, target: Target) -> RecordLayout:
         places.append(Place(position, member))
         position += size
         end = max(end, position)
+    return RecordLayout(_round_up(_round_up(end, 8) // 8, align), align, tuple(places))
+
+
+def _ms_record_layout(record: Record, target: Target) -> RecordLayout:
+    """The same for a target of Microsoft's ("C bit fields" and "Storage and alignment of structures").
+
+    Bit-fields that follow each other share a unit where their types are of one size and they fit; a unit is as large
+    and as aligned as the type, however few of its bits are used.  A width of 0 ends a unit that is begun, and is
+    nothing elsewhere.
+    """
+    assert record.members is not None  # the caller has looked
+    is_union = record.tag == "union"
+    position = end = 0  # in bits, as above
+    unit_bits = unit_end = 0  # the unit that the next bit-field may share; 0 where there is none
+    align = max(1, record.align_bytes)
+    places = []
+    for member in record.members:
+        _check_member(record, member, is_last=member is record.members[-1])
+        size = 8 * size_bytes(member.type, target)
+        member_align = align_bytes(member.type, target)
+        if record.pack_bytes:
+            member_align = min(member_align, record.pack_bytes)
+        member_align = max(member_align, member.align_bytes)
+        if member.bits is not None:
+            _check_bits(record, member, size)
+        is_shared = bool(unit_bits) and member.bits is not None and unit_bits == size
+        if is_union:
+            position = unit_bits = 0
+        elif member.bits is None or not is_shared or not member.bits or position + member.bits > unit_end:
+            if unit_bits:
+                position = unit_end
+            if member.bits == 0 and not unit_bits:
+                places.append(Place(position, member))
+                continue
+            unit_bits = 0
+            position = _round_up(position, 8 * member_align)
+        align = max(align, member_align)
+        places.append(Place(position, member))
+        if member.bits:
+            if not unit_bits:
+                unit_bits, unit_end = size, position + size
+            position += member.bits
+            end = max(end, unit_end)
+        elif member.bits is None:
+            position += size
+            end = max(end, position)
     return RecordLayout(_round_up(_round_up(end, 8) // 8, align), align, tuple(places))
 
 
