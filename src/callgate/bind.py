@@ -5,7 +5,6 @@ declaration -> FunctionType -> Conversion -> CallPlan -> Code -> published addre
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +32,6 @@ from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
 from callgate.runtime.variadic import VariadicGate
 from callgate.target import DATA_MODEL
 
-_IS_TRACED = os.environ.get("CALLGATE_TRACE", "0") not in ("", "0")
-
 
 def bind(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:
     """Make the callable for a C function at `address`.
@@ -45,7 +42,12 @@ def bind(signature: FunctionType, address: int, library: object, options: Option
     signature = _with_options(signature, options)
     if signature.is_variadic:
         return _bind_variadic(signature, address, library, options)
-    return _bind_fixed(signature, address, library, options)
+    return _traced(*_bind_fixed(signature, address, library, options))
+
+
+def _traced(function: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
+    """Under CALLGATE_TRACE: the function that counts and times the calls of another."""
+    return trace.traced(function, gate) if trace.IS_TRACED else function  # type: ignore[return-value]
 
 
 _FREEABLE = (Returning.STRING, Returning.BYTES, Returning.WIDE_STRING, Returning.HANDLE, Returning.ARRAY)
@@ -91,7 +93,9 @@ def _length(name: str, length: object) -> int | str | Scalar:
     return scalar
 
 
-def _bind_fixed(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:
+def _bind_fixed(
+    signature: FunctionType, address: int, library: object, options: Options
+) -> tuple[Callable[..., Any], Gate]:
     """A function of as many arguments as `signature` has, the variable ones of one call among them."""
     judgement = _judgement(signature, options)
     conversion = convert(
@@ -112,9 +116,7 @@ def _bind_fixed(signature: FunctionType, address: int, library: object, options:
             raise
         gate.engine = "ctypes"
         function = ctypes_engine.install(gate)
-    if _IS_TRACED:
-        function = trace.traced(function, gate)
-    return function  # type: ignore[return-value]
+    return function, gate  # type: ignore[return-value]
 
 
 def bind_ctypes(
@@ -138,10 +140,7 @@ def bind_ctypes(
     gate = Gate(signature, conversion, address, library, options, "native", native.machine)
     gate.original = original
     gate.errcheck = getattr(original, "errcheck", None)
-    function = native.install(gate)
-    if _IS_TRACED:
-        function = trace.traced(function, gate)
-    return function  # type: ignore[return-value]
+    return _traced(native.install(gate), gate)  # type: ignore[arg-type]
 
 
 def _bind_pointer(signature: FunctionType, address: int, gate: Gate) -> Callable[..., Any]:
@@ -171,12 +170,10 @@ def _bind_variadic(signature: FunctionType, address: int, library: object, optio
         options,
         "native" if native is not None else "ctypes",
         native.machine if native is not None else None,
-        bind=lambda shape: _bind_fixed(shape, address, library, options),
+        bind=lambda shape: _bind_fixed(shape, address, library, options)[0],
     )
     function = native.install_variadic(gate) if native is not None else ctypes_engine.install_variadic(gate)
-    if _IS_TRACED:
-        function = trace.traced(function, gate)
-    return function  # type: ignore[return-value]
+    return _traced(function, gate)  # type: ignore[arg-type]
 
 
 def with_python_types(signature: FunctionType, records: dict[str, type]) -> FunctionType:

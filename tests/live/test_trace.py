@@ -185,3 +185,62 @@ def test_a_forked_child_goes_on(report: Callable[..., str]) -> None:
         print("done")
     """)
     assert rows(told)["add"][0] == "1"
+
+
+def test_a_variadic_call_counts_once(report: Callable[..., str]) -> None:
+    """Though a gate for the types of its arguments makes it."""
+    told = report("""
+        libc = cg.load("c", "int snprintf(char *s, size_t n, const char *format, ...);", engine=engine)
+        buffer = bytearray(64)
+        for number in range(5):
+            assert libc.snprintf(buffer, 64, b"%d", number) == 1
+            assert libc.snprintf(buffer, 64, b"%d %.1f", number, 0.5) == 5
+        print("done")
+    """)
+    assert rows(told)["snprintf"][0] == "10"
+
+
+def test_callbacks_count_and_are_no_holding(report: Callable[..., str]) -> None:
+    """The time that a gate's callbacks take is Python's, which gives the GIL up."""
+    told = report("""
+        from collections.abc import Callable
+        @libc.function
+        def qsort(a: cg.Writable[cg.i8], n: cg.usize, size: cg.usize, compar: Callable[[cg.Ptr[cg.i8], cg.Ptr[cg.i8]], i32]) -> None: ...
+        def compare(a, b):
+            time.sleep(0.02)
+            return -1
+        for _ in range(2):
+            qsort(bytearray(2), 2, 1, compare)
+        print("done")
+    """)
+    found = rows(told)
+    assert found["compar"][0] == "2"
+    assert found["compar"][3] == "callback"
+    assert float(found["compar"][1]) >= 40
+    assert found["qsort"][0] == "2"
+    assert float(found["qsort"][1]) >= 40
+
+
+def test_gates_made_again_share_a_row(report: Callable[..., str]) -> None:
+    told = report("""
+        for _ in range(3):
+            again = cg.load(path, "int add(int a, int b);", engine=engine)
+            assert again.add(1, 1) == 2
+        print("done")
+    """)
+    assert rows(told)["add"][0] == "3"
+
+
+def test_accelerated(report: Callable[..., str]) -> None:
+    told = report("""
+        import ctypes
+        old = ctypes.CDLL(path)
+        old.add.argtypes = [ctypes.c_int, ctypes.c_int]
+        if engine == "native":
+            assert cg.accelerate(old).fast
+            assert old.add.restype is ctypes.c_int
+            assert len(old.add.argtypes) == 2
+        assert old.add(2, 3) == 5
+        print("done")
+    """)
+    assert rows(told).get("add", ["1"])[0] == "1"

@@ -31,6 +31,7 @@ from callgate.lower.callback import (
 )
 from callgate.runtime import reference
 from callgate.runtime.probe import GateBase
+from callgate.runtime.trace import IS_TRACED, traced_callback
 from callgate.target import DATA_MODEL
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Callback(GateBase, names.Callback):
         is_for_one_call: bool = False,
     ) -> None:
         self._is_for_one_call = is_for_one_call
-        self._function = function
+        self._function = traced_callback(function, callback_type.name) if IS_TRACED else function
         self.type = callback_type
         self.engine = engine
         self._closed = False

@@ -244,9 +244,11 @@ class NativeEngine:
         if self._frames is None or frame is None or shape._unwinding is not None:
             return
         prologue = 4 if frame.size_bytes < 128 else 7  # sub rsp, imm8 or imm32
-        shape._unwinding = self._frames.add(
+        registered = self._frames.add(
             shape.block.address, shape.code_bytes, prologue, frame.size_bytes, frame.self_slot
         )
+        if registered is not None:  # else another thread is at it
+            shape._unwinding = registered
 
     def install(self, gate: Gate) -> object:
         """Make the builtin function of a gate."""

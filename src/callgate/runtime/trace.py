@@ -1,4 +1,4 @@
-"""CALLGATE_TRACE=1: count and time every gate, and report at exit those that held the GIL too long.
+"""CALLGATE_TRACE=1: count and time every gate and callback, and report at exit those that held the GIL too long.
 
 Tracing puts a Python function before the gate, so traced programs are slower; the times are those of the calls.
 """
@@ -9,29 +9,51 @@ import atexit
 import os
 import sys
 import threading
+from collections.abc import Callable
 from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
 
-from callgate.runtime.gate import Gate
+if TYPE_CHECKING:
+    from callgate.runtime.gate import Gate
+
+IS_TRACED = os.environ.get("CALLGATE_TRACE", "0") not in ("", "0")
 
 LONG_HOLD_NS = 10_000
 """Holding the GIL longer than this is worth a `blocking=True`."""
 
+HELD, RELEASED, CALLBACK = "held", "released", "callback"
+
 
 class Count:
-    """The calls of one gate: how many, how long altogether, the longest, and how many held the GIL too long."""
+    """The calls of one function: how many, how long altogether, the longest, and how many held the GIL too long."""
 
-    __slots__ = ("calls", "is_blocking", "long_holds", "longest_ns", "name", "total_ns")
+    __slots__ = ("calls", "kind", "long_holds", "longest_ns", "name", "total_ns")
 
-    def __init__(self, name: str, is_blocking: bool) -> None:
+    def __init__(self, name: str, kind: str) -> None:
         self.name = name
-        self.is_blocking = is_blocking
+        self.kind = kind
         self.calls = 0
         self.total_ns = 0
         self.longest_ns = 0
         self.long_holds = 0
 
+    def add(self, spent: int, inside: int) -> None:
+        """One more call; Python ran for `inside` of it."""
+        with _lock:  # no calls inside: where the interpreter makes none, it runs no finalizers either
+            self.calls += 1
+            self.total_ns += spent
+            if spent > self.longest_ns:  # noqa: PLR1730
+                self.longest_ns = spent
+            if spent - inside > LONG_HOLD_NS and self.kind == HELD:
+                self.long_holds += 1
 
-_counts: list[Count] = []
+
+class _Callbacks(threading.local):
+    spent_ns = 0  # in callbacks of this thread
+
+
+_counts: dict[tuple[str, str, str], Count] = {}
+_callbacks = _Callbacks()
 _lock = threading.RLock()  # a finalizer or signal handler may call a gate while this thread counts
 
 
@@ -41,31 +63,29 @@ def _renew_lock() -> None:
     _lock = threading.RLock()
 
 
-def traced(function: object, gate: Gate) -> object:
-    """A bound method of the gate that times each call of `function`."""
-    from types import MethodType
-
-    count = Count(gate.name, gate.conversion.is_blocking)
+def _count(name: str, library: str, kind: str) -> Count:
+    """The count of a function: gates made again and callbacks made for one call go on counting."""
     with _lock:
         if not _counts:
             atexit.register(report)
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_renew_lock)
-        _counts.append(count)
+        return _counts.setdefault((name, library, kind), Count(name, kind))
+
+
+def traced(function: object, gate: Gate) -> object:
+    """A bound method of the gate that times each call of `function`."""
+    from types import MethodType
+
+    count = _count(gate.name, gate.library_name, RELEASED if gate.conversion.is_blocking else HELD)
 
     def call(gate: Gate, /, *given: object, **keywords: object) -> object:
+        before = _callbacks.spent_ns
         start = perf_counter_ns()
         try:
             return function(*given, **keywords)  # type: ignore[operator]
         finally:
-            spent = perf_counter_ns() - start
-            with _lock:  # no calls inside: where the interpreter makes none, it runs no finalizers either
-                count.calls += 1
-                count.total_ns += spent
-                if spent > count.longest_ns:  # noqa: PLR1730
-                    count.longest_ns = spent
-                if spent > LONG_HOLD_NS and not count.is_blocking:
-                    count.long_holds += 1
+            count.add(perf_counter_ns() - start, _callbacks.spent_ns - before)
 
     call.__name__ = gate.name
     call.__qualname__ = gate.name
@@ -75,16 +95,37 @@ def traced(function: object, gate: Gate) -> object:
         text = text.replace("(", "($self, " if text != "()" else "($self", 1)
     if text:
         call.__text_signature__ = text  # type: ignore[attr-defined]
+    if gate.original is not None:  # what packages read of their functions
+        for attribute in ("argtypes", "restype", "errcheck"):
+            setattr(call, attribute, getattr(gate.original, attribute, None))
+        call._as_parameter_ = gate.original  # type: ignore[attr-defined]
     return MethodType(call, gate)
 
 
+def traced_callback(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The Python function of a callback, timed."""
+    count = _count(name, "", CALLBACK)
+
+    def call(*given: object, **keywords: object) -> object:
+        before = _callbacks.spent_ns
+        start = perf_counter_ns()
+        try:
+            return function(*given, **keywords)
+        finally:
+            spent = perf_counter_ns() - start
+            _callbacks.spent_ns = before + spent  # what gates inside it spent in callbacks is in that
+            count.add(spent, 0)
+
+    return call
+
+
 def report_text() -> str:
-    """The table of all traced gates that were called, the longest in total first."""
+    """The table of all functions that were called, the longest in total first."""
     with _lock:
-        called = sorted((count for count in _counts if count.calls), key=lambda count: -count.total_ns)
+        called = sorted((count for count in _counts.values() if count.calls), key=lambda count: -count.total_ns)
         lines = [f"{'callgate trace':<32} {'calls':>10} {'total ms':>10} {'longest us':>11} {'long GIL holds':>15}"]
         for count in called:
-            holds = "released" if count.is_blocking else str(count.long_holds)
+            holds = str(count.long_holds) if count.kind == HELD else count.kind
             lines.append(
                 f"{count.name:<32} {count.calls:>10} {count.total_ns / 1e6:>10.3f} {count.longest_ns / 1e3:>11.1f} "
                 f"{holds:>15}"

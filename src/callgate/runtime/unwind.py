@@ -96,12 +96,17 @@ class FrameTables:
         self._shapes: dict[int, tuple[int, int]] = {}
 
     def add(self, address: int, size_bytes: int, prologue_bytes: int, frame_bytes: int, self_slot: int) -> object:
-        """Register one gate's code; the table is taken back when what is returned goes."""
+        """Register one gate's code; the table is taken back when what is returned goes.
+
+        None where another thread has begun to do so.  No lock: a finalizer may come between and register others.
+        """
+        shape = size_bytes, self_slot
+        if self._shapes.setdefault(address, shape) is not shape:
+            return None
         table = ctypes.create_string_buffer(
             frame_table(address, size_bytes, prologue_bytes, frame_bytes, self._personality)
         )
         insort(self._starts, address)
-        self._shapes[address] = size_bytes, self_slot
         self._register(table)
         return _Registered(self, address, table)
 
