@@ -8,7 +8,7 @@ import gc
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from callgate.asm.code import Code, Relocation
 from callgate.errors import EngineError
-from callgate.runtime import code_memory, posix_memory
+from callgate.runtime import code_memory, linux_memory, posix_memory
 from callgate.runtime.code_memory import (
     ARENA_BYTES,
     MEMORY,
@@ -32,6 +32,8 @@ from callgate.runtime.code_memory import (
     relocate,
 )
 from callgate.runtime.engine import native_engine
+from callgate.runtime.executable import Executable, Piece, Rung
+from callgate.runtime.linux_memory import LADDER
 
 try:
     native_engine()
@@ -68,21 +70,26 @@ def mapping_at(address: int) -> Mapping:
     return found
 
 
+class Pretended:
+    """Memory at no address."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.address = 0x10000
+        self.size_bytes = size_bytes
+        self.data = bytearray(size_bytes)
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        for offset, data in pieces:
+            self.data[offset : offset + len(data)] = data
+
+    def release(self) -> None:
+        pass
+
+
 def pretend_arena(size_bytes: int = ARENA_BYTES) -> tuple[Arena, bytearray]:
     """An arena over a bytearray, at no address."""
-    memory = bytearray(size_bytes)
-
-    def write(data: bytes, offset: int) -> None:
-        memory[offset : offset + len(data)] = data
-
-    arena = Arena(0x10000, size_bytes, write, lambda: None)
-    arena._libc = NoLibc()  # type: ignore[assignment]
-    return arena, memory
-
-
-class NoLibc:
-    def munmap(self, address: int, size_bytes: int) -> None:
-        assert address == 0x10000
+    memory = Pretended(size_bytes)
+    return Arena(memory), memory.data
 
 
 def returning(value: int, size_bytes: int = 6) -> Code:
@@ -104,21 +111,21 @@ def nothing(symbol: str) -> int:
     raise AssertionError(symbol)
 
 
-def refuse(size_bytes: int = 0) -> Arena:
+def refuse(size_bytes: int = 0) -> Executable:
     raise OSError("refused by the test")
 
 
+def allowing(*names: str) -> tuple[Rung, ...]:
+    """The ladder with all other rungs refused."""
+    return tuple(rung if rung.name in names else rung._replace(allocate=refuse) for rung in LADDER)
+
+
 @pytest.fixture(params=RUNGS)
-def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CodeMemory:
+def memory(request: pytest.FixtureRequest) -> CodeMemory:
     """Memory of its own on each rung."""
-    rung = request.param
-    if rung != "memfd":
-        monkeypatch.setattr(code_memory, "memfd_arena", refuse)
-    if rung == "anonymous pages":
-        monkeypatch.setattr(code_memory, "file_arena", refuse)
-    memory = CodeMemory()
+    memory = CodeMemory(allowing(request.param))
     assert call(memory.publish(returning(1), nothing)) == 1
-    assert memory.rung == rung
+    assert memory.rung == request.param
     return memory
 
 
@@ -406,31 +413,26 @@ class TestPublication:
 
 
 class TestProtection:
-    @pytest.fixture
-    def watched(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Mapping]]:
-        """What is mapped before and after each write to an arena, and after each change of protection."""
+    def test_never_writable_and_executable(self, memory: CodeMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is mapped before and after each write to an arena, and before each change of protection."""
+        before = writable_and_executable()  # libffi's closures, where a test of this process made some
         seen: list[Mapping] = []
-        write, seal = Arena.write, code_memory.seal_pages
+        write, protect = Arena.write, posix_memory.Libc.mprotect
 
         def watched_write(self: Arena, *given: object) -> None:
             seen.append(mapping_at(self.address))
             write(self, *given)  # type: ignore[arg-type]
             seen.append(mapping_at(self.address))
 
-        def watched_seal(arena: Arena) -> None:
-            seen.append(mapping_at(arena.address))
-            seal(arena)
-            seen.append(mapping_at(arena.address))
+        def watched_protect(self: posix_memory.Libc, address: int, *given: int) -> None:
+            seen.append(mapping_at(address))
+            protect(self, address, *given)
 
         monkeypatch.setattr(Arena, "write", watched_write)
-        monkeypatch.setattr(code_memory, "seal_pages", watched_seal)
-        yield seen
-
-    def test_never_writable_and_executable(self, memory: CodeMemory, watched: list[Mapping]) -> None:
-        before = writable_and_executable()  # libffi's closures, where a test of this process made some
+        monkeypatch.setattr(posix_memory.Libc, "mprotect", watched_protect)
         blocks = [memory.publish(loading(str(number)), int) for number in range(300)]
-        seen = {mapping.permissions for mapping in watched}
-        assert seen == ({"rw-p", "r-xp"} if memory.rung == "anonymous pages" else {"r-xs"})
+        shown = {"memfd": {"r-xs"}, "anonymous pages": {"rw-p", "r-xp"}, "file": {"r-xp"}}
+        assert {mapping.permissions for mapping in seen} == shown[memory.rung]
         assert {mapping_at(block.address).permissions[:3] for block in blocks} == {"r-x"}
         assert not writable_and_executable() - before
 
@@ -457,9 +459,8 @@ class TestProtection:
         assert not any(os.get_inheritable(descriptor) for descriptor in found)
 
     def test_files_have_no_name(self, monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]) -> None:
-        monkeypatch.setattr(code_memory, "memfd_arena", refuse)
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-        memory = CodeMemory()
+        memory = CodeMemory(allowing("file"))
         block = memory.publish(returning(4), nothing)
         assert call(block) == 4
         mapping = mapping_at(block.address)
@@ -520,37 +521,35 @@ class TestDescriptors:
 
 
 class TestLadder:
-    def test_refused_everywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(code_memory, "memfd_arena", refuse)
-        monkeypatch.setattr(code_memory, "file_arena", refuse)
-        monkeypatch.setattr(code_memory, "seal_pages", refuse)
-        memory = CodeMemory()
+    def test_refused_everywhere(self) -> None:
+        memory = CodeMemory(allowing())
         for _ in range(2):
             with pytest.raises(EngineError) as caught:
                 memory.publish(returning(1), nothing)
             assert str(caught.value) == (
-                "executable memory is refused here (memfd: refused by the test; file: refused by the test; "
-                "anonymous pages: refused by the test)"
+                "executable memory is refused here (memfd: refused by the test; anonymous pages: refused by the test; "
+                "file: refused by the test); `callgate doctor` says what to do"
             )
         assert memory.used_bytes() == 0
-        monkeypatch.undo()
+        assert memory.rung == ""
+        assert dict(memory.refusals) == dict.fromkeys(RUNGS, "refused by the test")
+        memory._ladder = LADDER
         assert call(memory.publish(returning(8), nothing)) == 8
         assert memory.rung == "memfd"
 
-    def test_what_is_refused_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_is_refused_later(self) -> None:
         """Code still goes into the arena that there is, then down the ladder, and up again when that is allowed."""
         memory = CodeMemory()
         first = memory.publish(returning(1), nothing)
-        monkeypatch.setattr(code_memory, "memfd_arena", refuse)
-        monkeypatch.setattr(code_memory, "file_arena", refuse)
+        memory._ladder = allowing("anonymous pages")
         second = memory.publish(returning(2), nothing)
         assert second.arena is first.arena
         third = memory.publish(returning(3, ARENA_BYTES - TABLE_BYTES), nothing)
         assert mapping_at(third.address).path == ""
-        monkeypatch.setattr(code_memory, "seal_pages", refuse)
+        memory._ladder = allowing()
         with pytest.raises(EngineError, match="anonymous pages: refused by the test"):
             memory.publish(returning(4, ARENA_BYTES - TABLE_BYTES), nothing)
-        monkeypatch.undo()
+        memory._ladder = LADDER
         fourth = memory.publish(returning(4, ARENA_BYTES - TABLE_BYTES), nothing)
         assert "memfd:callgate" in mapping_at(fourth.address).path
         assert [call(block) for block in (first, second, third, fourth)] == [1, 2, 3, 4]
@@ -562,14 +561,16 @@ class TestLadder:
             raise OSError("no folder here")
 
         monkeypatch.setattr(tempfile, "mkstemp", refuse_file)
-        with pytest.raises(OSError, match="no folder here"):
-            code_memory.file_arena()
+        monkeypatch.setattr(linux_memory, "folders", lambda: ["/a", "/b"])
+        with pytest.raises(EngineError, match=r"file: /a: no folder here, /b: no folder here\)"):
+            CodeMemory(allowing("file")).publish(returning(1), nothing)
 
     def test_a_system_without_memfd(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(os, "memfd_create")
         memory = CodeMemory()
         assert call(memory.publish(returning(6), nothing)) == 6
-        assert memory.rung == "file"
+        assert memory.rung == "anonymous pages"
+        assert dict(memory.refusals) == {"memfd": "there is no memfd_create"}
 
     def test_a_failed_mapping_closes_its_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def descriptors() -> int:
@@ -580,10 +581,24 @@ class TestLadder:
 
         monkeypatch.setattr(posix_memory.Libc, "mmap", refuse_mmap)
         before = descriptors()
-        for make in (code_memory.memfd_arena, code_memory.file_arena):
+        for rung in LADDER:
             with pytest.raises(OSError, match="mmap: refused by the test"):
-                make()
+                rung.allocate(ARENA_BYTES)
         assert descriptors() == before
+
+    def test_a_write_that_does_not_show(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where a system would not show a file's new contents in a mapping, the rung is not used."""
+        monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: len(data))
+        memory = CodeMemory()
+        assert call(memory.publish(returning(7), nothing)) == 7
+        assert memory.rung == "anonymous pages"
+        assert memory.refusals["memfd"] == "what is written to the file does not show where it is mapped"
+
+    def test_a_write_that_is_cut_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: len(data) - 1)
+        memory = CodeMemory()
+        assert call(memory.publish(returning(7), nothing)) == 7
+        assert memory.refusals["memfd"] == "pwrite to executable memory was cut short"
 
 
 @given(st.lists(st.integers(6, 3000), min_size=1, max_size=60))

@@ -25,7 +25,6 @@ PREAMBLE = """
     import ctypes, gc, os, sys, threading, time, traceback, faulthandler
     import callgate as cg
     from callgate import i32, f64
-    from callgate.runtime import code_memory
     from callgate.runtime.code_memory import MEMORY
 
     library_path, engine, rung = sys.argv[1:]
@@ -34,10 +33,9 @@ PREAMBLE = """
     def refuse(size_bytes=0):
         raise OSError("refused by the test")
 
-    if rung != "memfd":
-        code_memory.memfd_arena = refuse
-    if rung == "anonymous pages":
-        code_memory.file_arena = refuse
+    MEMORY._ladder = tuple(
+        one if one.name == rung else one._replace(allocate=refuse) for one in MEMORY._ladder
+    )
 
     KINDS = ("i32", "f64", "cg.bool_", "cg.i8", "cg.u16")
 

@@ -171,7 +171,7 @@ def test_no_executable_memory(run: Callable[..., None]) -> None:
         loaded = ctypes.CDLL(path)
         forbid_executable_memory()
         check(served_by="ctypes")
-        must_refuse("executable memory is refused here (memfd: [Errno 13] Permission denied; file: [Errno 13] mmap: ")
+        must_refuse("executable memory is refused here (memfd: [Errno 13] Permission denied; anonymous pages: [Errno 13] mprotect: ")
         check("ctypes", "ctypes")
         assert memory() == ""
         print("done")
@@ -188,7 +188,7 @@ def test_no_executable_memory_but_native_wanted(run: Callable[..., None]) -> Non
         try:
             check()
         except cg.EngineError as problem:
-            assert "anonymous pages: [Errno 13] mprotect: Permission denied)" in str(problem), problem
+            assert "anonymous pages: [Errno 13] mprotect: Permission denied; file: " in str(problem), problem
             print("done")
         """,
         CALLGATE_ENGINE="native",

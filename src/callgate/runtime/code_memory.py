@@ -1,10 +1,9 @@
 """Executable memory: where code is published and whence it is freed.
 
-Code lies in arenas.  An arena is a file without a name (a memfd, or an unlinked temporary file) that is mapped
-readable and executable; code gets there by `pwrite` to the file, so no address is ever writable and executable, and
-none of the arena's addresses is ever writable.  Where the system refuses executable file mappings, fresh anonymous
-pages are written and then made executable, a page range for each publication.  Where that is refused too, EngineError
-says so and the ctypes engine serves.
+Code lies in arenas.  An arena is memory of the system that is read and executed at its address and written by other
+ways (`linux_memory`, `windows_memory`, `macos_memory`): no address is ever writable and executable.  Each system has a
+ladder of such ways, climbed down until one is allowed.  On the lower rungs memory is written once, so each publication
+gets pages of its own.  Where every rung is refused, EngineError says so and the ctypes engine serves.
 
 An arena begins with its literal table: 8-byte slots with the addresses that code reaches by R_X86_64_GOTPCREL or
 R_AARCH64_LD_PREL_LO19.
@@ -17,25 +16,34 @@ parent, too, reuses no memory whose code the child may still call: what lived at
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from callgate.asm.code import Code
 from callgate.errors import EngineError
+from callgate.runtime.executable import Executable, Piece, Rung
 from callgate.runtime.lifetime import untrack
-from callgate.runtime.posix_memory import ANONYMOUS, EXECUTE, PRIVATE, READ, SHARED, WRITE, get_libc, in_pages
+from callgate.runtime.posix_memory import in_pages
+from callgate.target import IS_MACOS, IS_WINDOWS
+
+if IS_WINDOWS:
+    from callgate.runtime.windows_memory import LADDER
+elif IS_MACOS:
+    from callgate.runtime.macos_memory import LADDER
+else:
+    from callgate.runtime.linux_memory import LADDER
 
 ARENA_BYTES = 1 << 16
 TABLE_BYTES = 1 << 11  # 256 literals; gates and routines together use some 60
 _ALIGNMENT = 64  # a line of the instruction cache
 
-RUNGS = ("memfd", "file", "anonymous pages")
-"""The ladder, climbed down until something is allowed."""
+RUNGS = tuple(rung.name for rung in LADDER)
+"""The names of this system's rungs, the best first."""
 
 Resolve = Callable[[str], int]
 
@@ -87,15 +95,13 @@ class Arena:
     freed extents are only appended to a list, which is atomic, and merged by the next `allocate`.
     """
 
-    def __init__(self, address: int, size_bytes: int, write: Callable[[bytes, int], None], close: Callable[[], None]):
-        self.address = address
-        self.size_bytes = size_bytes
+    def __init__(self, memory: Executable) -> None:
+        self.address = memory.address
+        self.size_bytes = memory.size_bytes
         self.forks = 0
-        self._write = write
-        self._close = close
-        self._libc = get_libc()
+        self._memory = memory
         self._slots: dict[int, int] = {}  # where in the table an address stands
-        self._free = [Extent(TABLE_BYTES, size_bytes - TABLE_BYTES)]
+        self._free = [Extent(TABLE_BYTES, memory.size_bytes - TABLE_BYTES)]
         self._returned: list[Extent] = []
         self._retired: list[Extent] = []  # freed, but a forked child may run it
         self._allocated = 0
@@ -151,92 +157,22 @@ class Arena:
     def write(self, code: Code, offset: int, resolve: Resolve) -> None:
         """Write code at an offset, its literals resolved through the arena's table."""
         data = bytearray(code.data)
+        slots = dict(self._slots)
+        pieces = []
         for site, kind, symbol, addend in code.relocations:
             address = resolve(symbol)
-            slot = self._slots.get(address)
+            slot = slots.get(address)
             if slot is None:
-                slot = 8 * len(self._slots)
-                self._write(struct.pack("<Q", address), slot)
-                self._slots[address] = slot
+                slot = slots[address] = 8 * len(slots)
+                pieces.append(Piece(slot, struct.pack("<Q", address)))
             relocate(data, site, kind, slot + addend - (offset + site))
-        self._write(bytes(data), offset)
+        pieces.append(Piece(offset, bytes(data)))
+        self._memory.write(pieces)
+        self._slots = slots
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if not _is_finalizing():  # the process's end unmaps as well, and gates may be called until then
-            self._close()
-            self._libc.munmap(self.address, self.size_bytes)
-
-
-def _map_file(descriptor: int, size_bytes: int) -> Arena:
-    """An arena over a file; the descriptor is the arena's from now on.
-
-    A program may close descriptors that are not its own (daemons do) and open others under their numbers.  So before
-    anything is written or closed, the descriptor must still be that of the file.
-    """
-    try:
-        os.ftruncate(descriptor, size_bytes)
-        address = get_libc().mmap(size_bytes, READ | EXECUTE, SHARED, descriptor)
-    except OSError:
-        os.close(descriptor)
-        raise
-    file = os.fstat(descriptor)
-
-    def check() -> None:
-        if not os.path.samestat(file, os.fstat(descriptor)):
-            raise OSError("the descriptor of executable memory was closed and used again")
-
-    def write(data: bytes, offset: int) -> None:
-        check()
-        if os.pwrite(descriptor, data, offset) != len(data):
-            raise OSError("pwrite to executable memory was cut short")
-
-    def close() -> None:
-        try:
-            check()
-            os.close(descriptor)
-        except OSError:
-            pass  # closed already
-
-    return Arena(address, size_bytes, write, close)
-
-
-def memfd_arena(size_bytes: int = ARENA_BYTES) -> Arena:
-    """An arena over a memfd; OSError where the system refuses it."""
-    if not hasattr(os, "memfd_create"):
-        raise OSError("there is no memfd_create")
-    return _map_file(os.memfd_create("callgate", os.MFD_CLOEXEC), size_bytes)
-
-
-def file_arena(size_bytes: int = ARENA_BYTES) -> Arena:
-    """An arena over an unlinked temporary file; OSError where no folder for one may be mapped executable."""
-    import tempfile  # only this rung needs it
-
-    problem: OSError | None = None
-    for folder in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), os.path.expanduser("~"), "/dev/shm"):
-        if not folder:
-            continue
-        try:
-            descriptor, path = tempfile.mkstemp(prefix="callgate-", dir=folder)
-            os.unlink(path)
-            return _map_file(descriptor, size_bytes)
-        except OSError as error:
-            problem = error
-    raise problem or OSError("no folder for a temporary file")
-
-
-def page_arena(size_bytes: int) -> Arena:
-    """An arena for one publication: anonymous pages, written first and executable afterwards (see `seal_pages`)."""
-    address = get_libc().mmap(size_bytes, READ | WRITE, PRIVATE | ANONYMOUS, -1)
-
-    def write(data: bytes, offset: int) -> None:
-        ctypes.memmove(address + offset, data, len(data))
-
-    return Arena(address, size_bytes, write, lambda: None)
-
-
-def seal_pages(arena: Arena) -> None:
-    """Make the pages of a `page_arena` executable, and no longer writable; OSError where the system refuses it."""
-    get_libc().mprotect(arena.address, arena.size_bytes, READ | EXECUTE)
+            self._memory.release()
 
 
 class _Process:
@@ -251,9 +187,16 @@ class _Process:
 class CodeMemory:
     """All arenas of the process; safe to use from any thread, from finalizers and signal handlers, and across fork."""
 
-    def __init__(self) -> None:
+    def __init__(self, ladder: tuple[Rung, ...] = LADDER) -> None:
+        self._ladder = ladder
         self._processes: dict[int, _Process] = {}
+        self._refusals: dict[str, str] = {}
         self.rung = ""  # of the ladder: where the first publication found memory
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """The rungs that were refused, each with the reason that the system gave last."""
+        return MappingProxyType(self._refusals)
 
     def _process(self) -> _Process:
         """This process's arenas; in a forked child new ones, with a new lock (another thread may have held it)."""
@@ -304,26 +247,22 @@ class CodeMemory:
             if offset is not None:
                 return arena, offset
         wanted_bytes = in_pages(TABLE_BYTES + size_bytes)
-        reasons = []
-        for rung in RUNGS[RUNGS.index(self.rung) if self.rung else 0 :]:
+        names = [rung.name for rung in self._ladder]
+        for name, allocate, is_refillable, _ in self._ladder[names.index(self.rung) if self.rung else 0 :]:
             try:
-                if rung == "anonymous pages":
-                    arena = page_arena(wanted_bytes)
-                else:
-                    arena = (memfd_arena if rung == "memfd" else file_arena)(max(wanted_bytes, ARENA_BYTES))
+                arena = Arena(allocate(max(wanted_bytes, ARENA_BYTES) if is_refillable else wanted_bytes))
                 offset = arena.allocate(size_bytes)
                 assert offset is not None  # it is empty
                 arena.write(code, offset, addresses.__getitem__)
-                if rung == "anonymous pages":
-                    seal_pages(arena)
-                else:
-                    process.arenas.append(arena)
             except OSError as problem:
-                reasons.append(f"{rung}: {problem}")
+                self._refusals[name] = str(problem)
                 continue
-            self.rung = self.rung or rung
+            if is_refillable:
+                process.arenas.append(arena)
+            self.rung = self.rung or name
             return arena, offset
-        raise EngineError(f"executable memory is refused here ({'; '.join(reasons)})")
+        reasons = "; ".join(f"{name}: {self._refusals[name]}" for name in names if name in self._refusals)
+        raise EngineError(f"executable memory is refused here ({reasons}); `callgate doctor` says what to do")
 
     def _write(self, arena: Arena, code: Code, size_bytes: int, addresses: dict[str, int]) -> int | None:
         """Write code into an arena in use; None where it has no room or can no longer be written."""

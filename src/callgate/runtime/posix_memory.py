@@ -1,10 +1,13 @@
-"""mmap and its kin, with their errors raised; what is mapped where is decided elsewhere."""
+"""mmap and its kin, with their errors raised, and the pages that every POSIX system has."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import os
+from collections.abc import Callable, Sequence
+
+from callgate.runtime.executable import Piece
 
 READ, WRITE, EXECUTE = 1, 2, 4  # PROT_…
 SHARED, PRIVATE, FIXED = 1, 2, 0x10  # MAP_…, the same on Linux and macOS
@@ -68,3 +71,26 @@ def get_libc() -> Libc:
     if _libc is None:
         _libc = Libc()
     return _libc
+
+
+class PageMemory:
+    """Anonymous pages that are written once and then made executable.
+
+    `flush(address, size_bytes)` lets the processors see new instructions.
+    """
+
+    def __init__(self, size_bytes: int, flush: Callable[[int, int], object]) -> None:
+        self.size_bytes = size_bytes
+        self._flush = flush
+        self.address = get_libc().mmap(size_bytes, READ | WRITE, PRIVATE | ANONYMOUS, -1)
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """Once: then the pages are executable, and no longer writable."""
+        for offset, data in pieces:
+            ctypes.memmove(self.address + offset, data, len(data))
+        get_libc().mprotect(self.address, self.size_bytes, READ | EXECUTE)
+        self._flush(self.address, self.size_bytes)
+
+    def release(self) -> None:
+        """Unmap the pages."""
+        get_libc().munmap(self.address, self.size_bytes)
