@@ -56,6 +56,11 @@ class Argument(NamedTuple):
     twin: str = ""
 
     @property
+    def memory_offset(self) -> int:
+        """Where in the argument area the caller puts a value of class MEMORY, or its copy."""
+        return self.stack_offset if self.copy_offset is None else self.copy_offset
+
+    @property
     def registers(self) -> tuple[str, ...]:
         """The registers that it takes."""
         if self.pieces:

@@ -372,6 +372,8 @@ class _Stub(Boxing):
             for piece in result.pieces:
                 if piece.eightbyte_class is Class.X87:
                     a.fld80_m(RSP, frame.value)
+                elif piece.size_bytes == 16:
+                    a.movups_xm(self.a.vector[piece.register], RSP, frame.value)
                 elif piece.eightbyte_class is Class.SSE:
                     a.movsd_xm(self.a.vector[piece.register], RSP, frame.value + piece.offset_bytes)
                 else:

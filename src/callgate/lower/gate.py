@@ -405,15 +405,28 @@ class _Gate(Boxing):
             for piece in argument.pieces:
                 self._load_piece(piece, base)
             return
-        size = argument.size_bytes
+        size, place = argument.size_bytes, argument.memory_offset
         done = 0
         while size - done >= 8:
             a.mov_rm(R10, base, done)
-            a.mov_mr(RSP, argument.stack_offset + done, R10)
+            a.mov_mr(RSP, place + done, R10)
             done += 8
         if size - done:
             self._load_integer(R10, base, done, size - done, R11)
-            a.mov_mr(RSP, argument.stack_offset + done, R10)
+            a.mov_mr(RSP, place + done, R10)
+        self._deliver_copy(argument)
+
+    def _deliver_copy(self, argument: Argument) -> None:
+        """Bring the address of a copy to its register or its place on the stack, where the value goes by one."""
+        a = self.a
+        if argument.copy_offset is None:
+            return
+        a.note("the address of the copy")
+        if argument.register:
+            a.lea(a.general[argument.register], RSP, argument.copy_offset)
+        else:
+            a.lea(R10, RSP, argument.copy_offset)
+            a.mov_mr(RSP, argument.stack_offset, R10)
 
     def _load_piece(self, piece: Piece, base: int) -> None:
         a = self.a
@@ -641,14 +654,16 @@ class _Gate(Boxing):
         a, frame = self.a, self.frame
         for way in self.ways:
             if is_copied_by_call(way.argument):
-                a.lea(RDI, RSP, way.argument.stack_offset)
+                a.lea(RDI, RSP, way.argument.memory_offset)
                 a.mov_rm(RSI, RSP, frame.value(way.number))
                 a.mov_ri(RDX, way.argument.size_bytes)
                 a.call_l("memcpy")
         for way in sorted(self.ways, key=lambda way: bool(way.argument.registers)):
             slot, argument = frame.value(way.number), way.argument
             if way.step.kind in _BY_ADDRESS:
-                if not is_copied_by_call(argument):
+                if is_copied_by_call(argument):
+                    self._deliver_copy(argument)
+                else:
                     a.mov_rm(RAX, RSP, slot)
                     self._deliver_memory(argument, RAX)
             elif argument.eightbyte_class is Class.X87:
@@ -741,6 +756,9 @@ class _Gate(Boxing):
         self._emit_outs()
         if self.plan.is_variadic:
             a.vector_count(self.plan.vector_registers)
+        for argument in self.plan.arguments:
+            if argument.twin:
+                a.movq_rx(a.vector[argument.register], a.general[argument.twin])
         a.note("call C")
         a.call_m(R11, self.layout.bytes_data_offset + DATA_TARGET)
         is_saved = self.is_spilled and not self.makes_result
@@ -796,6 +814,8 @@ class _Gate(Boxing):
         for piece in self.plan.result.pieces:
             if piece.eightbyte_class is Class.X87:
                 a.fstp80_m(RSP, slot)
+            elif piece.size_bytes == 16:
+                a.movups_mx(RSP, slot, self.a.vector[piece.register])
             elif piece.eightbyte_class is Class.SSE:
                 a.movsd_mx(RSP, slot + piece.offset_bytes, self.a.vector[piece.register])
             else:

@@ -39,7 +39,7 @@ _STEP = struct.Struct("<BBBBIQ")
 _WORD = struct.Struct("<Q")
 
 
-_LOWERED = ("sysv",)
+_LOWERED = ("sysv", "win64")
 """The calling conventions that code is made for."""
 
 

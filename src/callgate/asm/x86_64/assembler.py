@@ -19,7 +19,7 @@ from callgate.asm.x86_64.registers import NAMES_8, NAMES_16, NAMES_32, NAMES_64,
 
 Names = tuple[str, ...]
 
-_POINTER_WORDS = {64: "qword ptr", 32: "dword ptr", 16: "word ptr", 8: "byte ptr", 80: "tbyte ptr"}
+_POINTER_WORDS = {128: "xmmword ptr", 64: "qword ptr", 32: "dword ptr", 16: "word ptr", 8: "byte ptr", 80: "tbyte ptr"}
 _NAMES: dict[int, Names] = {64: NAMES_64, 32: NAMES_32, 16: NAMES_16, 8: NAMES_8}
 
 CONDITIONS = {
@@ -331,7 +331,8 @@ def _mx(mnemonic: str, prefix: int, opcode: int, width: int) -> Callable[[Assemb
 
     def emit(self: Assembler, base: int, displacement: int, register: int) -> None:
         code = self.code
-        code.append(prefix)
+        if prefix:
+            code.append(prefix)
         rex = 0x40 | (register & 8) >> 1 | base >> 3
         if rex != 0x40:
             code.append(rex)
@@ -448,6 +449,8 @@ class Assembler(Emitter):
     movss_xm = _xm("movss", 0xF3, 0x10, 32)
     movsd_mx = _mx("movsd", 0xF2, 0x11, 64)
     movss_mx = _mx("movss", 0xF3, 0x11, 32)
+    movups_xm = _xm("movups", 0, 0x10, 128)
+    movups_mx = _mx("movups", 0, 0x11, 128)
     movq_rx = _from_xmm("movq", NAMES_64, is_wide=True)
     movq_xr = _pair("movq", 0x66, 0x6E, (NAMES_XMM, NAMES_64), "xr", is_wide=True)
     movd_rx = _from_xmm("movd", NAMES_32)
