@@ -45,6 +45,7 @@ from callgate.c.names import (
 from callgate.errors import (
     CallError,
     CallgateError,
+    ConventionError,
     DeclarationError,
     EngineError,
     LibraryNotFoundError,
@@ -77,6 +78,7 @@ __all__ = [
     "CallError",
     "Callback",
     "CallgateError",
+    "ConventionError",
     "DeclarationError",
     "EngineError",
     "Gate",

@@ -18,6 +18,7 @@ from callgate.abi.plan import CallPlan
 from callgate.c.types import CallbackType, FunctionType
 from callgate.errors import CallError as CallError
 from callgate.errors import CallgateError as CallgateError
+from callgate.errors import ConventionError as ConventionError
 from callgate.errors import DeclarationError as DeclarationError
 from callgate.errors import EngineError as EngineError
 from callgate.errors import LibraryNotFoundError as LibraryNotFoundError
@@ -28,6 +29,7 @@ __all__ = [
     "CallError",
     "Callback",
     "CallgateError",
+    "ConventionError",
     "DeclarationError",
     "EngineError",
     "Gate",

@@ -57,6 +57,10 @@ class CallError(CallgateError):
         return f"{self.function}() failed with status {self.code}"
 
 
+class ConventionError(CallgateError, RuntimeError):
+    """Under CALLGATE_CHECK: a C function came back without the caller's registers or stack pointer."""
+
+
 class EngineError(CallgateError, RuntimeError):
     """An engine was asked for by name and cannot run here; the message says why."""
 

@@ -94,6 +94,14 @@ def test_listing(name: str, declared: object, options: dict[str, object], layout
     compare(f"{name}.{suffix}", explain_signature(signature, conversion, Machine(X86_64_LINUX, layout)))
 
 
+def test_checked_gate() -> None:
+    """Under CALLGATE_CHECK: the registers that C must bring back are marked, and compared after the call."""
+    signature = with_python_types(parse_function("int usleep(unsigned int microseconds)", X86_64_LINUX), {})
+    conversion = convert(signature, X86_64_LINUX, **{**ERRNO, "is_blocking": True})
+    machine = Machine(X86_64_LINUX, CPYTHON_3_13, checks_calls=True)
+    compare("usleep_checked.313", explain_signature(signature, conversion, machine))
+
+
 def compar(a: Ptr[i32], b: Ptr[i32]) -> i32: ...
 
 

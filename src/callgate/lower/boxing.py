@@ -57,6 +57,7 @@ class Boxing:
         self.layout = layout
         self.frame: BoxingFrame = frame
         self.step_count = step_count
+        self.saved: tuple[int, ...] = ()
 
     def _extend(self, step: BoxStep) -> None:
         a = self.a
@@ -77,15 +78,18 @@ class Boxing:
             case _:
                 pass
 
+    def _leave_frame(self) -> None:
+        self.a.leave(self.saved, self.frame.size_bytes)
+
     def _finish_box(self, *, is_tail: bool) -> None:
         if is_tail:
-            self.a.leave((), self.frame.size_bytes)
+            self._leave_frame()
             self.a.ret()
 
     def _tail(self, symbol: str, *, is_tail: bool) -> None:
         """Call a C API function, or end by jumping to it."""
         if is_tail:
-            self.a.leave((), self.frame.size_bytes)
+            self._leave_frame()
             self.a.jmp_l(symbol)
         else:
             self.a.call_l(symbol)

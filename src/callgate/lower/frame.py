@@ -2,11 +2,13 @@
 
 higher addresses
 |  return address         |
+|  saved registers        |  of gates that check their calls
 |  padding                |  keeps rsp a multiple of 16 at calls
 |  views                  |  a Py_buffer for each argument that may hold one
 |  keyword slots          |  an object pointer for each argument, for calls with keywords
 |  out storage            |  16 bytes for each Out parameter, 16-aligned
 |  several words          |  a result of two eightbytes
+|  what came back         |  of gates that check their calls: the stack pointer before and after, and the registers
 |  scratch words          |  self, thread state, result, errno, value, "views are in use", argument objects
 |  values                 |  8 bytes for each argument that Python passes
 |  stack arguments        |  <- rsp
@@ -31,6 +33,7 @@ class Frame(NamedTuple):
     view_count: int
     outs: int
     keywords: int
+    saved: tuple[int, ...]
     self_slot: int
     state_slot: int
     result_slot: int
@@ -39,6 +42,7 @@ class Frame(NamedTuple):
     in_use_slot: int
     args_slot: int
     wide_slot: int
+    check_slot: int
 
     def value(self, index: int) -> int:
         """Where the converted argument `index` is kept."""
@@ -49,16 +53,17 @@ class Frame(NamedTuple):
         return self.outs + 16 * index
 
 
-def lay_out_frame(plan: CallPlan, conversion: Conversion) -> Frame:
-    """Decide the frame of a gate."""
+def lay_out_frame(plan: CallPlan, conversion: Conversion, saved: tuple[int, ...] = ()) -> Frame:
+    """Decide the frame of a gate; `saved` are the registers that it saves and checks, an even count."""
     count = len(conversion.steps)
     view_count = sum(step.may_own for step in conversion.steps)
     values = plan.stack_bytes
     scratch = values + 8 * count  # near rsp, so that offsets are short
-    slots = [scratch + 8 * number for number in range(8)]
     has_wide = bool(plan.result.pieces)
-    outs = scratch + 8 * (len(slots) + has_wide) + 15 & ~15
+    slots = [scratch + 8 * number for number in range(8)]
+    slots.append(slots[-1] + 8 + 8 * has_wide)
+    outs = slots[-1] + (8 * (2 + len(saved)) if saved else 0) + 15 & ~15
     keywords = outs + 16 * len(conversion.outs)
     views = keywords + 8 * count
     size = views + VIEW_BYTES * view_count | 8  # with the return address a multiple of 16 (psABI 3.2.2)
-    return Frame(size, values, views, view_count, outs, keywords, *slots)
+    return Frame(size, values, views, view_count, outs, keywords, saved, *slots)

@@ -48,6 +48,7 @@ from callgate.lower.operations import (
     XMM0,
     XMM15,
     Operations,
+    checked_registers,
     operations,
 )
 
@@ -62,6 +63,8 @@ _EXTENSIONS = {
     (2, Unbox.UNSIGNED): "movzx16_rr",
     (4, Unbox.UNSIGNED): "mov32_rr",
 }
+_NEAR_BYTES = 1 << 12
+"""How far a stack pointer can be from what it was and still be recognized."""
 _INT_ELEMENTS = (Element.SIGNED, Element.UNSIGNED)
 _BY_ADDRESS = (Unbox.STRUCT, Unbox.WIDE)
 """Values of several words: what is unboxed is where they lie."""
@@ -93,9 +96,10 @@ class _Gate(Boxing):
     def __init__(self, plan: CallPlan, conversion: Conversion, machine: Machine, assembler: Operations) -> None:
         self.plan = plan
         self.conversion = conversion
-        frame = lay_out_frame(plan, conversion)
+        frame = lay_out_frame(plan, conversion, checked_registers(machine))
         super().__init__(assembler, machine.layout, frame, len(conversion.steps))
         self.frame: Frame = frame
+        self.saved = frame.saved
         self.ways = [
             _Way(index, step, plan.arguments[position])
             for index, (step, position) in enumerate(zip(conversion.steps, conversion.positions, strict=True))
@@ -174,7 +178,7 @@ class _Gate(Boxing):
         a, frame = self.a, self.frame
         count = len(self.ways)
         a.label("entry")
-        a.enter((), frame.size_bytes)
+        a.enter(frame.saved, frame.size_bytes)
         a.note("keyword arguments?")
         a.test_rr(RCX, RCX)
         a.jcc("ne", "unusual")
@@ -759,8 +763,12 @@ class _Gate(Boxing):
         for argument in self.plan.arguments:
             if argument.twin:
                 a.movq_rx(a.vector[argument.register], a.general[argument.twin])
+        if frame.saved:
+            self._mark_registers()
         a.note("call C")
         a.call_m(R11, self.layout.bytes_data_offset + DATA_TARGET)
+        if frame.saved:
+            self._compare_registers()
         is_saved = self.is_spilled and not self.makes_result
         if self.is_several_words:
             self._store_pieces()
@@ -791,6 +799,67 @@ class _Gate(Boxing):
         self._extend_result()
         self._emit_judgement()
         self._emit_boxing()
+
+    # -- the check that C brings back what is the caller's (CALLGATE_CHECK) ---------------------------------
+    def _mark_registers(self) -> None:
+        """Put the stack pointer into every register that C must bring back, so that any change shows."""
+        a = self.a
+        a.note("marked: they must come back, and the stack pointer")
+        a.lea(R10, RSP)
+        for register in self.frame.saved:
+            a.mov_rr(register, R10)
+
+    def _compare_registers(self) -> None:
+        a = self.a
+        a.note("did C bring them back?")
+        a.lea(R10, RSP)
+        for register in self.frame.saved:
+            a.cmp_rr(register, R10)
+            a.jcc("ne", "changed")
+
+    def _emit_changed(self) -> None:
+        """Something is changed: tell the gate what, which raises.  r10 = the stack pointer as it came back.
+
+        The stack pointer is right if any of the marks equals it.  Otherwise the first or the last mark, whichever is
+        near, is what it was; with none the stack is lost.
+        """
+        a, frame = self.a, self.frame
+        a.label("changed")
+        for register in frame.saved:
+            a.cmp_rr(register, R10)
+            a.jcc("e", "stack_known")
+        for register in (frame.saved[0], frame.saved[-1]):
+            a.mov_rr(R11, register)
+            a.sub_rr(R11, R10)
+            a.add_ri(R11, _NEAR_BYTES)
+            a.note("near?")
+            a.cmp_ri(R11, 2 * _NEAR_BYTES)
+            a.jcc("a", f"not_{register}")
+            a.note("the stack pointer as it was")
+            a.lea(RSP, register)
+            a.jmp("stack_known")
+            a.label(f"not_{register}")
+        a.label("stack_known")
+        a.lea(R11, RSP)
+        for index, register in enumerate((R11, R10, *frame.saved)):
+            a.mov_mr(RSP, frame.check_slot + 8 * index, register)
+        if self.is_several_words:
+            self._store_pieces()
+        else:
+            self._save_result()
+        if self.rules.swaps_errno:
+            self._swap_errno()
+        if self.conversion.is_blocking:
+            a.note("take the GIL")
+            a.mov_rm(RDI, RSP, frame.state_slot)
+            a.call_l("PyEval_RestoreThread")
+        a.note("an exception that waits comes first")
+        a.call_l("callgate_raised")
+        a.jcc("ne", "raising")
+        a.mov_rm(RDI, RSP, frame.self_slot)
+        a.lea(RSI, RSP, frame.check_slot)
+        a.call_l("callgate_changed")
+        a.jmp("raising")
 
     def _swap_errno(self) -> None:
         """Exchange errno with ctypes' copy of it."""
@@ -1079,7 +1148,7 @@ class _Gate(Boxing):
             a.cmp32_mi(RSP, frame.in_use_slot, 0)
             a.jcc("ne", "release")
             a.label("released")
-        a.leave((), frame.size_bytes)
+        self._leave_frame()
         a.ret()
 
     # -- errors ----------------------------------------------------------------------------------------
@@ -1102,6 +1171,8 @@ class _Gate(Boxing):
             a.call_l("callgate_fail")
             self._leave_empty(has_leave)
         self._emit_raised(has_leave)
+        if frame.saved:
+            self._emit_changed()
         if self._made_slots:
             a.note("the objects that were made for C")
             a.label("give_up")
@@ -1112,7 +1183,7 @@ class _Gate(Boxing):
             if has_leave:
                 a.jmp("leave")
             else:
-                a.leave((), frame.size_bytes)
+                self._leave_frame()
                 a.ret()
         if self.rules.swaps_errno:
             a.label("no_errno_space")
@@ -1121,7 +1192,7 @@ class _Gate(Boxing):
         if self.conversion.ctypes is not None:
             a.note("keywords, or another count: as the ctypes function has it")
             a.label("unusual")
-            a.leave((), frame.size_bytes)
+            self._leave_frame()
             a.jmp_l("callgate_original")
             if self.ways:
                 self._emit_failed_as_ctypes()
@@ -1140,7 +1211,7 @@ class _Gate(Boxing):
         a.note("the exception is set")
         a.label("failed")
         a.xor32_rr(RAX, RAX)
-        a.leave((), frame.size_bytes)
+        self._leave_frame()
         a.ret()
 
     def _emit_failed_as_ctypes(self) -> None:
@@ -1156,11 +1227,11 @@ class _Gate(Boxing):
         a.mov_rm(RSI, RSP, frame.args_slot)
         a.mov_ri(RDX, len(self.ways))
         a.xor32_rr(RCX, RCX)
-        a.leave((), frame.size_bytes)
+        self._leave_frame()
         a.jmp_l("callgate_original")
         a.label("failed_for_good")
         a.xor32_rr(RAX, RAX)
-        a.leave((), frame.size_bytes)
+        self._leave_frame()
         a.ret()
 
     def _leave_empty(self, has_leave: bool) -> None:
@@ -1170,7 +1241,7 @@ class _Gate(Boxing):
         elif has_leave:
             self.a.jmp("leave")
         else:
-            self.a.leave((), self.frame.size_bytes)
+            self._leave_frame()
             self.a.ret()
 
     def _emit_raised(self, has_leave: bool) -> None:

@@ -48,6 +48,7 @@ class Machine(NamedTuple):
 
     target: Target
     layout: Layout
+    checks_calls: bool = False  # whether gates see to it that C brings registers and stack back (CALLGATE_CHECK)
 
 
 def check_code_is_made(machine: Machine) -> None:

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from callgate.asm.code import Code
+from callgate.lower.machine import Machine
 from callgate.target import Target
 
 RAX: Final = 0
@@ -60,6 +61,10 @@ class Operations(Protocol):
     @property
     def vector(self) -> Mapping[str, int]:
         """The registers of a call plan that carry floating values."""
+
+    @property
+    def callee_saved(self) -> tuple[int, ...]:
+        """The registers that a C function brings back as they were, an even count of them."""
 
     @property
     def thunk_bytes(self) -> int:
@@ -190,6 +195,11 @@ class Operations(Protocol):
     def fld80_m(self, base: int, displacement: int = 0) -> None: ...
     def fstp64_m(self, base: int, displacement: int = 0) -> None: ...
     def fstp80_m(self, base: int, displacement: int = 0) -> None: ...
+
+
+def checked_registers(machine: Machine) -> tuple[int, ...]:
+    """The registers that the gates of a machine save and check: those that C must bring back, or none."""
+    return operations(machine.target).callee_saved if machine.checks_calls else ()
 
 
 def operations(target: Target, *, with_listing: bool = False) -> Operations:

@@ -7,6 +7,7 @@ convert them or raise: the rule for what is accepted is written there once, for 
     callgate_arrange(self, args, count, kwnames, out) -> 0, or 1 with an exception set
     callgate_release(views, count)
     callgate_fail(self, code, errno), callgate_null(self, which) -> 0, an exception set
+    callgate_changed(self, words) -> 0, an exception set (where calls are checked)
     callgate_judge(self, result, errno) -> result, or 0 with an exception set and the result given up
     callgate_box_python(self, which, word), callgate_box_enum(members, type, value, is_unsigned) -> object, or 0
     callgate_raised(): the zero flag is clear where a callback of this thread left an exception
@@ -248,11 +249,10 @@ def _emit_release(a: Operations, machine: Machine) -> None:
 
 def _emit_errors(a: Operations, machine: Machine) -> None:
     """The calls into Python that only raise: each makes ints of its words, calls a method, drops what it returns."""
-    for label, method, words in (
-        ("callgate_null", "_refuse_null", 1),
-        ("callgate_fail", "_fail", 2),
-    ):
-        _emit_raise(a, label, method, words)
+    _emit_raise(a, "callgate_null", "_refuse_null", 1)
+    _emit_raise(a, "callgate_fail", "_fail", 2)
+    if machine.checks_calls:
+        _emit_raise(a, "callgate_changed", "_refuse_changed", 1)
 
 
 def _emit_raise(a: Operations, label: str, method: str, words: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
-from callgate.asm.x86_64.registers import NAMES_64, NAMES_XMM, R10, RAX, RSP
+from callgate.asm.x86_64.registers import NAMES_64, NAMES_XMM, R10, R12, R13, R14, R15, RAX, RBP, RBX, RSP
 
 _XMM15 = 15
 _GENERAL = {name: number for number, name in enumerate(NAMES_64)}
@@ -18,6 +18,7 @@ class Plain(Assembler):
 
     __slots__ = ()
     thunk_bytes = 16
+    callee_saved = (RBX, RBP, R12, R13, R14, R15)  # psABI 3.2.1
 
     @property
     def general(self) -> Mapping[str, int]:

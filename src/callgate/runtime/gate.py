@@ -17,9 +17,10 @@ from callgate.abi.plan import CallPlan, classify
 from callgate.c.annotations import ctypes_of
 from callgate.c.types import Array, FunctionType, Pointer, Result, Void, declaration
 from callgate.cpython.conversion import Box, Conversion, Judgement, Unbox
-from callgate.errors import CallError
+from callgate.errors import CallError, ConventionError
 from callgate.lower.call import lower_call
 from callgate.lower.machine import Machine
+from callgate.lower.operations import operations
 from callgate.runtime import boxing, params, reference
 from callgate.runtime.probe import GateBase
 from callgate.target import X86_64_LINUX, Target
@@ -215,6 +216,25 @@ class Gate(GateBase):
             name_of_out = outs[which - 1].name
             raise ValueError(f"{name}() left {name_of_out} NULL; declare it `Out[X | None]` to get None")
         raise ValueError(f"{name}() returned NULL; declare the result `X | None` to get None")
+
+    def _refuse_changed(self, words: int) -> NoReturn:
+        """A checked call did not bring back what is the caller's: `words` is where its frame says what came."""
+        target = self.target
+        saved = operations(target)
+        names = [name for number in saved.callee_saved for name, other in saved.general.items() if other == number]
+        before, after, *registers = (ctypes.c_uint64 * (2 + len(names))).from_address(words)
+        changed = [name for name, word in zip(names, registers, strict=True) if word != before]
+        problems = []
+        if after != before:
+            distance = f"{abs(after - before)} bytes {'above' if after > before else 'below'} where it was"
+            problems.append(f"left the stack pointer {distance}")
+        if changed:
+            problems.append(f"did not bring back {', '.join(changed)}")
+        origin = f" of {self.library_name}" if self.library is not None else f" at {self.address:#x}"
+        raise ConventionError(
+            f"{self.signature.name}(){origin} {' and '.join(problems)}: it does not follow the calling convention "
+            f"{target.calling_convention}. Compile it for that, or see whether this is the function that is meant"
+        )
 
     def _fail(self, code: int, errno: int) -> NoReturn:
         result = self.conversion.result

@@ -34,11 +34,13 @@ from callgate.lower.machine import (
     result_operand_offset,
     step_operand_offset,
 )
+from callgate.lower.operations import checked_registers
 from callgate.lower.routines import lower_routines
 from callgate.runtime import params, reference
 from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
 from callgate.runtime.callbacks import THUNKS_PER_BATCH, Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
+from callgate.runtime.environment import is_asked_for
 from callgate.runtime.gate import Gate
 from callgate.runtime.lifetime import untrack
 from callgate.runtime.probe import probe
@@ -111,7 +113,7 @@ class NativeEngine:
     def __init__(self, layout: Layout | None = None) -> None:
         if HOST is None:
             raise EngineError("no machine code can be made for this platform yet")
-        self.machine = Machine(HOST, layout if layout is not None else probe())
+        self.machine = Machine(HOST, layout if layout is not None else probe(), is_asked_for("CALLGATE_CHECK"))
         self._libc = ctypes.CDLL(None)
         self._format_table = reference.FORMAT_TABLE
         self._shapes: weakref.WeakValueDictionary[object, Shape] = weakref.WeakValueDictionary()
@@ -216,9 +218,8 @@ class NativeEngine:
         if conversion.ctypes is not None:  # errcheck, and the pointees of POINTER classes
             places += 1 + len(conversion.steps)
         steps = pack_steps(conversion.steps, places)
-        shape = Shape(
-            MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs, lay_out_frame(plan, conversion)
-        )
+        frame = lay_out_frame(plan, conversion, checked_registers(self.machine))
+        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs, frame)
         self._add_unwinding(shape)
         # Another thread may have made the same; either serves.
         self._shapes[key] = shape

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from callgate.runtime.environment import is_asked_for
+
 if TYPE_CHECKING:
     from callgate.runtime.gate import Gate
 
-IS_TRACED = os.environ.get("CALLGATE_TRACE", "0") not in ("", "0")
+IS_TRACED = is_asked_for("CALLGATE_TRACE")
 
 LONG_HOLD_NS = 10_000
 """Holding the GIL longer than this is worth a `blocking=True`."""
