@@ -45,8 +45,8 @@ _MACHINE = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCE
 
 
 def _host() -> Target | None:
-    if sys.platform.startswith("linux") and _MACHINE == "x86_64" and sys.maxsize > 1 << 32:
-        return X86_64_LINUX
+    if sys.platform.startswith("linux") and sys.maxsize > 1 << 32:
+        return {"x86_64": X86_64_LINUX, "aarch64": AARCH64_LINUX}.get(_MACHINE)
     return None
 
 

@@ -35,17 +35,19 @@ class BoxingFrame(Protocol):
     def result_slot(self) -> int: ...
 
 
-def emit_copy(a: Operations, destination: int, offset: int, source: int, source_offset: int, size: int) -> None:
-    """Copy a few bytes through rdx, none beyond the size."""
+def emit_copy(
+    a: Operations, destination: int, offset: int, source: int, source_offset: int, size: int, through: int = RDX
+) -> None:
+    """Copy a few bytes through a register, none beyond the size."""
     done = 0
     while size - done >= 8:
-        a.mov_rm(RDX, source, source_offset + done)
-        a.mov_mr(destination, offset + done, RDX)
+        a.mov_rm(through, source, source_offset + done)
+        a.mov_mr(destination, offset + done, through)
         done += 8
     for width, load, store in ((4, a.mov32_rm, a.mov32_mr), (2, a.movzx16_rm, a.mov16_mr), (1, a.movzx8_rm, a.mov8_mr)):
         if size - done >= width:
-            load(RDX, source, source_offset + done)
-            store(destination, offset + done, RDX)
+            load(through, source, source_offset + done)
+            store(destination, offset + done, through)
             done += width
 
 
@@ -191,8 +193,7 @@ class Boxing:
                 a.lea(RCX, RAX, -small.minimum)
                 a.cmp_ri(RCX, small.maximum - small.minimum + 1)
             a.jcc("ae", f"{label}_large")
-            a.shl_ri(RAX, shift)
-            a.add_rl(RAX, "small_int_0")
+            a.index_rl(RAX, shift, "small_int_0")
             self._incref()
             if is_tail:
                 self._finish_box(is_tail=True)
@@ -285,11 +286,14 @@ class Boxing:
         a.mov_ri(RSI, operand)
         a.call_l("callgate_box_python")
 
-    def _box_memory(self, step: BoxStep, label: str, operand: int, base: int, offset: int, *, is_tail: bool) -> None:
-        """Box a value of several words from [base + offset]; base is rsp or survives calls."""
+    def _box_memory(
+        self, step: BoxStep, label: str, operand: int, offset: int, *, is_tail: bool, is_reference: bool = False
+    ) -> None:
+        """Box a value of several words from [rsp + offset], or from where the word there points."""
         a = self.a
+        find = a.mov_rm if is_reference else a.lea
         if step.kind is Box.WIDE:
-            a.lea(RDX, base, offset)
+            find(RDX, RSP, offset)
             a.xor32_rr(RCX, RCX)
             self._box_in_python(operand)
             self._finish_box(is_tail=is_tail)
@@ -300,11 +304,15 @@ class Boxing:
         a.note("its data")
         a.mov_rm(RCX, RAX, self.layout.cdata_pointer_offset)
         if step.size_bytes <= UNROLLED_BYTES:
-            emit_copy(a, RCX, 0, base, offset, step.size_bytes)
+            if is_reference:
+                a.mov_rm(RSI, RSP, offset)
+                emit_copy(a, RCX, 0, RSI, 0, step.size_bytes)
+            else:
+                emit_copy(a, RCX, 0, RSP, offset, step.size_bytes)
         else:
             a.mov_mr(RSP, self.frame.result_slot, RAX)
             a.mov_rr(RDI, RCX)
-            a.lea(RSI, base, offset)
+            find(RSI, RSP, offset)
             a.mov_ri(RDX, step.size_bytes)
             a.call_l("memcpy")
             a.mov_rm(RAX, RSP, self.frame.result_slot)

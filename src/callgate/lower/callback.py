@@ -41,7 +41,7 @@ from callgate.abi.plan import Argument, CallPlan, Class
 from callgate.asm.code import Code
 from callgate.cpython.conversion import Box, BoxStep, CallbackConversion, Unbox
 from callgate.lower.boxing import POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
-from callgate.lower.machine import VIEW_BYTES, Machine, check_code_is_made
+from callgate.lower.machine import VIEW_BYTES, Machine, check_code_is_made, check_plan_is_made
 from callgate.lower.operations import (
     R10,
     RAX,
@@ -102,13 +102,21 @@ class _Frame(NamedTuple):
 
 
 def _lay_out(plan: CallPlan, conversion: CallbackConversion) -> _Frame:
-    register_count = sum(len(argument.registers) for argument in plan.arguments)
-    registers = 11 * 8  # after the scratch words, of which the value has two
-    objects = registers + 8 * register_count
+    value_words = max(2, (plan.result.size_bytes + 7) // 8) if plan.result.pieces else 2
+    mode = 24 + 8 * value_words
+    registers = mode + 8 * 6
+    objects = registers + sum(_register_bytes(argument) for argument in plan.arguments)
     view = objects + 8 * (1 + len(plan.arguments))
     has_view = conversion.result is not None and conversion.result.may_own
     size = view + VIEW_BYTES * has_view | 8  # with the return address a multiple of 16 (psABI 3.2.2)
-    return _Frame(size, 0, 8, 16, 24, 40, 48, 56, 64, 72, registers, objects, view)
+    return _Frame(size, 0, 8, 16, 24, mode, mode + 8, mode + 16, mode + 24, mode + 32, registers, objects, view)
+
+
+def _register_bytes(argument: Argument) -> int:
+    """The room in which an argument that came in registers is kept: as it lies in memory, in whole words."""
+    if argument.pieces:
+        return (argument.size_bytes + 7) // 8 * 8
+    return 8 * len(argument.registers)
 
 
 def lower_callback(
@@ -116,6 +124,7 @@ def lower_callback(
 ) -> Code:
     """The stub for all callbacks of one shape, entered by their thunks."""
     check_code_is_made(machine)
+    check_plan_is_made(plan)
     stub = _Stub(plan, conversion, machine, operations(machine.target, with_listing=with_listing))
     stub.emit()
     return stub.a.finish()
@@ -200,12 +209,14 @@ class _Stub(Boxing):
             a.mov_mr(RSP, frame.hidden, self.a.general[self.plan.result_pointer])
         offset = frame.registers
         for argument in self.plan.arguments:
-            for register in argument.registers:
-                if register in self.a.vector:
-                    a.movsd_mx(RSP, offset, self.a.vector[register])
+            places = [(piece.register, piece.offset_bytes, piece.size_bytes) for piece in argument.pieces]
+            for register, place, size_bytes in places or [(name, 0, 8) for name in argument.registers]:
+                if register not in a.vector:
+                    a.mov_mr(RSP, offset + place, a.general[register])
                 else:
-                    a.mov_mr(RSP, offset, self.a.general[register])
-                offset += 8
+                    store = {16: a.movups_mx, 4: a.movss_mx}.get(size_bytes, a.movsd_mx)
+                    store(RSP, offset + place, a.vector[register])
+            offset += _register_bytes(argument)
 
     def _check_gil(self) -> None:
         """HELD where this thread has the GIL; it is taken in the cold part otherwise."""
@@ -228,9 +239,10 @@ class _Stub(Boxing):
         for index, (argument, box) in enumerate(zip(self.plan.arguments, self.conversion.boxes, strict=True)):
             a.note(f"argument {index + 1}")
             source = offset if argument.registers else frame.stack_arguments + argument.stack_offset
-            offset += 8 * len(argument.registers)
+            offset += _register_bytes(argument)
             if box.kind in (Box.STRUCT, Box.WIDE):
-                self._box_memory(box, f"box_{index}", index, RSP, source, is_tail=False)
+                is_reference = argument.copy_offset is not None
+                self._box_memory(box, f"box_{index}", index, source, is_tail=False, is_reference=is_reference)
             else:
                 self._load(argument, box, source)
                 self._box(box, f"box_{index}", index, is_tail=False)
@@ -373,11 +385,11 @@ class _Stub(Boxing):
                 if piece.eightbyte_class is Class.X87:
                     a.fld80_m(RSP, frame.value)
                 elif piece.size_bytes == 16:
-                    a.movups_xm(self.a.vector[piece.register], RSP, frame.value)
+                    a.movups_xm(self.a.vector[piece.register], RSP, frame.value + piece.offset_bytes)
                 elif piece.eightbyte_class is Class.SSE:
                     a.movsd_xm(self.a.vector[piece.register], RSP, frame.value + piece.offset_bytes)
                 else:
-                    a.mov_rm(self.a.general[piece.register], RSP, frame.value + piece.offset_bytes)
+                    a.mov_rm(self.a.result_general[piece.register], RSP, frame.value + piece.offset_bytes)
             return
         match result.eightbyte_class:
             case Class.SSE:
@@ -460,8 +472,8 @@ class _Stub(Boxing):
     def _emit_zero(self) -> None:
         """C gets the zero of the result type."""
         a, frame = self.a, self.places
-        a.mov_mi(RSP, frame.value, 0)
-        a.mov_mi(RSP, frame.value + 8, 0)
+        for offset in range(frame.value, frame.mode, 8):
+            a.mov_mi(RSP, offset, 0)
         if self.plan.result_pointer:
             a.mov_rm(RDI, RSP, frame.hidden)
             a.xor32_rr(RSI, RSI)

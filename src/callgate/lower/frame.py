@@ -7,7 +7,7 @@ higher addresses
 |  views                  |  a Py_buffer for each argument that may hold one
 |  keyword slots          |  an object pointer for each argument, for calls with keywords
 |  out storage            |  16 bytes for each Out parameter, 16-aligned
-|  several words          |  a result of two eightbytes
+|  several words          |  a result in several registers
 |  what came back         |  of gates that check their calls: the stack pointer before and after, and the registers
 |  scratch words          |  self, thread state, result, errno, value, "views are in use", argument objects
 |  values                 |  8 bytes for each argument that Python passes
@@ -59,9 +59,9 @@ def lay_out_frame(plan: CallPlan, conversion: Conversion, saved: tuple[int, ...]
     view_count = sum(step.may_own for step in conversion.steps)
     values = plan.stack_bytes
     scratch = values + 8 * count  # near rsp, so that offsets are short
-    has_wide = bool(plan.result.pieces)
     slots = [scratch + 8 * number for number in range(8)]
-    slots.append(slots[-1] + 8 + 8 * has_wide)
+    wide_words = max(2, (plan.result.size_bytes + 7) // 8) if plan.result.pieces else 1
+    slots.append(slots[-1] + 8 * wide_words)
     outs = slots[-1] + (8 * (2 + len(saved)) if saved else 0) + 15 & ~15
     keywords = outs + 16 * len(conversion.outs)
     views = keywords + 8 * count

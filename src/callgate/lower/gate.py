@@ -27,11 +27,12 @@ from callgate.abi.plan import Argument, CallPlan, Class, Piece
 from callgate.asm.code import Code
 from callgate.cpython.conversion import Box, BoxStep, Conversion, CtypesRules, Element, Judgement, Unbox, UnboxStep
 from callgate.errors import DeclarationError, unreachable
-from callgate.lower.boxing import FLOATING_BOXES, POINTER_BOXES, UNROLLED_BYTES, Boxing
+from callgate.lower.boxing import FLOATING_BOXES, POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
 from callgate.lower.frame import Frame, lay_out_frame
 from callgate.lower.machine import (
     DATA_TARGET,
     Machine,
+    check_plan_is_made,
     result_operand_offset,
     step_operand_offset,
 )
@@ -72,6 +73,7 @@ _BY_ADDRESS = (Unbox.STRUCT, Unbox.WIDE)
 
 def lower_gate(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool) -> Code:
     """See `lower.call.lower_call`."""
+    check_plan_is_made(plan)
     gate = _Gate(plan, conversion, machine, operations(machine.target, with_listing=with_listing))
     gate.emit()
     return gate.a.finish()
@@ -134,6 +136,11 @@ class _Gate(Boxing):
             conversion.judgement is not Judgement.PREDICATE and not self.rules.calls_errcheck
         )
         self.is_several_words = bool(plan.result.pieces)
+        # Apple's variant gives each stack argument its own size and no more.
+        self.packs_stack = plan.convention == "apple_arm64"
+        # Where the processor has a register to spare it keeps the gate's data until C is called.
+        self.data_register = assembler.spare if self.has_inline_path and not self.is_spilled else None
+        self.target_register = R11 if self.data_register is None else self.data_register
         self.reads_self_slot = False
         self.is_self_in_rdi = True
         self.type_in_r10 = ""
@@ -192,6 +199,9 @@ class _Gate(Boxing):
         a.note("keep self")
         a.mov_mr(RSP, frame.self_slot, RDI)
         self.reads_self_slot = self.needs_self_after
+        if self.data_register is not None:
+            a.note("the gate's data")
+            a.mov_rm(self.data_register, RDI, self.layout.gate_data_offset)
         if self.rules.calls_errcheck:
             a.note("for errcheck")
             a.mov_mr(RSP, self.frame.args_slot, RSI)
@@ -204,13 +214,13 @@ class _Gate(Boxing):
                 self._emit_slow()
                 if not self.is_spilled:
                     self._emit_loads()
-                    self._emit_target(in_self_slot=True)
+                    self._load_target()
                 a.jmp("ready")
         else:
             self._emit_slow()
             if not self.is_spilled:
                 self._emit_loads()
-                self._emit_target(in_self_slot=True)
+                self._load_target()
             self._emit_ready()
             self._emit_call_and_after()
         self._emit_errors()
@@ -233,12 +243,19 @@ class _Gate(Boxing):
         if not self.is_spilled:
             self._emit_target(in_self_slot=not self.is_self_in_rdi)
 
+    def _load_target(self) -> None:
+        """Load the gate's data, whose first word is the C function's address, where the call expects it."""
+        register = self.target_register
+        self.a.mov_rm(register, RSP, self.frame.self_slot)
+        self.a.note("the gate's data")
+        self.a.mov_rm(register, register, self.layout.gate_data_offset)
+
     def _emit_target(self, *, in_self_slot: bool) -> None:
-        """Load the gate's data, whose first word is the C function's address, into r11."""
+        """The same on the inline path, unless a register has it since the entry."""
+        if self.data_register is not None:
+            return
         if in_self_slot and self.reads_self_slot:
-            self.a.mov_rm(R11, RSP, self.frame.self_slot)
-            self.a.note("the gate's data")
-            self.a.mov_rm(R11, R11, self.layout.gate_data_offset)
+            self._load_target()
         elif not in_self_slot:
             self.a.note("the gate's data")
             self.a.mov_rm(R11, RDI, self.layout.gate_data_offset)
@@ -324,19 +341,22 @@ class _Gate(Boxing):
     def _compare_operand_type(self, way: _Way, comment: str) -> None:
         """Compare the type of the object in rax with the class in the gate's data."""
         a = self.a
-        self._emit_data(R11)
-        a.mov_rm(R11, R11, self.layout.bytes_data_offset + step_operand_offset(way.number))
+        data = self._emit_data()
+        a.mov_rm(R11, data, self.layout.bytes_data_offset + step_operand_offset(way.number))
         a.note(comment)
         a.cmp_mr(RAX, self.layout.type_offset, R11)
         self._jump_unexpected(way)
 
-    def _emit_data(self, register: int) -> None:
-        """Load the gate's data into a register, from wherever self is."""
+    def _emit_data(self) -> int:
+        """The register with the gate's data: r11, loaded from wherever self is, where no other has it."""
+        if self.data_register is not None:
+            return self.data_register
         if self.is_self_in_rdi:
-            self.a.mov_rm(register, RDI, self.layout.gate_data_offset)
+            self.a.mov_rm(R11, RDI, self.layout.gate_data_offset)
         else:
-            self.a.mov_rm(register, RSP, self.frame.self_slot)
-            self.a.mov_rm(register, register, self.layout.gate_data_offset)
+            self.a.mov_rm(R11, RSP, self.frame.self_slot)
+            self.a.mov_rm(R11, R11, self.layout.gate_data_offset)
+        return R11
 
     def _jump_unexpected(self, way: _Way) -> None:
         """Leave the inline path after a failed type comparison; None may still be NULL."""
@@ -399,7 +419,13 @@ class _Gate(Boxing):
             if destination != source:
                 a.mov_rr(destination, source)
         else:
-            a.mov_mr(RSP, way.argument.stack_offset, source)
+            self._store_on_stack(way.argument, source)
+
+    def _store_on_stack(self, argument: Argument, source: int) -> None:
+        """Bring an integer or pointer value to its place on the stack."""
+        a = self.a
+        stores = {4: a.mov32_mr, 2: a.mov16_mr, 1: a.mov8_mr} if self.packs_stack else {}
+        stores.get(argument.size_bytes, a.mov_mr)(RSP, argument.stack_offset, source)
 
     def _deliver_memory(self, argument: Argument, base: int) -> None:
         """Bring a value of several words from where `base` points to its registers or its place on the stack."""
@@ -411,6 +437,10 @@ class _Gate(Boxing):
             return
         size, place = argument.size_bytes, argument.memory_offset
         done = 0
+        if self.packs_stack or argument.copy_offset is not None:
+            emit_copy(a, RSP, place, base, 0, size, R10)  # r11 may hold the gate's data already
+            self._deliver_copy(argument)
+            return
         while size - done >= 8:
             a.mov_rm(R10, base, done)
             a.mov_mr(RSP, place + done, R10)
@@ -418,7 +448,6 @@ class _Gate(Boxing):
         if size - done:
             self._load_integer(R10, base, done, size - done, R11)
             a.mov_mr(RSP, place + done, R10)
-        self._deliver_copy(argument)
 
     def _deliver_copy(self, argument: Argument) -> None:
         """Bring the address of a copy to its register or its place on the stack, where the value goes by one."""
@@ -437,7 +466,7 @@ class _Gate(Boxing):
         a.note(f"bytes {piece.offset_bytes} to {piece.offset_bytes + piece.size_bytes - 1}")
         if piece.eightbyte_class is Class.SSE:
             # what is left of an eightbyte is a float, or padding
-            load = a.movsd_xm if piece.size_bytes == 8 else a.movss_xm
+            load = {16: a.movups_xm, 8: a.movsd_xm}.get(piece.size_bytes, a.movss_xm)
             if piece.size_bytes >= 4:
                 load(self.a.vector[piece.register], base, piece.offset_bytes)
             return
@@ -625,14 +654,11 @@ class _Gate(Boxing):
         a.cmp_rl(RAX, "Py_None")
         a.jcc("ne", "slow")
         if destination == RDI and not self.is_spilled and not self.reads_self_slot:
-            self._emit_target_from_rdi()
+            self._emit_target(in_self_slot=False)
         a.xor32_rr(destination, destination)
         if destination == RAX:
             self._deliver(way, RAX)
         a.jmp(f"next_{way.number}")
-
-    def _emit_target_from_rdi(self) -> None:
-        self.a.mov_rm(R11, RDI, self.layout.gate_data_offset)
 
     # -- the slow path ---------------------------------------------------------------------------------
     def _emit_slow(self) -> None:
@@ -675,7 +701,7 @@ class _Gate(Boxing):
                 a.fstp80_m(RSP, argument.stack_offset)
             elif not argument.register:
                 a.mov_rm(RAX, RSP, slot)
-                a.mov_mr(RSP, argument.stack_offset, RAX)
+                self._store_on_stack(argument, RAX)
             elif argument.eightbyte_class is Class.SSE:
                 is_float = way.step.kind is Unbox.FLOAT or (way.step.kind is Unbox.PARAM and way.step.size_bytes == 4)
                 load = a.movss_xm if is_float else a.movsd_xm
@@ -712,7 +738,7 @@ class _Gate(Boxing):
             a.note("where the result goes")
             a.mov_rm(RAX, RSP, frame.result_slot)
             a.mov_rm(self.a.general[self.plan.result_pointer], RAX, self.layout.cdata_pointer_offset)
-        self._emit_target(in_self_slot=True)
+        self._load_target()
 
     @property
     def _made_slots(self) -> list[tuple[int, int]]:
@@ -766,7 +792,7 @@ class _Gate(Boxing):
         if frame.saved:
             self._mark_registers()
         a.note("call C")
-        a.call_m(R11, self.layout.bytes_data_offset + DATA_TARGET)
+        a.call_m(self.target_register, self.layout.bytes_data_offset + DATA_TARGET)
         if frame.saved:
             self._compare_registers()
         is_saved = self.is_spilled and not self.makes_result
@@ -884,9 +910,10 @@ class _Gate(Boxing):
             if piece.eightbyte_class is Class.X87:
                 a.fstp80_m(RSP, slot)
             elif piece.size_bytes == 16:
-                a.movups_mx(RSP, slot, self.a.vector[piece.register])
+                a.movups_mx(RSP, slot + piece.offset_bytes, self.a.vector[piece.register])
             elif piece.eightbyte_class is Class.SSE:
-                a.movsd_mx(RSP, slot + piece.offset_bytes, self.a.vector[piece.register])
+                store = a.movss_mx if piece.size_bytes == 4 else a.movsd_mx
+                store(RSP, slot + piece.offset_bytes, self.a.vector[piece.register])
             else:
                 a.mov_mr(RSP, slot + piece.offset_bytes, self.a.general[piece.register])
 
@@ -1027,7 +1054,7 @@ class _Gate(Boxing):
             self.a.mov_mi(RSP, self.frame.result_slot, 0)
             self._finish_box(is_tail=is_tail)
         elif result.kind in (Box.STRUCT, Box.WIDE):
-            self._box_memory(result, "result", 0, RSP, self.frame.wide_slot, is_tail=is_tail)
+            self._box_memory(result, "result", 0, self.frame.wide_slot, is_tail=is_tail)
         else:
             self._box(result, "result", 0, is_tail=is_tail)
 
@@ -1100,7 +1127,7 @@ class _Gate(Boxing):
             self.a.note("the caller's now")
             self.a.mov_mi(RSP, offset, 0)
         elif box.kind is Box.WIDE:
-            self._box_memory(box, f"out_{index}", 1 + index, RSP, offset, is_tail=False)
+            self._box_memory(box, f"out_{index}", 1 + index, offset, is_tail=False)
         else:
             self._load_out(index)
             self._box(box, f"out_{index}", 1 + index, is_tail=False)

@@ -67,6 +67,14 @@ class Operations(Protocol):
         """The registers that a C function brings back as they were, an even count of them."""
 
     @property
+    def result_general(self) -> Mapping[str, int]:
+        """The registers in which a plan returns integers, as `ret` wants them."""
+
+    @property
+    def spare(self) -> int | None:
+        """A further register that calls change and no plan names, where the processor has one."""
+
+    @property
     def thunk_bytes(self) -> int:
         """The size of a thunk."""
 
@@ -143,6 +151,9 @@ class Operations(Protocol):
     def sub_ri(self, register: int, immediate: int) -> None: ...
     def and32_ri(self, register: int, immediate: int) -> None: ...
     def add_rl(self, register: int, symbol: str) -> None: ...
+    def index_rl(self, register: int, shift: int, symbol: str) -> None:
+        """The register shifted left, plus the address of a symbol."""
+
     def neg_r(self, register: int) -> None: ...
     def shl_ri(self, register: int, count: int) -> None: ...
     def shr_ri(self, register: int, count: int) -> None: ...
@@ -204,6 +215,8 @@ def checked_registers(machine: Machine) -> tuple[int, ...]:
 
 def operations(target: Target, *, with_listing: bool = False) -> Operations:
     """What emits code for a target."""
-    from callgate.lower import x86_64  # the machines read the registers above
+    from callgate.lower import aarch64, x86_64  # the machines read the registers above
 
+    if target.architecture == "aarch64":
+        return aarch64.Listing() if with_listing else aarch64.Plain()
     return x86_64.Listing() if with_listing else x86_64.Plain()  # type: ignore[return-value]  # rows do not name operands

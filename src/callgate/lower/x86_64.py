@@ -19,6 +19,7 @@ class Plain(Assembler):
     __slots__ = ()
     thunk_bytes = 16
     callee_saved = (RBX, RBP, R12, R13, R14, R15)  # psABI 3.2.1
+    spare = None
 
     @property
     def general(self) -> Mapping[str, int]:
@@ -27,6 +28,10 @@ class Plain(Assembler):
     @property
     def vector(self) -> Mapping[str, int]:
         return _VECTOR
+
+    @property
+    def result_general(self) -> Mapping[str, int]:
+        return _GENERAL
 
     def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         for register in registers:
@@ -56,6 +61,10 @@ class Plain(Assembler):
         self.jmp_m(R10, displacement)
         while len(self.code) < start + self.thunk_bytes:
             self.code.append(_INT3)
+
+    def index_rl(self, register: int, shift: int, symbol: str) -> None:
+        self.shl_ri(register, shift)
+        self.add_rl(register, symbol)
 
     def vector_count(self, count: int) -> None:
         self.note("vector registers in use")

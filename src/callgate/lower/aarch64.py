@@ -1,0 +1,551 @@
+"""The operations of the lowering on AArch64, each in one to four instructions.
+
+    rdi rsi rdx rcx r8 r9    x0 to x5: arguments; 16, 17 and 18 are x6, x7 and x8, which call plans name,
+                             and 19 is x12, which nobody else uses
+    rax                      x9: the result of a call is moved there, and back before a return
+    r10 r11                  x10 x11
+    rbx rbp r12 to r15       x19 to x24
+    rsp                      sp
+    xmm0 to xmm7             v0 to v7; xmm8 to xmm15 are v16 to v23
+
+x16, x17 and v24 are scratch within one operation.  `leave` gives back x30, the return address, which `enter` keeps at
+the top of its frame.
+
+Pairs that other processors compare and branch in one instruction are made one here: a comparison with 0 and the jump
+behind it (`cbz`), and the move of a result into x0 where the instruction that makes it can do so itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from callgate.asm.aarch64.assembler import Assembler, ListingAssembler, encode_mask, fits_immediate, fits_offset
+from callgate.asm.aarch64.registers import IP0, IP1, LR, SP, ZR
+from callgate.lower.operations import R10, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RSI, RSP
+
+Row = Callable[[int, int, int], None]
+
+_X0 = 0
+_NUMBERS = (9, 3, 2, 19, 31, 20, 1, 0, 4, 5, 10, 11, 21, 22, 23, 24, 6, 7, 8, 12)
+"""The register for each number of `operations`."""
+_RAX = _NUMBERS[RAX]
+_VECTORS = (*range(8), *range(16, 24))
+_SCRATCH_V = 24
+_GENERAL = {"x0": RDI, "x1": RSI, "x2": 2, "x3": RCX, "x4": 8, "x5": 9, "x6": 16, "x7": 17, "x8": 18}
+_VECTOR = {f"v{number}": number for number in range(8)}
+_RESULT = {"x0": RAX, "x1": RSI}
+_CONDITIONS = {
+    **{"e": "eq", "ne": "ne", "b": "lo", "ae": "hs", "be": "ls", "a": "hi"},
+    **{"s": "mi", "ns": "pl", "l": "lt", "ge": "ge", "le": "le", "g": "gt"},
+}
+_MOVED = ((0xFF200000, 0x8B000000), (0xFFC00000, 0x91000000), (0xFFC00000, 0xF9400000), (0xFF800000, 0xD2800000))
+"""Masks and opcodes of instructions (add, ldr, movz) whose destination can be another register as well."""
+_WORD_MASK = 0xFFFFFFFF
+
+
+class Plain(Assembler):
+    """Operations without a listing."""
+
+    __slots__ = ("_after_leave", "_before_leave", "_compared", "_last_label", "_lost_flags")
+    thunk_bytes = 32
+    spare: Final = 19
+    callee_saved = (RBX, RBP, R12, R13, R14, R15)  # AAPCS64 6.1.1 has five more, and half of v8 to v15
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compared: tuple[int, int, bool] | None = (
+            None  # the end of a comparison with 0, its register, is it 64 bits
+        )
+        self._lost_flags = -1  # where a jump was made of comparison and branch: nobody can look at the flags there
+        self._last_label = -1
+        self._before_leave = self._after_leave = -1
+
+    @property
+    def general(self) -> Mapping[str, int]:
+        return _GENERAL
+
+    @property
+    def vector(self) -> Mapping[str, int]:
+        return _VECTOR
+
+    @property
+    def result_general(self) -> Mapping[str, int]:
+        return _RESULT
+
+    def label(self, name: str) -> None:
+        super().label(name)
+        self._last_label = len(self.code)
+
+    # -- frames, calls and jumps ---------------------------------------------------------------------------------------
+    def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
+        size = _frame_bytes(registers, scratch_bytes)
+        self._move_sp(self.sub_i, size)
+        for offset, register in _saved(registers, size):
+            self._access(self.str_x, 8, register, SP, offset)
+
+    def leave(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
+        size = _frame_bytes(registers, scratch_bytes)
+        self._before_leave = len(self.code)
+        for offset, register in _saved(registers, size):
+            self._access(self.ldr_x, 8, register, SP, offset)
+        self._move_sp(self.add_i, size)
+        self._after_leave = len(self.code)
+
+    def _move_sp(self, row: Row, size: int) -> None:
+        if size >> 12:
+            row(SP, SP, size & ~0xFFF)
+        if size & 0xFFF:
+            row(SP, SP, size & 0xFFF)
+
+    def ret(self) -> None:
+        self._move_result()
+        self.ret_lr()
+
+    def _move_result(self) -> None:
+        """x0 = x9; where the last instruction before `leave` makes x9 and nothing jumps behind it, it makes x0."""
+        place = self._before_leave - 4
+        if place >= 0 and self._last_label < self._before_leave and self._after_leave == len(self.code):
+            word = int.from_bytes(self.code[place : place + 4], "little")
+            if word & 31 == _RAX and any(word & mask == opcode for mask, opcode in _MOVED):
+                self.code[place : place + 4] = (word & ~31 | _X0).to_bytes(4, "little")
+                self._rename(place, f" x{_RAX},", f" x{_X0},")
+                return
+        self.mov_x(_X0, _RAX)
+
+    def _rename(self, place: int, old: str, new: str) -> None:
+        """Correct the listing."""
+
+    def _unwrite(self) -> None:
+        """Take the last instruction back."""
+        del self.code[-4:]
+
+    def call(self, label: str) -> None:
+        self.bl(label)
+        self.mov_x(_RAX, _X0)
+
+    def call_l(self, symbol: str) -> None:
+        self.ldr_literal(IP0, symbol)
+        self.blr(IP0)
+        self.mov_x(_RAX, _X0)
+
+    def call_m(self, base: int, displacement: int = 0) -> None:
+        self._load(IP0, base, displacement)
+        self.blr(IP0)
+        self.mov_x(_RAX, _X0)
+
+    def jmp(self, label: str) -> None:
+        self.b(label)
+
+    def jmp_l(self, symbol: str) -> None:
+        self.ldr_literal(IP0, symbol)
+        self.br(IP0)
+
+    def jmp_m(self, base: int, displacement: int = 0) -> None:
+        self._load(IP0, base, displacement)
+        self.br(IP0)
+
+    def jcc(self, condition: str, label: str) -> None:
+        end = len(self.code)
+        if self._lost_flags == end:
+            raise AssertionError("a second jump after a comparison with 0 that became one instruction")
+        compared = self._compared
+        if compared is not None and compared[0] == end and self._last_label < end and condition in ("e", "ne"):
+            self._unwrite()
+            _, register, is_wide = compared
+            wide, narrow = (self.cbz_x, self.cbz_w) if condition == "e" else (self.cbnz_x, self.cbnz_w)
+            (wide if is_wide else narrow)(register, label)
+            self._lost_flags = len(self.code)
+            return
+        self.b_cond(_CONDITIONS[condition], label)
+
+    def call_near(self, label: str) -> None:
+        self.bl(label)
+
+    def ret_near(self) -> None:
+        self.ret_lr()
+
+    def drop_return(self) -> None:
+        pass
+
+    def thunk(self, slot: int, displacement: int) -> None:
+        start = len(self.code)
+        self.ldr_ahead(_NUMBERS[R10], self.thunk_bytes - 8)
+        self._load(IP0, R10, displacement)
+        self.br(IP0)
+        while len(self.code) < start + self.thunk_bytes - 8:
+            self.brk()
+        self.code += slot.to_bytes(8, "little")
+
+    def vector_count(self, count: int) -> None:
+        pass
+
+    # -- moves ---------------------------------------------------------------------------------------------------------
+    def _access(self, row: Row, size_bytes: int, register: int, base: int, offset: int) -> None:
+        """Emit a memory row at any offset; `register` and `base` are numbers of AArch64."""
+        if fits_offset(offset, size_bytes):
+            row(register, base, offset)
+            return
+        self._set(IP1, offset)
+        if base == SP:
+            self.add_i(IP0, SP, 0)
+            base = IP0
+        self.add_x(IP1, base, IP1)
+        row(register, IP1, 0)
+
+    def _load(self, register: int, base: int, displacement: int) -> None:
+        """Load 8 bytes into a register of AArch64."""
+        self._access(self.ldr_x, 8, register, _NUMBERS[base], displacement)
+
+    def _set(self, register: int, number: int) -> None:
+        """Set a register of AArch64 to a 64-bit number, in as many instructions as it has halves that matter."""
+        halves = [number >> shift & 0xFFFF for shift in (0, 16, 32, 48)]
+        is_inverted = halves.count(0xFFFF) > halves.count(0)
+        filler = 0xFFFF if is_inverted else 0
+        matter = [(16 * place, half) for place, half in enumerate(halves) if half != filler] or [(0, filler)]
+        for index, (shift, half) in enumerate(matter):
+            if index:
+                self.movk_x(register, half, shift)
+            elif is_inverted:
+                self.movn_x(register, half ^ 0xFFFF, shift)
+            else:
+                self.movz_x(register, half, shift)
+
+    def mov_rr(self, destination: int, source: int) -> None:
+        if RSP in (destination, source):
+            self.add_i(_NUMBERS[destination], _NUMBERS[source], 0)
+        else:
+            self.mov_x(_NUMBERS[destination], _NUMBERS[source])
+
+    def mov32_rr(self, destination: int, source: int) -> None:
+        self.mov_w(_NUMBERS[destination], _NUMBERS[source])
+
+    def mov_ri(self, register: int, immediate: int) -> None:
+        self._set(_NUMBERS[register], immediate)
+
+    def mov_rm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._load(_NUMBERS[register], base, displacement)
+
+    def mov32_rm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldr_w, 4, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def mov_mr(self, base: int, displacement: int, register: int) -> None:
+        self._access(self.str_x, 8, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def mov32_mr(self, base: int, displacement: int, register: int) -> None:
+        self._access(self.str_w, 4, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def mov16_mr(self, base: int, displacement: int, register: int) -> None:
+        self._access(self.strh_w, 2, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def mov8_mr(self, base: int, displacement: int, register: int) -> None:
+        self._access(self.strb_w, 1, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def _number(self, immediate: int) -> int:
+        """A register with a number to store."""
+        if not immediate:
+            return ZR
+        self._set(IP0, immediate)
+        return IP0
+
+    def mov_mi(self, base: int, displacement: int, immediate: int) -> None:
+        assert fits_offset(displacement, 8)  # what is far away takes both scratch registers
+        self.str_x(self._number(immediate), _NUMBERS[base], displacement)
+
+    def mov32_mi(self, base: int, displacement: int, immediate: int) -> None:
+        assert fits_offset(displacement, 4)
+        self.str_w(self._number(immediate & _WORD_MASK), _NUMBERS[base], displacement)
+
+    def mov_rl(self, register: int, symbol: str) -> None:
+        self.ldr_literal(_NUMBERS[register], symbol)
+
+    def lea(self, register: int, base: int, displacement: int = 0) -> None:
+        self._add(_NUMBERS[register], _NUMBERS[base], displacement)
+
+    def _add(self, destination: int, source: int, number: int) -> None:
+        if fits_immediate(number):
+            self.add_i(destination, source, number)
+        elif fits_immediate(-number):
+            self.sub_i(destination, source, -number)
+        else:
+            self._set(IP1, number)
+            if source == SP:
+                self.add_i(IP0, SP, 0)
+                source = IP0
+            self.add_x(destination, source, IP1)
+
+    def movzx8_rm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldrb_w, 1, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def movzx16_rm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldrh_w, 2, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def movsx8_rm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldrsb_x, 1, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def movsx16_rm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldrsh_x, 2, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def movsxd_rm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldrsw_x, 4, _NUMBERS[register], _NUMBERS[base], displacement)
+
+    def movzx8_rr(self, destination: int, source: int) -> None:
+        self.uxtb_w(_NUMBERS[destination], _NUMBERS[source])
+
+    def movzx16_rr(self, destination: int, source: int) -> None:
+        self.uxth_w(_NUMBERS[destination], _NUMBERS[source])
+
+    def movsx8_rr(self, destination: int, source: int) -> None:
+        self.sxtb_x(_NUMBERS[destination], _NUMBERS[source])
+
+    def movsx16_rr(self, destination: int, source: int) -> None:
+        self.sxth_x(_NUMBERS[destination], _NUMBERS[source])
+
+    def movsxd_rr(self, destination: int, source: int) -> None:
+        self.sxtw_x(_NUMBERS[destination], _NUMBERS[source])
+
+    # -- integers ------------------------------------------------------------------------------------------------------
+    def add_rr(self, destination: int, source: int) -> None:
+        self.add_x(_NUMBERS[destination], _NUMBERS[destination], _NUMBERS[source])
+
+    def sub_rr(self, destination: int, source: int) -> None:
+        if destination == RSP:
+            self.sub_sp_x(_NUMBERS[source])
+        else:
+            self.subs_x(_NUMBERS[destination], _NUMBERS[destination], _NUMBERS[source])
+
+    def or_rr(self, destination: int, source: int) -> None:
+        self.orr_x(_NUMBERS[destination], _NUMBERS[destination], _NUMBERS[source])
+
+    def imul_rr(self, destination: int, source: int) -> None:
+        self.mul_x(_NUMBERS[destination], _NUMBERS[destination], _NUMBERS[source])
+
+    def xor32_rr(self, destination: int, source: int) -> None:
+        if destination == source:
+            self.mov_x(_NUMBERS[destination], ZR)
+        else:
+            self.eor_w(_NUMBERS[destination], _NUMBERS[destination], _NUMBERS[source])
+
+    def add_ri(self, register: int, immediate: int) -> None:
+        self._add(_NUMBERS[register], _NUMBERS[register], immediate)
+
+    def sub_ri(self, register: int, immediate: int) -> None:
+        if register == RSP:
+            self._add(SP, SP, -immediate)
+        elif fits_immediate(immediate):
+            self.subs_xi(_NUMBERS[register], _NUMBERS[register], immediate)
+        else:
+            self._set(IP1, immediate)
+            self.subs_x(_NUMBERS[register], _NUMBERS[register], IP1)
+
+    def and32_ri(self, register: int, immediate: int) -> None:
+        self._mask(_NUMBERS[register], _NUMBERS[register], immediate & _WORD_MASK)
+
+    def _mask(self, destination: int, source: int, mask: int) -> None:
+        if encode_mask(mask) is not None:
+            self.ands_wi(destination, source, mask)
+        else:
+            self._set(IP1, mask)
+            self.ands_w(destination, source, IP1)
+
+    def add_rl(self, register: int, symbol: str) -> None:
+        self.ldr_literal(IP0, symbol)
+        self.add_x(_NUMBERS[register], _NUMBERS[register], IP0)
+
+    def index_rl(self, register: int, shift: int, symbol: str) -> None:
+        self.ldr_literal(IP0, symbol)
+        self.add_x_lsl(_NUMBERS[register], IP0, _NUMBERS[register], shift)
+
+    def neg_r(self, register: int) -> None:
+        self.neg_x(_NUMBERS[register], _NUMBERS[register])
+
+    def shl_ri(self, register: int, count: int) -> None:
+        self.lsl_xi(_NUMBERS[register], _NUMBERS[register], count)
+
+    def shr_ri(self, register: int, count: int) -> None:
+        self.lsr_xi(_NUMBERS[register], _NUMBERS[register], count)
+
+    def shl_rc(self, register: int) -> None:
+        self.lsl_x(_NUMBERS[register], _NUMBERS[register], _NUMBERS[RCX])
+
+    def shr_rc(self, register: int) -> None:
+        self.lsr_x(_NUMBERS[register], _NUMBERS[register], _NUMBERS[RCX])
+
+    def sar_rc(self, register: int) -> None:
+        self.asr_x(_NUMBERS[register], _NUMBERS[register], _NUMBERS[RCX])
+
+    def inc_m(self, base: int, displacement: int = 0) -> None:
+        assert fits_offset(displacement, 8)
+        self.ldr_x(IP0, _NUMBERS[base], displacement)
+        self.add_i(IP0, IP0, 1)
+        self.str_x(IP0, _NUMBERS[base], displacement)
+
+    def dec_m(self, base: int, displacement: int = 0) -> None:
+        assert fits_offset(displacement, 8)
+        self.ldr_x(IP0, _NUMBERS[base], displacement)
+        self.subs_xi(IP0, IP0, 1)
+        self.str_x(IP0, _NUMBERS[base], displacement)
+
+    # -- comparisons ---------------------------------------------------------------------------------------------------
+    def _compare(self, register: int, immediate: int, *, is_wide: bool) -> None:
+        """Compare a register of AArch64 with a number."""
+        if fits_immediate(immediate):
+            (self.subs_xi if is_wide else self.subs_wi)(ZR, register, immediate)
+            if not immediate:
+                self._compared = (len(self.code), register, is_wide)
+        elif fits_immediate(-immediate):
+            (self.cmn_xi if is_wide else self.cmn_wi)(register, -immediate)
+        else:
+            self._set(IP1, immediate)
+            (self.subs_x if is_wide else self.subs_w)(ZR, register, IP1)
+
+    def cmp_rr(self, destination: int, source: int) -> None:
+        self.subs_x(ZR, _NUMBERS[destination], _NUMBERS[source])
+
+    def cmp32_rr(self, destination: int, source: int) -> None:
+        self.subs_w(ZR, _NUMBERS[destination], _NUMBERS[source])
+
+    def cmp_ri(self, register: int, immediate: int) -> None:
+        self._compare(_NUMBERS[register], immediate, is_wide=True)
+
+    def cmp32_ri(self, register: int, immediate: int) -> None:
+        self._compare(_NUMBERS[register], immediate, is_wide=False)
+
+    def cmp_rm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._load(IP0, base, displacement)
+        self.subs_x(ZR, _NUMBERS[register], IP0)
+
+    def cmp_mr(self, base: int, displacement: int, register: int) -> None:
+        self._load(IP0, base, displacement)
+        self.subs_x(ZR, IP0, _NUMBERS[register])
+
+    def cmp_rl(self, register: int, symbol: str) -> None:
+        self.ldr_literal(IP0, symbol)
+        self.subs_x(ZR, _NUMBERS[register], IP0)
+
+    def cmp_mi(self, base: int, displacement: int, immediate: int) -> None:
+        self._load(IP0, base, displacement)
+        self._compare(IP0, immediate, is_wide=True)
+
+    def cmp32_mi(self, base: int, displacement: int, immediate: int) -> None:
+        self._access(self.ldr_w, 4, IP0, _NUMBERS[base], displacement)
+        self._compare(IP0, immediate, is_wide=False)
+
+    def cmp8_mi(self, base: int, displacement: int, immediate: int) -> None:
+        self._access(self.ldrb_w, 1, IP0, _NUMBERS[base], displacement)
+        self._compare(IP0, immediate, is_wide=False)
+
+    def test_rr(self, destination: int, source: int) -> None:
+        self.ands_x(ZR, _NUMBERS[destination], _NUMBERS[source])
+        if destination == source:
+            self._compared = (len(self.code), _NUMBERS[destination], True)
+
+    def test32_rr(self, destination: int, source: int) -> None:
+        self.ands_w(ZR, _NUMBERS[destination], _NUMBERS[source])
+        if destination == source:
+            self._compared = (len(self.code), _NUMBERS[destination], False)
+
+    def test8_mi(self, base: int, displacement: int, immediate: int) -> None:
+        self._access(self.ldrb_w, 1, IP0, _NUMBERS[base], displacement)
+        self._mask(ZR, IP0, immediate)
+
+    def nul_mask_rm(self, register: int, base: int) -> None:
+        self.ldr_q(_SCRATCH_V, _NUMBERS[base], 0)
+        self.cmeq_16b_zero(_SCRATCH_V, _SCRATCH_V)
+        self.shrn_8b_4(_SCRATCH_V, _SCRATCH_V)
+        self.fmov_xd(_NUMBERS[register], _SCRATCH_V)
+
+    def nul_index_r(self, register: int) -> None:
+        self.rbit_x(_NUMBERS[register], _NUMBERS[register])
+        self.clz_x(_NUMBERS[register], _NUMBERS[register])
+        self.lsr_xi(_NUMBERS[register], _NUMBERS[register], 2)
+
+    # -- floating point ------------------------------------------------------------------------------------------------
+    def movsd_xm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldr_d, 8, _VECTORS[register], _NUMBERS[base], displacement)
+
+    def movss_xm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldr_s, 4, _VECTORS[register], _NUMBERS[base], displacement)
+
+    def movsd_mx(self, base: int, displacement: int, register: int) -> None:
+        self._access(self.str_d, 8, _VECTORS[register], _NUMBERS[base], displacement)
+
+    def movss_mx(self, base: int, displacement: int, register: int) -> None:
+        self._access(self.str_s, 4, _VECTORS[register], _NUMBERS[base], displacement)
+
+    def movups_xm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldr_q, 16, _VECTORS[register], _NUMBERS[base], displacement)
+
+    def movups_mx(self, base: int, displacement: int, register: int) -> None:
+        self._access(self.str_q, 16, _VECTORS[register], _NUMBERS[base], displacement)
+
+    def movq_rx(self, source: int, register: int) -> None:
+        self.fmov_xd(_NUMBERS[register], _VECTORS[source])
+
+    def movq_xr(self, register: int, source: int) -> None:
+        self.fmov_dx(_VECTORS[register], _NUMBERS[source])
+
+    def movd_rx(self, source: int, register: int) -> None:
+        self.fmov_ws(_NUMBERS[register], _VECTORS[source])
+
+    def cvtsd2ss_xx(self, destination: int, source: int) -> None:
+        self.fcvt_sd(_VECTORS[destination], _VECTORS[source])
+
+    def cvtss2sd_xx(self, destination: int, source: int) -> None:
+        self.fcvt_ds(_VECTORS[destination], _VECTORS[source])
+
+    def cvtsd2ss_xm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldr_d, 8, _SCRATCH_V, _NUMBERS[base], displacement)
+        self.fcvt_sd(_VECTORS[register], _SCRATCH_V)
+
+    def cvtss2sd_xm(self, register: int, base: int, displacement: int = 0) -> None:
+        self._access(self.ldr_s, 4, _SCRATCH_V, _NUMBERS[base], displacement)
+        self.fcvt_ds(_VECTORS[register], _SCRATCH_V)
+
+    def ucomisd_xx(self, destination: int, source: int) -> None:
+        self.fcmp_d(_VECTORS[destination], _VECTORS[source])
+
+    def pxor_xx(self, destination: int, source: int) -> None:
+        assert destination == source
+        self.movi_d0(_VECTORS[destination])
+
+    # -- long double, which is double here where gates pass it: it is in v0 ----------------------------------
+    def fld64_m(self, base: int, displacement: int = 0) -> None:
+        self.movsd_xm(0, base, displacement)
+
+    def fld80_m(self, base: int, displacement: int = 0) -> None:
+        self.movsd_xm(0, base, displacement)
+
+    def fstp64_m(self, base: int, displacement: int = 0) -> None:
+        self.movsd_mx(base, displacement, 0)
+
+    def fstp80_m(self, base: int, displacement: int = 0) -> None:
+        self.movsd_mx(base, displacement, 0)
+
+
+class Listing(Plain, ListingAssembler):
+    """The same, with a listing."""
+
+    __slots__ = ()
+
+    def _rename(self, place: int, old: str, new: str) -> None:
+        for index in range(len(self._recorded) - 1, -1, -1):
+            offset, is_instruction, text, comment = self._recorded[index]
+            if offset == place and is_instruction:
+                self._recorded[index] = (offset, is_instruction, text.replace(old, new, 1), comment)
+                return
+
+    def _unwrite(self) -> None:
+        super()._unwrite()
+        _, _, _, self._comment = self._recorded.pop()
+
+
+def _frame_bytes(registers: tuple[int, ...], scratch_bytes: int) -> int:
+    size = scratch_bytes + 8 * len(registers) + 8
+    assert size % 16 == 0
+    return size
+
+
+def _saved(registers: tuple[int, ...], size: int) -> list[tuple[int, int]]:
+    """Where a frame keeps what: the return address on top, then the registers."""
+    return [(size - 8 * place, number) for place, number in enumerate((LR, *(_NUMBERS[r] for r in registers)), 1)]
