@@ -27,7 +27,7 @@ from callgate.c.types import (
 from callgate.cpython.conversion import CtypesRules, Judgement, convert
 from callgate.errors import DeclarationError, EngineError
 from callgate.runtime import ctypes_engine, trace
-from callgate.runtime.engine import choose, is_native_asked_for, native_engine
+from callgate.runtime.engine import choose, engine_beside_ctypes, is_native_asked_for
 from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
 from callgate.runtime.variadic import VariadicGate
 from callgate.target import DATA_MODEL
@@ -127,8 +127,8 @@ def bind_ctypes(
     options: Options,
     rules: CtypesRules,
 ) -> Callable[..., Any]:
-    """A gate that takes the place of a ctypes function; EngineError where there is no machine code."""
-    native = native_engine()
+    """A gate that takes the place of a ctypes function; EngineError where there is no machine code, or none wanted."""
+    native = engine_beside_ctypes()
     conversion = convert(
         signature,
         DATA_MODEL,

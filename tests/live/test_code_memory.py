@@ -533,7 +533,7 @@ class TestLadder:
         assert memory.used_bytes() == 0
         assert memory.rung == ""
         assert dict(memory.refusals) == dict.fromkeys(RUNGS, "refused by the test")
-        memory._ladder = LADDER
+        memory.ladder = LADDER
         assert call(memory.publish(returning(8), nothing)) == 8
         assert memory.rung == "memfd"
 
@@ -541,15 +541,15 @@ class TestLadder:
         """Code still goes into the arena that there is, then down the ladder, and up again when that is allowed."""
         memory = CodeMemory()
         first = memory.publish(returning(1), nothing)
-        memory._ladder = allowing("anonymous pages")
+        memory.ladder = allowing("anonymous pages")
         second = memory.publish(returning(2), nothing)
         assert second.arena is first.arena
         third = memory.publish(returning(3, ARENA_BYTES - TABLE_BYTES), nothing)
         assert mapping_at(third.address).path == ""
-        memory._ladder = allowing()
+        memory.ladder = allowing()
         with pytest.raises(EngineError, match="anonymous pages: refused by the test"):
             memory.publish(returning(4, ARENA_BYTES - TABLE_BYTES), nothing)
-        memory._ladder = LADDER
+        memory.ladder = LADDER
         fourth = memory.publish(returning(4, ARENA_BYTES - TABLE_BYTES), nothing)
         assert "memfd:callgate" in mapping_at(fourth.address).path
         assert [call(block) for block in (first, second, third, fourth)] == [1, 2, 3, 4]

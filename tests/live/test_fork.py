@@ -33,8 +33,8 @@ PREAMBLE = """
     def refuse(size_bytes=0):
         raise OSError("refused by the test")
 
-    MEMORY._ladder = tuple(
-        one if one.name == rung else one._replace(allocate=refuse) for one in MEMORY._ladder
+    MEMORY.ladder = tuple(
+        one if one.name == rung else one._replace(allocate=refuse) for one in MEMORY.ladder
     )
 
     KINDS = ("i32", "f64", "cg.bool_", "cg.i8", "cg.u16")

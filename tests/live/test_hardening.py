@@ -30,8 +30,7 @@ PREAMBLE = '''
         if prctl(*words, *[0] * (5 - len(words))):
             code = ctypes.get_errno()
             if code == errno.EINVAL:
-                print("not supported")
-                sys.exit(0)
+                sys.exit(print("skip: this kernel does not know the restriction"))
             raise OSError(code, os.strerror(code))
 
     def forbid_writable_then_executable():
@@ -66,7 +65,33 @@ PREAMBLE = '''
         "mmap may make nothing executable, mprotect may."
         install_filter(denied(MEMFD_CREATE), denied_if_executable(MMAP))
 
-    path = sys.argv[1]
+    def mount(folder, options, is_executable=True):
+        "A file system in memory, seen by this process only."
+        libc = ctypes.CDLL(None, use_errno=True)
+        CLONE_NEWNS, MS_NOEXEC, MS_REC, MS_PRIVATE = 0x20000, 8, 0x4000, 0x40000
+        flags = ctypes.c_ulong(0 if is_executable else MS_NOEXEC)
+        if (
+            libc.unshare(CLONE_NEWNS)
+            or libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
+            or libc.mount(b"none", folder.encode(), b"tmpfs", flags, options.encode())
+        ):
+            problem = os.strerror(ctypes.get_errno())
+            sys.exit(print(f"skip: file systems cannot be mounted here ({problem}), which needs root"))
+
+    def new_folder():
+        return tempfile.mkdtemp(dir=base)
+
+    def doctor(*lines, status):
+        "What `callgate doctor` says: its exit code, and lines that must be there."
+        import contextlib, io
+        from callgate.cli import main
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            assert main(["doctor"]) == status, text.getvalue()
+        for line in lines:
+            assert any(said.strip().startswith(line) for said in text.getvalue().splitlines()), text.getvalue()
+        return text.getvalue()
+
+    path, base = sys.argv[1:]
     declarations = """
         int add(int a, int b); double halve(double x); void open_door(void);
         long wait_and_sum(const unsigned char *data, size_t count, long start);
@@ -113,13 +138,13 @@ PREAMBLE = '''
 
 
 @pytest.fixture
-def run(build_library: Callable[..., Path]) -> Callable[..., None]:
+def run(build_library: Callable[..., Path], tmp_path: Path) -> Callable[..., None]:
     path = str(build_library(WAITING))
 
     def run(program: str, **environment: str) -> None:
-        out, _ = run_child(dedent(PREAMBLE) + dedent(program), path, **environment)
-        if out.strip() == "not supported":
-            pytest.skip("this kernel does not know the restriction")
+        out, _ = run_child(dedent(PREAMBLE) + dedent(program), path, str(tmp_path), **environment)
+        if out.startswith("skip: "):
+            pytest.skip(out.strip().removeprefix("skip: "))
         assert out.split() == ["done"]
 
     return run
@@ -130,6 +155,8 @@ def test_nothing_refused(run: Callable[..., None]) -> None:
         check()
         assert memory() == "memfd"
         no_page_is_both()
+        said = doctor("gates are machine code here", "ok    engine  native, on memfd: ", status=0)
+        assert "fails " not in said and "->" not in said
         print("done")
     """)
 
@@ -151,6 +178,16 @@ def test_memory_deny_write_execute_without_memfd(run: Callable[..., None]) -> No
         forbid_memfd()
         check("native")
         assert memory() == "file"
+        doctor(
+            "off   memory  memfd: [Errno 13] Permission denied",
+            "-> allow memfd_create and executable mappings of what it makes (in the seccomp filter or the security policy)",
+            "off   memory  anonymous pages: [Errno 13] mprotect: Permission denied",
+            "-> allow memory to become executable (systemd: MemoryDenyWriteExecute=no; SELinux: execmem; seccomp: mprotect)",
+            "ok    memory  file: allowed",
+            "ok    engine  native, on file: ",
+            "gates are machine code here",
+            status=0,
+        )
         print("done")
     """)
 
@@ -169,11 +206,23 @@ def test_only_anonymous_pages(run: Callable[..., None]) -> None:
 def test_no_executable_memory(run: Callable[..., None]) -> None:
     run("""
         loaded = ctypes.CDLL(path)
+        import callgate.cli.doctor  # and with it extension modules, which no longer load afterwards
         forbid_executable_memory()
         check(served_by="ctypes")
         must_refuse("executable memory is refused here (memfd: [Errno 13] Permission denied; anonymous pages: [Errno 13] mprotect: ")
         check("ctypes", "ctypes")
         assert memory() == ""
+        said = doctor(
+            "ok    layout  ",
+            "fails memory  memfd: [Errno 13] Permission denied",
+            "fails memory  anonymous pages: [Errno 13] mprotect: Permission denied",
+            "fails memory  file: ",
+            "-> set XDG_RUNTIME_DIR or TMPDIR to a folder of yours on a file system that is not mounted noexec",
+            "fails engine  executable memory is refused here (memfd: ",
+            "the ctypes engine serves here: memfd: [Errno 13] Permission denied",
+            status=1,
+        )
+        assert "report it" not in said
         print("done")
     """)
 
@@ -258,6 +307,144 @@ def test_descriptors_closed_by_a_daemon(run: Callable[..., None]) -> None:
         library.__dict__.clear()
         assert [file.seek(0, 2) for file in files] == [0] * 10
         check()
+        print("done")
+    """)
+
+
+def test_folders_that_are_mounted_noexec(run: Callable[..., None]) -> None:
+    """The first folder that lets files be executed is taken."""
+    run("""
+        folders = {name: new_folder() for name in ("XDG_RUNTIME_DIR", "TMPDIR", "XDG_CACHE_HOME")}
+        mount(folders["XDG_RUNTIME_DIR"], "size=1m", is_executable=False)
+        mount(folders["TMPDIR"], "size=1m", is_executable=False)
+        mount(folders["XDG_CACHE_HOME"], "size=1m")
+        os.environ.update(folders)
+        forbid_writable_then_executable()
+        forbid_memfd()
+        check("native")
+        assert memory() == "file"
+        taken = folders["XDG_CACHE_HOME"]
+        shown = [line for line in open("/proc/self/maps") if "callgate-" in line]
+        assert shown and all("r-xp" in line and taken in line and "(deleted)" in line for line in shown), shown
+        assert not any(map(os.listdir, folders.values()))
+        no_page_is_both()
+        print("done")
+    """)
+
+
+def test_every_folder_is_mounted_noexec(run: Callable[..., None]) -> None:
+    run("""
+        ctypes.CDLL(path)
+        os.environ.update({name: base for name in ("XDG_RUNTIME_DIR", "TMPDIR", "XDG_CACHE_HOME")})
+        for folder in ("/var/tmp", "/dev/shm", base):
+            mount(folder, "size=1m", is_executable=False)
+        forbid_writable_then_executable()
+        forbid_memfd()
+        check(served_by="ctypes")
+        refused = "Operation not permitted"
+        reason = f"{base}: mmap: {refused}, /var/tmp: mmap: {refused}, /dev/shm: mmap: {refused}"
+        must_refuse("executable memory is refused here (memfd: [Errno 13] Permission denied; anonymous pages: ")
+        doctor(
+            f"fails memory  file: {reason}",
+            "-> set XDG_RUNTIME_DIR or TMPDIR to a folder of yours on a file system that is not mounted noexec",
+            status=1,
+        )
+        assert not os.listdir(base)
+        print("done")
+    """)
+
+
+def test_a_full_disk(run: Callable[..., None]) -> None:
+    """It is noticed when the file is made, not by a signal when code in it runs."""
+    run("""
+        folders = {name: new_folder() for name in ("XDG_RUNTIME_DIR", "TMPDIR")}
+        mount(folders["XDG_RUNTIME_DIR"], "size=16k")
+        os.environ.update(folders)
+        forbid_writable_then_executable()
+        forbid_memfd()
+        library = check("native")
+        assert memory() == "file"
+        assert any(folders["TMPDIR"] in line for line in open("/proc/self/maps"))
+        assert not any(folders["XDG_RUNTIME_DIR"] in line for line in open("/proc/self/maps"))
+        print("done")
+    """)
+
+
+def test_a_disk_that_fills_up(run: Callable[..., None]) -> None:
+    """The arena that there is goes on; a further one is refused, and ctypes takes over."""
+    run("""
+        folder = new_folder()
+        mount(folder, "size=96k")
+        from callgate.runtime import linux_memory
+        linux_memory.folders = lambda: [folder]
+        forbid_writable_then_executable()
+        forbid_memfd()
+        library = check()
+        engines = []
+        for count in range(2, 120):
+            scope = dict(globals())
+            exec(f"def add({', '.join(f'x{n}: i32' for n in range(count))}, /) -> i32: ...", scope)
+            function = library.function(scope["add"])
+            engines.append(cg.gate(function).engine)
+            assert function(*range(100, 100 + count)) == 201
+        assert set(engines) == {"native", "ctypes"}
+        try:
+            library.function(engine="native")(scope["add"])
+        except cg.EngineError as problem:
+            assert f"file: {folder}: No space left on device" in str(problem), problem
+            print("done")
+    """)
+
+
+UNKNOWN_PROCESSOR = """
+    import os
+    uname = os.uname()
+    os.uname = lambda: os.uname_result((*uname[:4], "riscv64"))
+"""
+
+
+def test_an_unknown_processor(build_library: Callable[..., Path], tmp_path: Path) -> None:
+    program = """
+        check(served_by="ctypes")
+        must_refuse("no machine code can be made for this platform yet")
+        said = doctor(
+            "fails target  no machine code can be made for riscv64 on linux yet",
+            "-> use one of the systems and Pythons under ",
+            "fails engine  no machine code can be made for this platform yet",
+            "the ctypes engine serves here: no machine code can be made for riscv64 on linux yet",
+            status=1,
+        )
+        print("done")
+    """
+    whole = dedent(UNKNOWN_PROCESSOR) + dedent(PREAMBLE) + dedent(program)
+    out, _ = run_child(whole, str(build_library(WAITING)), str(tmp_path))
+    assert out == "done\n"
+
+
+def test_a_python_of_unknown_layout(run: Callable[..., None]) -> None:
+    run("""
+        from callgate.runtime import probe
+        probe._TYPE_OFFSET = 16
+        reason = "the type of 12345 is not found at offset 16 of the object"
+        check(served_by="ctypes")
+        must_refuse(reason)
+        doctor(f"fails layout  {reason}", f"fails engine  {reason}", f"the ctypes engine serves here: {reason}", status=1)
+        print("done")
+    """)
+
+
+def test_a_python_of_partly_unknown_layout(run: Callable[..., None]) -> None:
+    """What is missing costs time only."""
+    run("""
+        from callgate.runtime import probe
+        probe.probe_ints = probe.probe_small_ints = lambda: None
+        check("native")
+        doctor(
+            "off   layout  the form of ints is unknown: the C API converts them",
+            "off   layout  the shared ints are not one array: the C API makes ints of results",
+            "gates are machine code here",
+            status=0,
+        )
         print("done")
     """)
 

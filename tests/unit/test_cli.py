@@ -102,6 +102,40 @@ class TestHelp:
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+class TestDoctor:
+    @pytest.mark.parametrize(
+        ("wanted", "text"), [("ctypes", "asks for the ctypes engine"), ("turbo", "no such engine")]
+    )
+    def test_another_engine_is_wanted(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: str, text: str
+    ) -> None:
+        monkeypatch.setenv("CALLGATE_ENGINE", wanted)
+        assert main(["doctor"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        found = lines.index(f"fails engine  CALLGATE_ENGINE={wanted}: {text}")
+        assert lines[found + 1].strip() == "-> unset CALLGATE_ENGINE"
+        if not any(line.startswith("fails") for line in lines[:found]):
+            assert lines[-1] == f"the ctypes engine serves here: CALLGATE_ENGINE={wanted}: {text}"
+
+    def test_json(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CALLGATE_ENGINE", raising=False)
+        status = main(["doctor", "--json"])
+        report = json.loads(capsys.readouterr().out)
+        assert report["native"] is (status == 0)
+        assert all(set(finding) == {"subject", "status", "text", "remedy"} for finding in report["findings"])
+        subjects = [finding["subject"] for finding in report["findings"]]
+        assert list(dict.fromkeys(subjects)) == ["python", "target", "layout", "memory", "engine"]
+        assert report["native"] is all(finding["status"] != "fails" for finding in report["findings"])
+
+    def test_a_wrong_result_is_told(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CALLGATE_ENGINE", raising=False)
+        if main(["doctor"]):
+            pytest.skip("no machine code can be made here")
+        monkeypatch.setattr(cg, "gate_from", lambda function, engine: lambda *given: 7)
+        assert main(["doctor"]) == 1
+        assert "fails engine  a gate returned something wrong\n" in capsys.readouterr().out
+
+
 class TestExplain:
     def test_prints_what_explain_returns(self, capsys: pytest.CaptureFixture[str]) -> None:
         declaration = "double hypot(double x, double y)"

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from callgate import __version__
-from callgate.cli import bench, bind_header, demo, explain, run
+from callgate.cli import bench, bind_header, demo, doctor, explain, run
 from callgate.cli.terminal import CommandError
 from callgate.errors import CallgateError, DeclarationError
 
-_COMMANDS = (demo, bench, explain, bind_header, run)
+_COMMANDS = (demo, bench, explain, bind_header, run, doctor)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (`sys.argv[1:]` without it).
 
-    Returns the exit code: 0, or 2 after an error, which is one line on stderr.
+    Returns the exit code: the command's own, mostly 0; or 2 after an error, which is one line on stderr.
 
     >>> main(["explain", "int abs(int n"])
     2
@@ -44,17 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and arguments.command != "run":  # a program's output is its own
         sys.stdout.reconfigure(errors="replace")  # µ, – and ● where the terminal has no UTF-8
     try:
-        arguments.run(arguments)
+        status: int = arguments.run(arguments) or 0
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; keep the interpreter from flushing into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except KeyboardInterrupt:
         return 130
     except (CommandError, CallgateError, OSError) as problem:
         print(f"callgate {arguments.command}: {_one_line(problem)}", file=sys.stderr)
         return 2
-    return 0
+    return status
 
 
 def _one_line(problem: Exception) -> str:

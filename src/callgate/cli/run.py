@@ -22,7 +22,7 @@ from callgate.acceleration import Report, accelerate_functions
 from callgate.c.names import FUNCTION_POINTER
 from callgate.cli.terminal import CommandError
 from callgate.errors import EngineError
-from callgate.runtime.engine import native_engine
+from callgate.runtime.engine import is_ctypes_asked_for, native_engine
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -131,6 +131,8 @@ class Watch:
 
     def start(self) -> None:
         """Begin to watch: libraries say when a function is looked up for the first time."""
+        if is_ctypes_asked_for():  # the program stays as it is
+            return
         try:
             native_engine()  # its own functions are not the program's
         except EngineError as reason:
@@ -206,6 +208,9 @@ class Watch:
 
     def tell(self) -> None:
         """Say what became fast."""
+        if is_ctypes_asked_for():
+            print("callgate: nothing made fast, since CALLGATE_ENGINE=ctypes asks for ctypes", file=sys.stderr)
+            return
         report = self.report
         left = Counter(report.left.values())
         left["argtypes is not set, so ctypes converts each argument by its own type"] += len(self._found)

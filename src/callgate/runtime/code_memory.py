@@ -188,7 +188,7 @@ class CodeMemory:
     """All arenas of the process; safe to use from any thread, from finalizers and signal handlers, and across fork."""
 
     def __init__(self, ladder: tuple[Rung, ...] = LADDER) -> None:
-        self._ladder = ladder
+        self.ladder = ladder
         self._processes: dict[int, _Process] = {}
         self._refusals: dict[str, str] = {}
         self.rung = ""  # of the ladder: where the first publication found memory
@@ -247,8 +247,8 @@ class CodeMemory:
             if offset is not None:
                 return arena, offset
         wanted_bytes = in_pages(TABLE_BYTES + size_bytes)
-        names = [rung.name for rung in self._ladder]
-        for name, allocate, is_refillable, _ in self._ladder[names.index(self.rung) if self.rung else 0 :]:
+        names = [rung.name for rung in self.ladder]
+        for name, allocate, is_refillable, _ in self.ladder[names.index(self.rung) if self.rung else 0 :]:
             try:
                 arena = Arena(allocate(max(wanted_bytes, ARENA_BYTES) if is_refillable else wanted_bytes))
                 offset = arena.allocate(size_bytes)

@@ -47,6 +47,19 @@ def choose(wanted: str | None) -> NativeEngine | None:
         return None
 
 
+def is_ctypes_asked_for() -> bool:
+    """Whether CALLGATE_ENGINE names the ctypes engine, so that what ctypes serves already stays with it."""
+    return os.environ.get("CALLGATE_ENGINE") == "ctypes"
+
+
+def engine_beside_ctypes() -> NativeEngine:
+    """The engine for functions that ctypes serves already; EngineError with the reason where they stay with ctypes."""
+    if is_ctypes_asked_for():
+        raise EngineError("CALLGATE_ENGINE=ctypes asks for ctypes")
+    choose(None)  # refuses what names no engine
+    return native_engine()
+
+
 def is_native_asked_for(wanted: str | None) -> bool:
     """Whether `engine=` or CALLGATE_ENGINE names the native engine, so that no other may take its place."""
     return (wanted or os.environ.get("CALLGATE_ENGINE")) == "native"

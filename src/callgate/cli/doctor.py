@@ -1,0 +1,164 @@
+"""`callgate doctor`: whether gates run as machine code here, on what that rests, and what to do where it fails."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import callgate
+from callgate.asm.code import Code
+from callgate.cpython.layout import Layout
+from callgate.errors import CallgateError, EngineError
+from callgate.runtime.code_memory import MEMORY, CodeMemory
+from callgate.runtime.engine import native_engine
+from callgate.runtime.executable import Rung
+from callgate.runtime.probe import probe
+from callgate.target import DATA_MODEL, HOST, IS_FREE_THREADED
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+OK, OFF, FAILS = "ok", "off", "fails"
+"""What is as it should be; what is missed but replaced; what keeps gates from being machine code."""
+
+_PLATFORMS = "use one of the systems and Pythons under “What runs where” in the README; until then ctypes serves"
+_FACTS = (
+    ("ints", "ints", "the form of ints is unknown: the C API converts them"),
+    ("float_value_offset", "floats", "the form of floats is unknown: the C API converts them"),
+    ("small_ints", "shared ints", "the shared ints are not one array: the C API makes ints of results"),
+    ("has_inline_bytes", "bytes", "the size of bytes is not where expected: the C API reads them"),
+    ("carg_value_offset", "byref()", "what byref() makes is unknown: Python converts it"),
+)
+"""Facts of a layout: the field, what is read inline thanks to it, what is so without it."""
+
+
+class Finding(NamedTuple):
+    """One line of the report; `remedy` is empty where there is nothing to do."""
+
+    subject: str
+    status: str
+    text: str
+    remedy: str = ""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the command's arguments."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="say whether machine code runs here, and what to do where it does not",
+        description="Look at this Python, processor, object layout and executable memory, make a gate and call it. "
+        "The exit code is 0 where gates are machine code, 1 where the ctypes engine takes their place.",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings; 1 if one of them keeps gates from being machine code."""
+    findings = examine()
+    failing = [finding for finding in findings if finding.status == FAILS]
+    if arguments.json:
+        print(json.dumps({"native": not failing, "findings": [one._asdict() for one in findings]}, indent=2))
+    else:
+        print(f"callgate {callgate.__version__}\n")
+        for subject, status, text, remedy in findings:
+            print(f"{status:<6}{subject:<8}{text}")
+            if remedy:
+                print(f"{'':14}-> {remedy}")
+        print(f"\n{'the ctypes engine serves here: ' + failing[0].text if failing else 'gates are machine code here'}")
+    return 1 if failing else 0
+
+
+def examine() -> list[Finding]:
+    """Everything that there is to say, the causes before what follows from them."""
+    causes = [*_target(), *_layout(), *_memory()]
+    return [*_python(), *causes, *_engine(any(cause.status == FAILS for cause in causes))]
+
+
+def _python() -> list[Finding]:
+    name = f"{platform.python_implementation()} {platform.python_version()}"
+    lock = "free-threaded" if IS_FREE_THREADED else "with the GIL"
+    return [Finding("python", OK, f"{name}, {8 * ctypes.sizeof(ctypes.c_void_p)}-bit, {lock}, {sys.executable}")]
+
+
+def _target() -> list[Finding]:
+    if HOST is None:
+        where = f"{DATA_MODEL.architecture or 'this processor'} on {DATA_MODEL.system}"
+        return [Finding("target", FAILS, f"no machine code can be made for {where} yet", _PLATFORMS)]
+    return [Finding("target", OK, f"{HOST.name}, calling convention {HOST.calling_convention}")]
+
+
+def _layout() -> list[Finding]:
+    try:
+        layout = probe()
+    except EngineError as reason:
+        return [Finding("layout", FAILS, str(reason), _PLATFORMS)]
+    known = [name for fact, name, _ in _FACTS if _is_known(layout, fact)]
+    return [
+        Finding("layout", OK, f"{layout.name}, read inline: {', '.join(known) or 'nothing'}"),
+        *(Finding("layout", OFF, lacking) for fact, _, lacking in _FACTS if not _is_known(layout, fact)),
+    ]
+
+
+def _is_known(layout: Layout, fact: str) -> bool:
+    return getattr(layout, fact) not in (None, False)
+
+
+def _memory() -> list[Finding]:
+    """Each rung is tried, also those that the engine has no need of."""
+    refusals = {rung.name: _refusal(rung) for rung in MEMORY.ladder}
+    status = OFF if None in refusals.values() else FAILS
+    return [
+        Finding("memory", OK, f"{rung.name}: allowed")
+        if reason is None
+        else Finding("memory", status, f"{rung.name}: {reason}", rung.remedy)
+        for rung, reason in ((rung, refusals[rung.name]) for rung in MEMORY.ladder)
+    ]
+
+
+def _refusal(rung: Rung) -> str | None:
+    """Why a rung is refused; None where code can be published on it."""
+    memory = CodeMemory((rung,))
+    try:
+        memory.publish(Code(bytes(16), (), {}), int)
+    except EngineError:
+        return memory.refusals[rung.name]
+    return None
+
+
+def _engine(is_explained: bool) -> list[Finding]:
+    wanted = os.environ.get("CALLGATE_ENGINE") or "native"
+    if wanted != "native":
+        text = "asks for the ctypes engine" if wanted == "ctypes" else "no such engine"
+        return [Finding("engine", FAILS, f"CALLGATE_ENGINE={wanted}: {text}", "unset CALLGATE_ENGINE")]
+    try:
+        native_engine()
+        _exercise()
+    except (CallgateError, AssertionError) as problem:
+        remedy = "" if is_explained else "report it, with the text of this command"
+        return [Finding("engine", FAILS, str(problem), remedy)]
+    return [
+        Finding("engine", OK, f"native, on {MEMORY.rung}: a gate and a callback were called and gave what they should")
+    ]
+
+
+def _exercise() -> None:
+    """Call a C function that any CPython has, and a callback.  AssertionError for a wrong result."""
+    address = ctypes.cast(ctypes.pythonapi.PyOS_mystrnicmp, ctypes.c_void_p).value or 0
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ssize_t)
+    compare = callgate.gate_from(prototype(address), engine="native")
+    if compare(b"Callgate!", b"cALLGATE?", 8) != 0 or compare(b"a", b"b", 1) >= 0:
+        raise AssertionError("a gate returned something wrong")
+
+    def triple(number: callgate.i32) -> callgate.i32:
+        return 3 * number
+
+    back = callgate.callback(triple, engine="native")
+    called = callgate.gate_from(ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int)(back.address), engine="native")
+    if called(-14) != -42:
+        raise AssertionError("a callback returned something wrong")
