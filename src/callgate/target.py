@@ -41,12 +41,18 @@ TARGETS: dict[str, Target] = {
 """The targets that callgate knows: types are laid out for all of them; `lower` says which it makes code for."""
 
 
+IS_WINDOWS = sys.platform == "win32"
+IS_MACOS = sys.platform == "darwin"
 _MACHINE = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
 
 
 def _host() -> Target | None:
-    if sys.platform.startswith("linux") and sys.maxsize > 1 << 32:
+    if sys.maxsize <= 1 << 32:
+        return None
+    if sys.platform.startswith("linux"):
         return {"x86_64": X86_64_LINUX, "aarch64": AARCH64_LINUX}.get(_MACHINE)
+    if IS_WINDOWS and _MACHINE == "AMD64":
+        return X86_64_WINDOWS
     return None
 
 
@@ -56,7 +62,7 @@ HOST: Target | None = _host()
 DATA_MODEL: Target = HOST or Target(
     "host",
     _MACHINE,
-    sys.platform,
+    "windows" if IS_WINDOWS else sys.platform,
     "unknown",
     ctypes.sizeof(ctypes.c_void_p),
     ctypes.sizeof(ctypes.c_long),
@@ -66,7 +72,5 @@ DATA_MODEL: Target = HOST or Target(
 )
 """The sizes of this process's C types, whether or not code can be made for it."""
 
-IS_WINDOWS = sys.platform == "win32"
-IS_MACOS = sys.platform == "darwin"
 IS_FREE_THREADED = "free-threading build" in sys.version
 IS_CPYTHON = sys.implementation.name == "cpython"

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 _POINTER = ctypes._Pointer
 
-# On the usual data models several ctypes names are one class (c_long is c_int64 is c_ssize_t); the later entry wins,
-# so the fixed widths come before the plain names.
+# Several ctypes names are one class: c_long is c_int64 and c_ssize_t, on Windows c_int and c_int32, and there
+# c_longdouble is c_double.  The later entry wins, so the fixed widths come before the plain names.
 _SCALARS: dict[object, Scalar] = {
     ctypes.c_int8: types.INT8,
     ctypes.c_int16: types.INT16,
@@ -63,8 +63,8 @@ _SCALARS: dict[object, Scalar] = {
     ctypes.c_int: types.INT,
     ctypes.c_uint: types.UNSIGNED_INT,
     ctypes.c_float: types.FLOAT,
-    ctypes.c_double: types.DOUBLE,
     ctypes.c_longdouble: types.LONG_DOUBLE,
+    ctypes.c_double: types.DOUBLE,
     ctypes.c_bool: types.BOOL,
     ctypes.c_char: types.CHAR,
     ctypes.c_wchar: types.WCHAR,
@@ -78,6 +78,7 @@ _CTYPES.update(
         **{"int8_t": ctypes.c_int8, "int16_t": ctypes.c_int16, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64},
         **{"uint8_t": ctypes.c_uint8, "uint16_t": ctypes.c_uint16, "uint32_t": ctypes.c_uint32},
         **{"uint64_t": ctypes.c_uint64, "size_t": ctypes.c_size_t, "ssize_t": ctypes.c_ssize_t},
+        **{"long": ctypes.c_long, "unsigned long": ctypes.c_ulong, "long double": ctypes.c_longdouble},
         **{"long long": ctypes.c_longlong, "unsigned long long": ctypes.c_ulonglong},
     }
 )

@@ -50,6 +50,8 @@ class Plain(Assembler):
     __slots__ = ("_after_leave", "_before_leave", "_compared", "_last_label", "_lost_flags")
     thunk_bytes = 32
     spare: Final = 19
+    kept: tuple[int, ...] = ()
+    accept_bytes = 0
     callee_saved = (RBX, RBP, R12, R13, R14, R15)  # AAPCS64 6.1.1 has five more, and half of v8 to v15
 
     def __init__(self) -> None:
@@ -78,6 +80,9 @@ class Plain(Assembler):
         self._last_label = len(self.code)
 
     # -- frames, calls and jumps ---------------------------------------------------------------------------------------
+    def accept(self) -> None:
+        pass  # the interpreter's convention is the lowering's
+
     def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         size = _frame_bytes(registers, scratch_bytes)
         self._move_sp(self.sub_i, size)
@@ -133,6 +138,9 @@ class Plain(Assembler):
         self._load(IP0, base, displacement)
         self.blr(IP0)
         self.mov_x(_RAX, _X0)
+
+    def call_api_m(self, base: int, displacement: int = 0) -> None:
+        self.call_m(base, displacement)
 
     def jmp(self, label: str) -> None:
         self.b(label)

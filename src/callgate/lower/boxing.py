@@ -273,7 +273,7 @@ class Boxing:
         a.mov_rl(RSI, "empty_tuple")
         a.xor32_rr(RDX, RDX)
         a.note("tp_new(type, (), 0)")
-        a.call_m(R11, offset + 8)
+        a.call_api_m(R11, offset + 8)
 
     def _load_length(self, step: BoxStep, operand: int) -> None:
         """rcx = the length that goes with a pointer, or where the Outs lie: nothing but gates has them."""

@@ -6,6 +6,8 @@ from callgate.abi.plan import CallPlan
 from callgate.asm.code import Code
 from callgate.cpython.conversion import Conversion
 from callgate.lower.machine import Machine, check_code_is_made
+from callgate.lower.operations import operations
+from callgate.target import Target
 
 
 def lower_call(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool = False) -> Code:
@@ -18,3 +20,8 @@ def lower_call(plan: CallPlan, conversion: Conversion, machine: Machine, *, with
 
     check_code_is_made(machine)
     return gate.lower_gate(plan, conversion, machine, with_listing=with_listing)
+
+
+def accept_bytes(target: Target) -> int:
+    """How far behind its entry machine code enters a gate, with arguments as the lowering has them."""
+    return operations(target).accept_bytes

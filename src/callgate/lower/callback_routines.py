@@ -109,7 +109,7 @@ def _emit_attach(a: Operations, machine: Machine) -> None:
     a.mov_rl(RDI, "thread_key")
     a.mov32_rm(RDI, RDI, 0)
     a.call_l("pthread_setspecific")
-    a.call("callgate_drain")
+    a.call("drain")
     a.jmp("is_foreign")
 
     a.label("attach_refused")
@@ -176,6 +176,7 @@ def _emit_thread_ends(a: Operations, machine: Machine) -> None:
     """The destructor of the key: a foreign thread ends, and its node goes to the list."""
     # rbx the node
     a.label("callgate_thread_ends")
+    a.accept()
     a.enter((RBX,), 0)
     a.mov_rr(RBX, RDI)
     a.mov_rl(RDI, "ended_lock")
@@ -193,6 +194,8 @@ def _emit_drain(a: Operations, machine: Machine) -> None:
     """Clear the states of threads that ended; the GIL is held."""
     # rbx the node
     a.label("callgate_drain")
+    a.accept()
+    a.label("drain")
     a.enter((RBX,), 0)
     a.mov_rl(RCX, "ended_nodes")
     a.cmp_mi(RCX, 0, 0)
@@ -233,8 +236,9 @@ def _emit_drain(a: Operations, machine: Machine) -> None:
 def _emit_take_slot(a: Operations, machine: Machine) -> None:
     """A capsule with the slot that has been free for longest; None where only the reserve is left."""
     a.label("callgate_take_slot")
+    a.accept()
     a.enter((RBX,), 0)
-    a.call("callgate_drain")
+    a.call("drain")
     a.mov_rl(RCX, "free_slots")
     a.mov_rm(RAX, RCX, FREE_COUNT)
     a.cmp_rm(RAX, RCX, FREE_RESERVE)
@@ -263,6 +267,7 @@ def _emit_take_slot(a: Operations, machine: Machine) -> None:
 def _emit_free_slot(a: Operations, machine: Machine) -> None:
     """The destructor of a slot's capsule: nothing in it can fail."""
     a.label("callgate_free_slot")
+    a.accept()
     a.enter((), 8)
     a.xor32_rr(RSI, RSI)
     a.call_l("PyCapsule_GetPointer")
@@ -274,12 +279,14 @@ def _emit_free_slot(a: Operations, machine: Machine) -> None:
     a.mov_rr(RDI, RAX)
     a.mov_rr(RSI, RAX)
     a.mov_ri(RDX, 1)
-    a.jmp("callgate_give_slots")
+    a.jmp("give_slots")
 
 
 def _emit_give_slots(a: Operations, machine: Machine) -> None:
     """Append a chain of slots, rdi to rsi, rdx of them, to the free ones."""
     a.label("callgate_give_slots")
+    a.accept()
+    a.label("give_slots")
     a.mov_rl(RCX, "free_slots")
     a.mov_mi(RSI, SLOT_NEXT, 0)
     a.mov_rm(RAX, RCX, FREE_COUNT)

@@ -287,6 +287,10 @@ def _emit_convert_bool_and_characters(a: Operations, machine: Machine) -> None:
     a.xor32_rr(RSI, RSI)
     a.call_l("PyUnicode_ReadChar")
     a.mov32_rr(RAX, RAX)
+    if machine.target.wchar_bytes == 2:
+        a.note("one that UTF-16 has in two?")
+        a.cmp32_ri(RAX, 0xFFFF)
+        a.jcc("a", "python")
     a.jmp("store")
 
     a.note("eax = the type flags of the object in r15")
@@ -355,7 +359,7 @@ def _emit_convert_wide_string(a: Operations, machine: Machine) -> None:
     a.mov_rr(RDI, R15)
     a.call_l("PyUnicode_GetLength")
     a.mov_mr(RSP, 0, RAX)
-    a.note("length + 1 characters of 4 bytes")
+    a.note("length + 1 characters of 4 bytes, or as many pairs of 2")
     a.add_ri(RAX, 1)
     a.shl_ri(RAX, 2)
     a.mov_rr(RSI, RAX)
@@ -371,6 +375,8 @@ def _emit_convert_wide_string(a: Operations, machine: Machine) -> None:
     a.mov_rr(RSI, RAX)
     a.mov_rm(RDX, RSP, 0)
     a.add_ri(RDX, 1)
+    if machine.target.wchar_bytes == 2:
+        a.add_rr(RDX, RDX)
     a.note("writes the terminating 0 as well")
     a.call_l("PyUnicode_AsWideChar")
     a.mov_rm(RDI, RSP, 8)

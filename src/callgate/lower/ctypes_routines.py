@@ -3,7 +3,8 @@
 Long because a ctypes class accepts many kinds of objects, and each that packages pass often has its way.
 
     callgate_errcheck(operands, result, args, count) -> what errcheck makes of the result, or 0
-    callgate_original(self, args, count, kwnames): calls the ctypes function instead
+    callgate_original(self, args, count, kwnames): calls the ctypes function instead; callgate_gave_way is the same
+        for the interpreter to call
     callgate_errno_space() -> the address of ctypes' copy of errno in this thread, or 0
 """
 
@@ -360,6 +361,8 @@ def _emit_errcheck(a: Operations) -> None:
 def _emit_original(a: Operations, machine: Machine) -> None:
     """The way of keywords, of other counts of arguments, and of what a gate cannot pass."""
     # rbp the frame   rbx function   r12 args   r13 all of them   [rbp] kwnames   [rbp+8] the count
+    a.label("callgate_gave_way")
+    a.accept()
     a.note("the ctypes function, with the arguments as they came: function.__call__ by its name")
     a.label("callgate_original")
     a.enter((RBP, RBX, R12, R13), 24)

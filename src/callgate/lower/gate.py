@@ -185,6 +185,7 @@ class _Gate(Boxing):
         a, frame = self.a, self.frame
         count = len(self.ways)
         a.label("entry")
+        a.accept()
         a.enter(frame.saved, frame.size_bytes)
         a.note("keyword arguments?")
         a.test_rr(RCX, RCX)

@@ -78,12 +78,23 @@ class Operations(Protocol):
     def thunk_bytes(self) -> int:
         """The size of a thunk."""
 
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The registers that called functions change here, and that C wants kept by what it calls."""
+
+    @property
+    def accept_bytes(self) -> int:
+        """The size of what `accept` emits."""
+
     # -- text ------------------------------------------------------------------------------------------
     def label(self, name: str) -> None: ...
     def note(self, comment: str) -> None: ...
     def finish(self) -> Code: ...
 
     # -- frames, calls and jumps -----------------------------------------------------------------------
+    def accept(self) -> None:
+        """Begin a function that the interpreter calls, with at most four arguments: they go to rdi, rsi, rdx, rcx."""
+
     def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         """Save callee-saved registers and make room; the whole, with the return address, is a multiple of 16."""
 
@@ -95,7 +106,12 @@ class Operations(Protocol):
 
     def call(self, label: str) -> None: ...
     def call_l(self, symbol: str) -> None: ...
-    def call_m(self, base: int, displacement: int = 0) -> None: ...
+    def call_m(self, base: int, displacement: int = 0) -> None:
+        """Call a C function whose arguments are where its plan has them."""
+
+    def call_api_m(self, base: int, displacement: int = 0) -> None:
+        """Call a function of the interpreter, with arguments as `call_l` takes them."""
+
     def jmp(self, label: str) -> None: ...
     def jmp_l(self, symbol: str) -> None: ...
     def jmp_m(self, base: int, displacement: int = 0) -> None: ...
@@ -215,8 +231,10 @@ def checked_registers(machine: Machine) -> tuple[int, ...]:
 
 def operations(target: Target, *, with_listing: bool = False) -> Operations:
     """What emits code for a target."""
-    from callgate.lower import aarch64, x86_64  # the machines read the registers above
+    from callgate.lower import aarch64, win64, x86_64  # the machines read the registers above
 
     if target.architecture == "aarch64":
         return aarch64.Listing() if with_listing else aarch64.Plain()
+    if target.system == "windows":
+        return win64.Listing() if with_listing else win64.Plain()  # type: ignore[return-value]  # as below
     return x86_64.Listing() if with_listing else x86_64.Plain()  # type: ignore[return-value]  # rows do not name operands

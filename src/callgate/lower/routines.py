@@ -299,6 +299,7 @@ def _emit_variadic(a: Operations, machine: Machine) -> None:
     """
     layout = machine.layout
     a.label("callgate_variadic")
+    a.accept()
     a.mov_rm(RAX, RDI, layout.gate_data_offset)
     a.add_ri(RAX, layout.bytes_data_offset)
     a.note("keyword arguments?")
@@ -345,7 +346,7 @@ def _emit_variadic(a: Operations, machine: Machine) -> None:
     a.label("variadic_found")
     a.xor32_rr(RCX, RCX)
     a.mov_rm(RDI, RAX, ENTRY_GATE)
-    a.jmp_m(RAX, ENTRY_CODE)
+    a.jmp_m(RAX, ENTRY_CODE)  # behind what accepts
 
     a.note("self._call_new(*args), which makes the gate and calls it")
     a.label("variadic_miss")

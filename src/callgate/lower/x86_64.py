@@ -18,7 +18,9 @@ class Plain(Assembler):
 
     __slots__ = ()
     thunk_bytes = 16
-    callee_saved = (RBX, RBP, R12, R13, R14, R15)  # psABI 3.2.1
+    callee_saved: tuple[int, ...] = (RBX, RBP, R12, R13, R14, R15)  # psABI 3.2.1
+    kept: tuple[int, ...] = ()
+    accept_bytes = 0
     spare = None
 
     @property
@@ -32,6 +34,12 @@ class Plain(Assembler):
     @property
     def result_general(self) -> Mapping[str, int]:
         return _GENERAL
+
+    def accept(self) -> None:
+        pass  # the interpreter's convention is the lowering's
+
+    def call_api_m(self, base: int, displacement: int = 0) -> None:
+        self.call_m(base, displacement)
 
     def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         for register in registers:

@@ -5,7 +5,26 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from callgate.target import IS_WINDOWS
+
 _void_p = ctypes.c_void_p
+
+_UCRT = "ucrtbase"  # the C library of the interpreter, and its errno
+_WINDOWS_C = {
+    "__errno_location": (_UCRT, "_errno"),
+    **{name: (_UCRT, name) for name in ("calloc", "free", "strlen", "wcslen", "memcpy", "memset")},
+    "pthread_mutex_lock": ("kernel32", "AcquireSRWLockExclusive"),
+    "pthread_mutex_unlock": ("kernel32", "ReleaseSRWLockExclusive"),
+    "pthread_getspecific": ("kernel32", "FlsGetValue"),  # unlike TlsGetValue with a function at a thread's end
+    "pthread_setspecific": ("kernel32", "FlsSetValue"),
+}
+"""What stands for functions of the POSIX C library: the DLL, and the name there."""
+
+_WINDOWS_API = {
+    "PyLong_FromLong": "PyLong_FromLongLong",
+    "PyLong_FromUnsignedLong": "PyLong_FromUnsignedLongLong",
+}
+"""Functions whose `long` is 64 bits wide elsewhere."""
 
 
 def function_address(library: ctypes.CDLL, name: str) -> int:
@@ -16,8 +35,18 @@ def function_address(library: ctypes.CDLL, name: str) -> int:
     return address
 
 
+def c_address(name: str) -> int:
+    """The address of a function of the C library, or of what stands for it on Windows."""
+    if not IS_WINDOWS:
+        return function_address(ctypes.CDLL(None), name)
+    library, name = _WINDOWS_C[name]
+    return function_address(ctypes.CDLL(library), name)
+
+
 def api_address(name: str) -> int:
     """The address of a function or object of the C API; AttributeError where this interpreter has none."""
+    if IS_WINDOWS:
+        name = _WINDOWS_API.get(name, name)
     symbol = ctypes.c_char.in_dll(ctypes.pythonapi, name) if name.endswith("_Type") else None
     if symbol is not None:
         return ctypes.addressof(symbol)

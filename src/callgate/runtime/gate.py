@@ -18,7 +18,7 @@ from callgate.c.annotations import ctypes_of
 from callgate.c.types import Array, FunctionType, Pointer, Result, Void, declaration
 from callgate.cpython.conversion import Box, Conversion, Judgement, Unbox
 from callgate.errors import CallError, ConventionError
-from callgate.lower.call import lower_call
+from callgate.lower.call import accept_bytes, lower_call
 from callgate.lower.machine import Machine
 from callgate.lower.operations import operations
 from callgate.runtime import boxing, params, reference
@@ -146,6 +146,11 @@ class Gate(GateBase):
         """Where the machine code lies, or 0 for the ctypes engine."""
         block = getattr(self._shape, "block", None)
         return block.address if block is not None else 0
+
+    @property
+    def inside_address(self) -> int:
+        """Where other machine code enters it."""
+        return self.code_address + accept_bytes(self._machine.target) if self._machine is not None else 0
 
     def explain(self) -> str:
         """Declaration, layout, plan and annotated machine code, as text."""

@@ -37,7 +37,7 @@ from callgate.lower.machine import (
 from callgate.lower.operations import checked_registers
 from callgate.lower.routines import lower_routines
 from callgate.runtime import params, reference
-from callgate.runtime.addresses import api_address, bytes_address, function_address, interned
+from callgate.runtime.addresses import api_address, bytes_address, c_address, interned
 from callgate.runtime.callbacks import THUNKS_PER_BATCH, Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.environment import is_asked_for
@@ -114,7 +114,6 @@ class NativeEngine:
         if HOST is None:
             raise EngineError("no machine code can be made for this platform yet")
         self.machine = Machine(HOST, layout if layout is not None else probe(), is_asked_for("CALLGATE_CHECK"))
-        self._libc = ctypes.CDLL(None)
         self._format_table = reference.FORMAT_TABLE
         self._shapes: weakref.WeakValueDictionary[object, Shape] = weakref.WeakValueDictionary()
         self._names: dict[str, str] = {}
@@ -186,7 +185,7 @@ class NativeEngine:
                 | "pthread_getspecific"
                 | "pthread_setspecific"
             ):
-                return function_address(self._libc, symbol)
+                return c_address(symbol)
         if symbol.startswith("name:"):
             name = self._names.setdefault(symbol, interned(symbol[5:]))
             return id(name)
@@ -298,7 +297,7 @@ class NativeEngine:
     def give_way(self, function: object) -> None:
         """Let the builtin of an accelerated gate call the ctypes function from now on."""
         definition: bytes = function.__module__.definition[0]  # type: ignore[attr-defined]
-        code = ctypes.c_uint64(self._addresses["callgate_original"])
+        code = ctypes.c_uint64(self._addresses["callgate_gave_way"])
         # the word is C's, in an object that only the builtin refers to
         ctypes.memmove(id(definition) + self.machine.layout.bytes_data_offset + 8, ctypes.addressof(code), 8)
 

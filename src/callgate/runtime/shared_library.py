@@ -16,7 +16,7 @@ from callgate.runtime.unwind import LOOK
 from callgate.target import IS_MACOS, IS_WINDOWS
 
 _dlsym = getattr(_ctypes, "dlsym", None)
-_dlclose = getattr(_ctypes, "dlclose", None)
+_dlclose = getattr(_ctypes, "dlclose", None) or getattr(_ctypes, "FreeLibrary", None)
 
 
 class SharedLibrary:
@@ -175,6 +175,8 @@ def open_library(name: str | os.PathLike[str] | Sequence[str] | None) -> SharedL
     Raises LibraryNotFoundError, which tells what was tried and why it failed.
     """
     if name is None:
+        if IS_WINDOWS:
+            raise LibraryNotFoundError('Windows finds no symbol without its DLL: name one, as in load("ucrtbase")')
         return SharedLibrary(ctypes.CDLL(None), "None", _PROCESS)
     wanted = [os.fspath(name)] if isinstance(name, (str, os.PathLike)) else [os.fspath(one) for one in name]
     if not wanted:

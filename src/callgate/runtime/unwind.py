@@ -8,15 +8,16 @@ can cross Python's own frames.
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import os
 import struct
 import sys
-from _ctypes import dlclose, dlopen
 from bisect import bisect_right, insort
 from typing import Any
 
 _RUNTIMES = ("libstdc++.so.6", "libc++abi.so.1")
+_dlopen = getattr(_ctypes, "dlopen", None)
 _RTLD_NOLOAD = 4  # bits/dlfcn.h
 _DW_CFA_DEF_CFA, _DW_CFA_OFFSET, _DW_CFA_ADVANCE_LOC1, _DW_CFA_DEF_CFA_OFFSET, _DW_CFA_NOP = 0x0C, 0x80, 0x02, 0x0E, 0
 _RSP, _RETURN_ADDRESS = 7, 16  # DWARF register numbers (psABI, figure 3.36)
@@ -39,10 +40,12 @@ LOOK = _Look()
 
 
 def is_cxx_here() -> bool:
-    """Whether a C++ runtime is loaded."""
+    """Whether a C++ runtime is loaded whose unwinder reads such tables: that of Windows reads others."""
+    if _dlopen is None:
+        return False
     for name in _RUNTIMES:
         try:
-            dlclose(dlopen(name, os.RTLD_LAZY | _RTLD_NOLOAD))
+            _ctypes.dlclose(_dlopen(name, os.RTLD_LAZY | _RTLD_NOLOAD))
         except OSError:
             continue
         return True

@@ -86,7 +86,7 @@ class VariadicGate(Gate):
         record = getattr(function, "__self__", None)
         has_room = gate_behind not in key and len(self._entries) < MOST_ENTRIES
         if has_room and isinstance(record, Gate) and record.engine == "native":
-            self._entries.append((id(record), record.code_address, [id(cls) for cls in key]))
+            self._entries.append((id(record), record.inside_address, [id(cls) for cls in key]))
             self._data = pack_variadic(count, self._entries)
         return function
 
