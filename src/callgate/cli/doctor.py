@@ -37,6 +37,9 @@ _FACTS = (
 """Facts of a layout: the field, what is read inline thanks to it, what is so without it."""
 
 
+_REPORT = "report it, with the text of this command"
+
+
 class Finding(NamedTuple):
     """One line of the report; `remedy` is empty where there is nothing to do."""
 
@@ -67,11 +70,19 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"callgate {callgate.__version__}\n")
         for subject, status, text, remedy in findings:
-            print(f"{status:<6}{subject:<8}{text}")
+            print(f"{status:<6}{subject:<10}{text}")
             if remedy:
-                print(f"{'':14}-> {remedy}")
-        print(f"\n{'the ctypes engine serves here: ' + failing[0].text if failing else 'gates are machine code here'}")
+                print(f"{'':16}-> {remedy}")
+        print(f"\n{_conclusion(failing)}")
     return 1 if failing else 0
+
+
+def _conclusion(failing: list[Finding]) -> str:
+    if not failing:
+        return "gates are machine code here"
+    if failing[0].subject == "callbacks":
+        return f"gates are machine code here, but there are no callbacks: {failing[0].text}"
+    return f"the ctypes engine serves here: {failing[0].text}"
 
 
 def examine() -> list[Finding]:
@@ -138,22 +149,29 @@ def _engine(is_explained: bool) -> list[Finding]:
         return [Finding("engine", FAILS, f"CALLGATE_ENGINE={wanted}: {text}", "unset CALLGATE_ENGINE")]
     try:
         native_engine()
-        _exercise()
+        _call_a_gate()
     except (CallgateError, AssertionError) as problem:
-        remedy = "" if is_explained else "report it, with the text of this command"
-        return [Finding("engine", FAILS, str(problem), remedy)]
-    return [
-        Finding("engine", OK, f"native, on {MEMORY.rung}: a gate and a callback were called and gave what they should")
-    ]
+        return [Finding("engine", FAILS, str(problem), "" if is_explained else _REPORT)]
+    findings = [Finding("engine", OK, f"native, on {MEMORY.rung}: a gate returned what it should")]
+    try:
+        _call_a_callback()
+    except (CallgateError, AssertionError) as problem:
+        remedy = f'give functions that take callbacks engine="ctypes"; {_REPORT}'
+        return [*findings, Finding("callbacks", FAILS, str(problem), remedy)]
+    return [*findings, Finding("callbacks", OK, "native: a callback returned what it should")]
 
 
-def _exercise() -> None:
-    """Call a C function that any CPython has, and a callback.  AssertionError for a wrong result."""
+def _call_a_gate() -> None:
+    """Call a C function that any CPython has; AssertionError for a wrong result."""
     address = ctypes.cast(ctypes.pythonapi.PyOS_mystrnicmp, ctypes.c_void_p).value or 0
     prototype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ssize_t)
     compare = callgate.gate_from(prototype(address), engine="native")
     if compare(b"Callgate!", b"cALLGATE?", 8) != 0 or compare(b"a", b"b", 1) >= 0:
         raise AssertionError("a gate returned something wrong")
+
+
+def _call_a_callback() -> None:
+    """The same for a callback."""
 
     def triple(number: callgate.i32) -> callgate.i32:
         return 3 * number
