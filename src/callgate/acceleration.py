@@ -24,7 +24,7 @@ from callgate.c.annotations import scalar_of, value_type
 from callgate.c.types import FunctionType, Parameter, Passing, Pointer, Result, Returning
 from callgate.cpython.conversion import CtypesRules
 from callgate.errors import DeclarationError, EngineError
-from callgate.runtime.engine import native_engine
+from callgate.runtime.engine import native_engine, use_images_of
 from callgate.runtime.gate import Gate, Options
 from callgate.runtime.unwind import LOOK
 
@@ -93,6 +93,7 @@ def accelerate(
     """
     if not isinstance(target, (ctypes.CDLL, ModuleType)):
         raise TypeError(f"accelerate() takes a ctypes library or a module, not {type(target).__name__}")
+    use_images_of(sys._getframe(1).f_globals)
     wanted = None if only is None else frozenset([only] if isinstance(only, str) else only)
     unwanted = frozenset([skip] if isinstance(skip, str) else skip or ())
     report = Report()

@@ -24,9 +24,10 @@ from callgate.c.types import (
     Returning,
     Scalar,
 )
-from callgate.cpython.conversion import CtypesRules, Judgement, convert
+from callgate.cpython.conversion import CtypesRules, Judgement
 from callgate.errors import DeclarationError, EngineError
 from callgate.runtime import ctypes_engine, trace
+from callgate.runtime.declared import Declared, Watch
 from callgate.runtime.engine import choose, engine_beside_ctypes, is_native_asked_for
 from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
 from callgate.runtime.variadic import VariadicGate
@@ -97,14 +98,10 @@ def _bind_fixed(
     signature: FunctionType, address: int, library: object, options: Options
 ) -> tuple[Callable[..., Any], Gate]:
     """A function of as many arguments as `signature` has, the variable ones of one call among them."""
-    judgement = _judgement(signature, options)
-    conversion = convert(
-        signature,
-        DATA_MODEL,
-        judgement=judgement,
-        saves_errno=options.fails_if is not None and options.error is None,
-        is_blocking=options.blocking,
-    )
+    declared = declare(signature, options)
+    if Watch.current is not None and options.engine != "ctypes":
+        Watch.current.gates.append(declared)
+    conversion = declared.conversion(DATA_MODEL)
     native = choose(options.engine)
     machine = native.machine if native is not None else None
     gate = Gate(signature, conversion, address, library, options, "native" if native is not None else "ctypes", machine)
@@ -119,6 +116,16 @@ def _bind_fixed(
     return function, gate  # type: ignore[return-value]
 
 
+def declare(signature: FunctionType, options: Options) -> Declared:
+    """A function with what its options mean for its conversions; DeclarationError where they do not fit it."""
+    return Declared(
+        signature,
+        _judgement(signature, options),
+        saves_errno=options.fails_if is not None and options.error is None,
+        is_blocking=options.blocking,
+    )
+
+
 def bind_ctypes(
     signature: FunctionType,
     address: int,
@@ -128,15 +135,11 @@ def bind_ctypes(
     rules: CtypesRules,
 ) -> Callable[..., Any]:
     """A gate that takes the place of a ctypes function; EngineError where there is no machine code, or none wanted."""
+    declared = Declared(signature, Judgement.NEVER, False, options.blocking, rules)
+    if Watch.current is not None:
+        Watch.current.gates.append(declared)
     native = engine_beside_ctypes()
-    conversion = convert(
-        signature,
-        DATA_MODEL,
-        judgement=Judgement.NEVER,
-        saves_errno=False,
-        is_blocking=options.blocking,
-        ctypes=rules,
-    )
+    conversion = declared.conversion(DATA_MODEL)
     gate = Gate(signature, conversion, address, library, options, "native", native.machine)
     gate.original = original
     gate.errcheck = getattr(original, "errcheck", None)
@@ -149,16 +152,27 @@ def _bind_pointer(signature: FunctionType, address: int, gate: Gate) -> Callable
     return bind(signature, address, gate.library, options)
 
 
+def declared_with(declared: Declared) -> tuple[list[Declared], list[CallbackType]]:
+    """What a declaration brings with it: the functions that it returns as pointers, and the callbacks that it takes."""
+    signature = declared.signature
+    results = [signature.result, *(parameter.out for parameter in signature.parameters if parameter.out is not None)]
+    functions = [
+        declare(result.python_type, Options(blocking=declared.is_blocking))
+        for result in results
+        if result.returning is Returning.FUNCTION and isinstance(result.python_type, FunctionType)
+    ]
+    callbacks = [
+        parameter.python_type
+        for parameter in signature.parameters
+        if parameter.passing in (Passing.CALLABLE, Passing.CALLBACK) and isinstance(parameter.python_type, CallbackType)
+    ]
+    return functions, callbacks
+
+
 def _bind_variadic(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:
     """The dispatcher of a variadic function; each list of argument types becomes a gate when it first comes."""
 
-    conversion = convert(
-        signature,
-        DATA_MODEL,
-        judgement=_judgement(signature, options),
-        saves_errno=options.fails_if is not None and options.error is None,
-        is_blocking=options.blocking,
-    )
+    conversion = declare(signature, options).conversion(DATA_MODEL)
     if conversion.outs:
         raise DeclarationError(f"{signature.name}(): a variadic function cannot have Out parameters")
     native = choose(options.engine)

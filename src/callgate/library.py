@@ -28,7 +28,8 @@ from callgate.c.types import (
 )
 from callgate.errors import DeclarationError, SymbolNotFoundError
 from callgate.runtime.callbacks import Callback, gate_behind
-from callgate.runtime.engine import choose
+from callgate.runtime.declared import Watch
+from callgate.runtime.engine import choose, use_images_of
 from callgate.runtime.gate import LAST, Gate, Options
 from callgate.runtime.shared_library import SharedLibrary, open_library
 from callgate.target import DATA_MODEL
@@ -98,6 +99,8 @@ class Library:
         self.__defaults = defaults
         self.__pending = pending
         self.__records = records
+        if Watch.current is not None:
+            Watch.current.libraries.append(self)
 
     def __getattr__(self, name: str) -> Any:
         pending = self.__pending.get(name)
@@ -173,6 +176,7 @@ class Library:
     def __declare(
         self, function: Callable[..., Any], options: Mapping[str, Any], local_names: Mapping[str, object] | None
     ) -> Any:
+        use_images_of(getattr(function, "__globals__", {}))
         signature = function_type(function, local_names)
         made = bind_symbol(self.__shared, signature, self.__defaults.options(options, signature))
         self.__dict__[signature.name] = made
@@ -270,6 +274,7 @@ def load(
     >>> m.hypot(3.0, 4.0)
     5.0
     """
+    use_images_of(sys._getframe(1).f_globals)
     shared = open_library(name)
     defaults = _Defaults(blocking, error, engine)
     records: dict[str, type] = {}
@@ -463,6 +468,7 @@ def _declare_alone(
     declared: Callable[..., Any], options: Mapping[str, Any], local_names: Mapping[str, object] | None
 ) -> Any:
     if "at" in options:
+        use_images_of(getattr(declared, "__globals__", {}))
         signature = function_type(declared, local_names)
         given = _Defaults().options(options, signature)
         return bind(signature, _checked_address(given.at), None, given)
@@ -501,7 +507,10 @@ def callback(function: Callable[..., Any], /, *, engine: str | None = None) -> C
     >>> larger
     <callback int (*larger)(int *, int *), ...>
     """
+    use_images_of(sys._getframe(1).f_globals)
     declared = callback_type(function, _locals_of(function, 1))
+    if Watch.current is not None and engine != "ctypes":
+        Watch.current.callbacks.append(declared)
     native = choose(engine)
     return Callback(function, declared, "native" if native is not None else "ctypes")
 
@@ -519,6 +528,7 @@ def gate_from(function: Any, /, *, blocking: bool = False, engine: str | None = 
     >>> gate_from(cos)(0.0)
     1.0
     """
+    use_images_of(sys._getframe(1).f_globals)
     if not isinstance(function, names.FUNCTION_POINTER):
         raise TypeError(f"gate_from() takes a ctypes function, not {type(function).__name__}")
     name = getattr(function, "__name__", "function")

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from callgate.asm.code import Code, Relocation
+from callgate.asm.code import Code, Relocation, relocate
 from callgate.errors import EngineError
 from callgate.runtime import code_memory, linux_memory, posix_memory
 from callgate.runtime.code_memory import (
@@ -29,7 +29,6 @@ from callgate.runtime.code_memory import (
     Block,
     CodeMemory,
     Extent,
-    relocate,
 )
 from callgate.runtime.engine import native_engine
 from callgate.runtime.executable import Executable, Piece, Rung

@@ -55,9 +55,10 @@ class TestErrors:
             (["explain", "duble f(int n)"], "callgate explain: line 1, column 1: unknown type name 'duble'"),
             (["explain", "int f(int n)", "--target", "pdp-11"], "callgate explain: unknown target 'pdp-11'"),
             (["explain", "int f(int n)", "--layout", "pypy"], "callgate explain: unknown layout 'pypy'"),
+            (["build"], "callgate build: the following arguments are required: MODULE"),
             (["bench", "mul"], "callgate bench: argument ROW: no row 'mul'; the rows are noop, add,"),
             (["bench", "--json", "/no/such/folder/f"], "callgate bench: [Errno 2] No such file or directory"),
-            (["build"], "callgate: argument COMMAND: invalid choice: 'build'"),
+            (["wasm"], "callgate: argument COMMAND: invalid choice: 'wasm'"),
         ],
     )
     def test_is_one_line_on_stderr_and_exit_code_2(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
+
+from callgate.errors import EngineError
 
 
 class Relocation(NamedTuple):
@@ -45,3 +48,20 @@ class Code(NamedTuple):
             row = f"  {offset:04x}  {self.data[offset : offset + size].hex():<22}  {text:<32}"
             rows.append(f"{row}; {comment}" if comment else row.rstrip())
         return "\n".join(rows)
+
+
+def relocate(data: bytearray, site: int, kind: str, distance: int) -> None:
+    """Fill in the distance in bytes from a relocation's site to the literal's slot, the addend included.
+
+    Raises EngineError where the instruction cannot reach so far.
+    """
+    match kind:
+        case "R_X86_64_GOTPCREL":  # psABI x86-64, table 4.10: word32, G + GOT + A - P
+            struct.pack_into("<i", data, site, distance)
+        case "R_AARCH64_LD_PREL_LO19":  # ELF for AArch64, 5.7.5: bits 5 to 23, S + A - P in words, within 1 MB
+            if distance % 4 or not -(1 << 20) <= distance < 1 << 20:
+                raise EngineError(f"a literal {distance} bytes away is out of reach: the function is too large")
+            (word,) = struct.unpack_from("<I", data, site)
+            struct.pack_into("<I", data, site, word & ~(0x7FFFF << 5) | (distance // 4 & 0x7FFFF) << 5)
+        case _:
+            raise AssertionError(f"unknown relocation {kind}")

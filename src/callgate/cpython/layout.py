@@ -69,3 +69,11 @@ CPYTHON_3_13 = Layout("cpython-3.13", 8, 16, 16, 32, 16, True, _LV_TAG, 16, _SMA
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CPYTHON_3_11, CPYTHON_3_13)}
 """Layouts by name; 3.10 is laid out as 3.11, 3.12 as 3.13."""
+
+PYTHONS: dict[str, Layout] = {
+    "3.10": CPYTHON_3_11,
+    "3.11": CPYTHON_3_11,
+    "3.12": CPYTHON_3_13,
+    "3.13": CPYTHON_3_13,
+}
+"""The layouts of the versions that code can be made for without running them."""

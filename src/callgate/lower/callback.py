@@ -61,6 +61,9 @@ SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE, SLOT_NEXT, SLOT_FREED, SLOT
 SLOT_BYTES = 64
 """The offsets of a callback's slot, and its size."""
 
+SLOT_THUNKS, SLOT_THUNKS_END = "callgate_thunks", "callgate_thunks_end"
+"""The labels around what `lower_slot_thunks` makes."""
+
 HELD, KNOWN, FOREIGN, NESTED, NONE = 0, 1, 2, 3, 4
 """How a callback came by the GIL: its thread held it; it had a thread state of Python's; it is foreign; it is foreign
 and this callback comes below another; the interpreter is gone."""
@@ -141,6 +144,17 @@ def lower_thunks(table: int, count: int, target: Target) -> Code:
 def thunk_bytes(target: Target) -> int:
     """The size of a thunk."""
     return operations(target).thunk_bytes
+
+
+def lower_slot_thunks(count: int, target: Target, *, with_listing: bool = False) -> Code:
+    """The same for code that knows no address: thunk i finds its slot's address by the symbol `slot:i`."""
+    a = operations(target, with_listing=with_listing)
+    a.label(SLOT_THUNKS)
+    for index in range(count):
+        a.mov_rl(R10, f"slot:{index}")
+        a.jmp_m(R10, SLOT_STUB)
+    a.label(SLOT_THUNKS_END)
+    return a.finish()
 
 
 class _Stub(Boxing):

@@ -29,15 +29,16 @@ from callgate.lower.callback import (
     SLOT_STUB,
     SLOT_THUNK,
 )
+from callgate.lower.image import THUNK_COUNT
 from callgate.runtime import reference
 from callgate.runtime.probe import GateBase
 from callgate.runtime.trace import IS_TRACED, traced_callback
 from callgate.target import DATA_MODEL
 
 if TYPE_CHECKING:
+    from callgate.runtime.image import SlotThunks
     from callgate.runtime.reference import Formal
 
-THUNKS_PER_BATCH = 256
 _BYTES_DATA = bytes.__basicsize__ - 1  # the terminating NUL counts
 _CAPSULE_POINTER = 16  # the first field of a capsule
 _Words = ctypes.c_uint64 * (SLOT_BYTES // 8)
@@ -47,23 +48,21 @@ class Thunks:
     """The slots that are free, and the making of more.
 
     Taking and freeing are single steps of machine code, so that no other thread, finalizer or signal comes between.
-    `take`, `give` are its routines, `publish` makes code that stays for ever and gives its address, `unused` is where
-    the thunks of new slots lead, `thunk_bytes` the size of each.
+    `take`, `give` are its routines, `make` gives THUNK_COUNT more thunks with their slots, or None where it has let go
+    of the reserve instead, `unused` is where the thunks of new slots lead.
     """
 
     def __init__(
         self,
         take: Callable[[], object],
         give: Callable[[int, int, int], None],
-        publish: Callable[[int, int], int],
+        make: Callable[[], SlotThunks | None],
         unused: int,
-        thunk_bytes: int,
     ) -> None:
         self._take = take
         self._give = give
-        self._publish = publish
+        self._make = make
         self._unused = unused
-        self._thunk_bytes = thunk_bytes
         self._texts: dict[int, tuple[bytes, bytes]] = {}
         self._grow()
         self._check_capsules()
@@ -94,22 +93,17 @@ class Thunks:
             raise EngineError("the pointer of a capsule is not found inside it, so that callbacks cannot be made")
 
     def _grow(self) -> None:
-        table = _permanent_memory(SLOT_BYTES * THUNKS_PER_BATCH)
-        thunks = self._publish(table, THUNKS_PER_BATCH)
-        for index in range(THUNKS_PER_BATCH):
-            slot = table + SLOT_BYTES * index
+        made = self._make()
+        if made is None:
+            return
+        slots, thunks, thunk_bytes = made
+        for index in range(THUNK_COUNT):
+            slot = slots + SLOT_BYTES * index
             words = _Words.from_address(slot)
             words[SLOT_STUB // 8] = self._unused
             words[SLOT_NEXT // 8] = slot + SLOT_BYTES
-            words[SLOT_THUNK // 8] = thunks + self._thunk_bytes * index
-        self._give(table, table + SLOT_BYTES * (THUNKS_PER_BATCH - 1), THUNKS_PER_BATCH)
-
-
-def _permanent_memory(size_bytes: int) -> int:
-    """Zeroed memory that is never freed."""
-    buffer = ctypes.create_string_buffer(size_bytes)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(buffer))
-    return ctypes.addressof(buffer)
+            words[SLOT_THUNK // 8] = thunks + thunk_bytes * index
+        self._give(slots, slots + SLOT_BYTES * (THUNK_COUNT - 1), THUNK_COUNT)
 
 
 class Callback(GateBase, names.Callback):

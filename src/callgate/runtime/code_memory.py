@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from callgate.asm.code import Code
+from callgate.asm.code import Code, relocate
 from callgate.errors import EngineError
 from callgate.runtime.executable import Executable, Piece, Rung
 from callgate.runtime.lifetime import untrack
@@ -46,23 +46,6 @@ RUNGS = tuple(rung.name for rung in LADDER)
 """The names of this system's rungs, the best first."""
 
 Resolve = Callable[[str], int]
-
-
-def relocate(data: bytearray, site: int, kind: str, distance: int) -> None:
-    """Fill in the distance in bytes from a relocation's site to the literal's slot, the addend included.
-
-    Raises EngineError where the instruction cannot reach so far.
-    """
-    match kind:
-        case "R_X86_64_GOTPCREL":  # psABI x86-64, table 4.10: word32, G + GOT + A - P
-            struct.pack_into("<i", data, site, distance)
-        case "R_AARCH64_LD_PREL_LO19":  # ELF for AArch64, 5.7.5: bits 5 to 23, S + A - P in words, within 1 MB
-            if distance % 4 or not -(1 << 20) <= distance < 1 << 20:
-                raise EngineError(f"a literal {distance} bytes away is out of reach: the function is too large")
-            (word,) = struct.unpack_from("<I", data, site)
-            struct.pack_into("<I", data, site, word & ~(0x7FFFF << 5) | (distance // 4 & 0x7FFFF) << 5)
-        case _:
-            raise AssertionError(f"unknown relocation {kind}")
 
 
 class Extent(NamedTuple):

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
+import warnings
+from collections.abc import Mapping
 
-from callgate.errors import EngineError
-from callgate.runtime.native import NativeEngine
+from callgate.errors import EngineError, ImageError
+from callgate.runtime.declared import Watch
+from callgate.runtime.environment import is_asked_for
+from callgate.runtime.image import MappedImage, image_paths
+from callgate.runtime.native import NativeEngine, machine_here
+from callgate.target import HOST
 
 _ENGINES = ("native", "ctypes")
 _made: dict[str, NativeEngine | EngineError] = {}  # the one native engine, or why there is none
@@ -23,6 +30,46 @@ def native_engine() -> NativeEngine:
     if isinstance(native, EngineError):
         raise EngineError(str(native))
     return native
+
+
+IMAGES: dict[str, str] = {}
+"""The images that were found, by path, each with why it is not used, or "" where it is."""
+
+_asked: set[object] = set()  # modules whose images were looked for
+_adopting = threading.Lock()
+
+
+def use_images_of(names: Mapping[str, object]) -> None:
+    """Before a module's first declaration: take code from what `callgate build` made of it; `names` are its globals.
+
+    An image that cannot be used is told of by a RuntimeWarning, and gates are made as if it were not there.
+    """
+    key = names.get("__file__") or names.get("__name__")
+    if key in _asked:
+        return
+    with _adopting:
+        _asked.add(key)
+        if HOST is None or Watch.current is not None or is_ctypes_asked_for() or is_asked_for("CALLGATE_CHECK"):
+            return  # gates of images check no calls
+        for path in image_paths(names, HOST):
+            if path not in IMAGES and os.path.lexists(path):
+                IMAGES[path] = _problem_of_use(path)
+                if IMAGES[path]:
+                    warnings.warn(IMAGES[path], RuntimeWarning, stacklevel=3)
+
+
+def _problem_of_use(path: str) -> str:
+    """Let the native engine take code from an image; where none could be made the image's routines make it run."""
+    native = _made.get("native")
+    try:
+        if isinstance(native, NativeEngine):
+            native.add_image(MappedImage(path, native.machine))
+        else:
+            machine = machine_here()
+            _made["native"] = NativeEngine(machine.layout, MappedImage(path, machine))
+    except (ImageError, EngineError) as problem:
+        return str(problem)
+    return ""
 
 
 def choose(wanted: str | None) -> NativeEngine | None:

@@ -21,3 +21,15 @@ def untrack(thing: object) -> None:
 
 if IS_CPYTHON:
     _untrack = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("PyObject_GC_UnTrack", ctypes.pythonapi))
+
+
+def keep_for_ever(thing: object) -> None:
+    """Never free: C may call into it at any time, also when the interpreter is gone."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def permanent_memory(size_bytes: int) -> int:
+    """The address of zeroed memory that is never freed."""
+    buffer = ctypes.create_string_buffer(size_bytes)
+    keep_for_ever(buffer)
+    return ctypes.addressof(buffer)

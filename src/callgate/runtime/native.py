@@ -8,15 +8,29 @@ import keyword
 import os
 import struct
 import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from callgate.abi.plan import classify, classify_types
+from callgate.abi.plan import CallPlan, classify, classify_types
+from callgate.asm.code import Code
 from callgate.c import names, types
 from callgate.c.types import CallbackType, FunctionType, Parameter, Passing, Result, Returning, declaration
-from callgate.cpython.conversion import VARIABLE, Box, BoxStep, Conversion, Unbox, UnboxStep, convert_callback
+from callgate.cpython.conversion import (
+    VARIABLE,
+    Box,
+    BoxStep,
+    CallbackConversion,
+    Conversion,
+    Unbox,
+    UnboxStep,
+    convert_callback,
+)
 from callgate.cpython.layout import Layout
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
 from callgate.lower.callback import (
+    FREE_RESERVE,
+    SLOT_BYTES,
     SLOT_FUNCTION,
     SLOT_RECORD,
     SLOT_STUB,
@@ -26,6 +40,7 @@ from callgate.lower.callback import (
 )
 from callgate.lower.callback_routines import lower_callback_routines
 from callgate.lower.frame import Frame, lay_out_frame
+from callgate.lower.image import THUNK_COUNT, shape_key
 from callgate.lower.machine import (
     Machine,
     pack_data,
@@ -38,11 +53,12 @@ from callgate.lower.operations import checked_registers
 from callgate.lower.routines import lower_routines
 from callgate.runtime import params, reference
 from callgate.runtime.addresses import api_address, bytes_address, c_address, interned
-from callgate.runtime.callbacks import THUNKS_PER_BATCH, Callback, Thunks
+from callgate.runtime.callbacks import Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.environment import is_asked_for
 from callgate.runtime.gate import Gate
-from callgate.runtime.lifetime import untrack
+from callgate.runtime.image import ImageCode, MappedImage, SlotThunks
+from callgate.runtime.lifetime import keep_for_ever, permanent_memory, untrack
 from callgate.runtime.probe import probe
 from callgate.runtime.unwind import LOOK, FrameTables, is_cxx_here
 from callgate.target import HOST
@@ -57,7 +73,8 @@ RAISED_COUNT = ctypes.c_int64()
 
 
 _ERRNO_CAPSULE = b"_ctypes pymem"
-_PERSONALITY = CallbackType(
+_FREE_SLOT = "callgate_free_slot"
+PERSONALITY = CallbackType(
     "personality",
     (
         Result(types.INT, Returning.VALUE),
@@ -76,7 +93,7 @@ _OLDER_NAMES = {
 
 
 class Shape:
-    """Published machine code, shared by all gates of equal conversion; dies with the last of them.
+    """Machine code in memory, shared by all gates of equal conversion; dies with the last of them.
 
     `needs` keeps alive what the code refers to: the engine's routines and names.
     """
@@ -84,7 +101,9 @@ class Shape:
     # _unwinding goes before the block whose code it describes: slots are given up in alphabetical order
     __slots__ = ("__weakref__", "_unwinding", "block", "code_bytes", "frame", "needs", "steps")
 
-    def __init__(self, block: Block, code_bytes: int, steps: bytes, needs: object, frame: Frame | None = None) -> None:
+    def __init__(
+        self, block: Block | ImageCode, code_bytes: int, steps: bytes, needs: object, frame: Frame | None = None
+    ) -> None:
         self.frame = frame
         self._unwinding: object = None
         self.block = block
@@ -107,31 +126,82 @@ class _ModuleName(str):
         return str, (str(self),)
 
 
-class NativeEngine:
-    """Makes gates for one object layout.  One per process; tests make others with facts left out."""
+def machine_here(layout: Layout | None = None) -> Machine:
+    """What code is made for in this process; EngineError where none is."""
+    if HOST is None:
+        raise EngineError("no machine code can be made for this platform yet")
+    return Machine(HOST, layout if layout is not None else probe(), is_asked_for("CALLGATE_CHECK"))
 
-    def __init__(self, layout: Layout | None = None) -> None:
-        if HOST is None:
-            raise EngineError("no machine code can be made for this platform yet")
-        self.machine = Machine(HOST, layout if layout is not None else probe(), is_asked_for("CALLGATE_CHECK"))
+
+class NativeEngine:
+    """Makes gates for one object layout.  One per process; tests make others with facts left out.
+
+    With an image it takes the shared routines from there, and so runs where no other code may be executable.
+    """
+
+    def __init__(self, layout: Layout | None = None, image: MappedImage | None = None) -> None:
+        self.machine = machine_here(layout)
         self._format_table = reference.FORMAT_TABLE
         self._shapes: weakref.WeakValueDictionary[object, Shape] = weakref.WeakValueDictionary()
         self._names: dict[str, str] = {}
         self._report_cell = ctypes.c_uint64()
+        self._callback_cells: dict[str, Any] = {
+            "thread_key": ctypes.c_uint(),
+            "state_key": ctypes.c_uint(),
+            "ended_lock": (ctypes.c_uint64 * 8)(),  # PTHREAD_MUTEX_INITIALIZER is zeros
+            "ended_nodes": ctypes.c_uint64(),
+            "free_slots": (ctypes.c_uint64 * 4)(0, 0, 0, THUNK_COUNT // 2),
+            _FREE_SLOT: ctypes.c_uint64(),  # a routine refers to another by its address
+        }
         self._addresses: dict[str, int] = {"cxx_report": ctypes.addressof(self._report_cell)}
+        self._addresses.update((name, ctypes.addressof(cell)) for name, cell in self._callback_cells.items())
         new = ctypes.pythonapi.PyCFunction_NewEx
         prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
         self._new_function = prototype(ctypes.cast(new, ctypes.c_void_p).value or 0)
-        code = lower_routines(self.machine)
-        block = MEMORY.publish(code, self._resolve)
-        for label, offset in code.labels.items():
-            if label.startswith("callgate_"):
-                self._addresses[label] = block.address + offset
-        self._needs = (block, self._names)
+        self._images: list[MappedImage] = []
+        self._spare_thunks: list[SlotThunks] = []
+        self._needs: tuple[object, ...] = (self._names, self._callback_cells)
+        if image is not None:
+            self.add_image(image)
+        else:
+            self._needs += (self._publish_routines(lower_routines(self.machine)),)
         self._thunks: Thunks | None = None
         self._frames: FrameTables | None = None
         self._kept_for_ever: list[object] = []
         self._stubs: dict[object, Shape] = {}
+
+    def _publish_routines(self, code: Code) -> Block:
+        block = MEMORY.publish(code, self._resolve)
+        self._add_routines({label: block.address + offset for label, offset in code.labels.items()})
+        return block
+
+    def _add_routines(self, labels: Mapping[str, int]) -> None:
+        """Let code find shared routines by their labels; those known before stay."""
+        for label, address in labels.items():
+            if label == _FREE_SLOT:
+                self._callback_cells[label].value = self._callback_cells[label].value or address
+            elif label.startswith("callgate_"):
+                self._addresses.setdefault(label, address)
+
+    def add_image(self, image: MappedImage) -> None:
+        """Take code from an image from now on, where it has it."""
+        image.fill(lambda symbol: self._addresses.get(symbol) or image.labels.get(symbol) or self._resolve(symbol))
+        self._add_routines(image.labels)
+        self._spare_thunks.append(image.slot_thunks)
+        self._images.append(image)
+
+    def _code(
+        self, conversion: Conversion | CallbackConversion, plan: CallPlan, make: Callable[[], Code]
+    ) -> tuple[Block | ImageCode, int]:
+        """The code of a shape and its size: from an image, or else made and published."""
+        if self._images:
+            key = shape_key(conversion, plan)
+            for image in self._images:
+                found = image.find(key)
+                if found is not None:
+                    return found, found.size_bytes
+        code = make()
+        return MEMORY.publish(code, self._resolve), len(code.data)
 
     def _resolve(self, symbol: str) -> int:
         """The address that a literal of machine code stands for."""
@@ -212,13 +282,13 @@ class NativeEngine:
             return shape
         if plan is None:
             plan = classify(signature, self.machine.target)
-        code = lower_call(plan, conversion, self.machine)
         places = 1 + len(conversion.outs)
         if conversion.ctypes is not None:  # errcheck, and the pointees of POINTER classes
             places += 1 + len(conversion.steps)
         steps = pack_steps(conversion.steps, places)
+        block, size_bytes = self._code(conversion, plan, lambda: lower_call(plan, conversion, self.machine))
         frame = lay_out_frame(plan, conversion, checked_registers(self.machine))
-        shape = Shape(MEMORY.publish(code, self._resolve), len(code.data), steps, self._needs, frame)
+        shape = Shape(block, size_bytes, steps, self._needs, frame)
         self._add_unwinding(shape)
         # Another thread may have made the same; either serves.
         self._shapes[key] = shape
@@ -233,7 +303,7 @@ class NativeEngine:
             self._frames = FrameTables(self._addresses["callgate_personality"])
         except OSError:  # no unwinder to register with
             return
-        report = Callback(self._frames.report, _PERSONALITY, "native")
+        report = Callback(self._frames.report, PERSONALITY, "native")
         self._report_cell.value = report.address
         self._kept_for_ever.append(report)
         for shape in list(self._shapes.values()):
@@ -333,10 +403,9 @@ class NativeEngine:
         key = (conversion, plan)
         shape = self._shapes.get(key)
         if shape is None:
-            code = lower_callback(plan, conversion, self.machine)
-            block = MEMORY.publish(code, self._resolve)
-            _keep_for_ever(block)
-            shape = Shape(block, len(code.data), b"", self._needs)
+            block, size_bytes = self._code(conversion, plan, lambda: lower_callback(plan, conversion, self.machine))
+            keep_for_ever(block)
+            shape = Shape(block, size_bytes, b"", self._needs)
             self._shapes[key] = shape
         steps = (conversion.result,) if conversion.result is not None else ()
         operands: list[tuple[int, int]] = []
@@ -350,28 +419,12 @@ class NativeEngine:
 
     def _make_thunks(self) -> Thunks:
         """The routines of callbacks, what they keep in memory, and the list of slots.  All of it stays for ever."""
+        keep_for_ever(self._needs)
         libc = ctypes.CDLL(None)
-        cells = {
-            "thread_key": ctypes.c_uint(),
-            "state_key": ctypes.c_uint(_state_key(libc)),
-            "ended_lock": (ctypes.c_uint64 * 8)(),  # PTHREAD_MUTEX_INITIALIZER is zeros
-            "ended_nodes": ctypes.c_uint64(),
-            "free_slots": (ctypes.c_uint64 * 4)(0, 0, 0, THUNKS_PER_BATCH // 2),
-        }
-        for name, cell in cells.items():
-            _keep_for_ever(cell)
-            self._addresses[name] = ctypes.addressof(cell)
-        _keep_for_ever(self._needs[0])
-        free_slot = ctypes.c_uint64()  # a routine refers to another by its address
-        self._addresses["callgate_free_slot"] = ctypes.addressof(free_slot)
-        code = lower_callback_routines(self.machine)
-        block = MEMORY.publish(code, self._resolve)
-        _keep_for_ever(block)
-        _keep_for_ever(free_slot)
-        free_slot.value = block.address + code.labels["callgate_free_slot"]
-        for label, offset in code.labels.items():
-            if label.startswith("callgate_") and label != "callgate_free_slot":
-                self._addresses[label] = block.address + offset
+        cells = self._callback_cells
+        cells["state_key"].value = _state_key(libc)
+        if "callgate_attach" not in self._addresses:  # as it is where an image has been taken
+            keep_for_ever(self._publish_routines(lower_callback_routines(self.machine)))
         libc.pthread_key_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         if libc.pthread_key_create(self._addresses["thread_key"], self._addresses["callgate_thread_ends"]):
             raise EngineError("the system has no key left for the states of foreign threads")
@@ -390,12 +443,22 @@ class NativeEngine:
         os.register_at_fork(before=drain, after_in_child=forget)
         atexit.register(drain)
 
-        def publish(table: int, count: int) -> int:
-            thunks = MEMORY.publish(lower_thunks(table, count, self.machine.target), self._resolve)
-            _keep_for_ever(thunks)
-            return thunks.address
+        def make() -> SlotThunks | None:
+            if self._spare_thunks:
+                return self._spare_thunks.pop()
+            slots = permanent_memory(SLOT_BYTES * THUNK_COUNT)
+            try:
+                thunks = MEMORY.publish(lower_thunks(slots, THUNK_COUNT, self.machine.target), self._resolve)
+            except EngineError as refusal:
+                reserve = cells["free_slots"]
+                if reserve[FREE_RESERVE // 8]:  # an image gave all the thunks that there are
+                    reserve[FREE_RESERVE // 8] = 0
+                    return None
+                raise EngineError(f"no more callbacks can live at once: {refusal}") from None
+            keep_for_ever(thunks)
+            return SlotThunks(slots, thunks.address, thunk_bytes(self.machine.target))
 
-        return Thunks(take, give, publish, self._addresses["callgate_unused"], thunk_bytes(self.machine.target))
+        return Thunks(take, give, make, self._addresses["callgate_unused"])
 
 
 _MOST_KEYS = 1024  # PTHREAD_KEYS_MAX
@@ -409,11 +472,6 @@ def _state_key(libc: ctypes.CDLL) -> int:
         if libc.pthread_getspecific(ctypes.c_uint(key)) == state:
             return key
     raise EngineError("the thread states of this interpreter are not found, so that callbacks cannot be made")
-
-
-def _keep_for_ever(thing: object) -> None:
-    """Never free: C may call into it at any time, also when the interpreter is gone."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:
