@@ -16,7 +16,7 @@ from random import Random
 from callgate.c import types as c
 from callgate.c.layout import align_bytes, record_layout, size_bytes
 from callgate.c.types import Array, CType, Kind, Pointer, Record, Scalar, spell
-from callgate.target import X86_64_LINUX
+from callgate.target import X86_64_LINUX, Target
 from fuzz.generate import draw_float
 from fuzz.records import ENUMERATIONS, Drawn, Shape, draw_record, inside, reachable
 from oracle.abi_targets import FILL, SCRAMBLE, braced, x87
@@ -320,6 +320,21 @@ def as_ms_abi(batch: Sequence[Function]) -> list[Function]:
 def _is_in_win64(function: Function) -> bool:
     types = [*(value.ctype for value in function.arguments), *((function.result.ctype,) if function.result else ())]
     return all(ctype != c.LONG_DOUBLE and size_bytes(ctype, X86_64_LINUX) for ctype in types)
+
+
+def as_aarch64(batch: Sequence[Function], target: Target) -> list[Function]:
+    """The functions whose types are the same there: no unnamed bit-fields, and no long double of another size."""
+    return [one for one in batch if all(map(_is_in_aarch64, one.drawn)) and _has_same_floats(one, target)]
+
+
+def _is_in_aarch64(drawn: Drawn) -> bool:
+    members = [member for part in drawn.parts for record in inside(part) for member in record.members or ()]
+    return all(member.name or member.bits is None for member in members)
+
+
+def _has_same_floats(function: Function, target: Target) -> bool:
+    same = target.long_double_bytes == X86_64_LINUX.long_double_bytes
+    return same or not any("long double" in text for text in (function.prototype, function.records))
 
 
 HEADERS = "#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n#include <sys/types.h>\n#include <wchar.h>\n"

@@ -25,7 +25,7 @@ from callgate.c.types import (
     Record,
 )
 from callgate.errors import DeclarationError
-from callgate.target import X86_64_LINUX, X86_64_WINDOWS
+from callgate.target import AARCH64_LINUX, AARCH64_MACOS, X86_64_LINUX, X86_64_WINDOWS, Target
 
 WINDOWS = [
     "void none(void)",
@@ -37,10 +37,84 @@ WINDOWS = [
     "struct point { double x, y; }; struct point scale(struct point p, double by, int a, struct point q, struct point r)",
     "union word { long long i; double d; }; union word word(union word w, double x)",
 ]
+HUGE = Record("huge", "struct", (Member("x", Array(LONG, 3)),))
+
+ARM = [
+    *WINDOWS,
+    "long double f(long double a, double b, long double c)",
+    "struct hfa { float x, y, z; }; struct hfa hfa(struct hfa a, struct hfa b, struct hfa c, float d, double e)",
+    "struct deep { struct { double x[2]; } a; union { double y; double z[2]; } b; }; struct deep deep(int i, struct deep a)",
+    "struct five { float x[5]; }; struct five five(struct five a)",
+    "struct quad { long double x[2]; }; struct quad quad(struct quad a)",
+    "struct pair { long x; int y; }; struct pair pair(char a, struct pair b, int c, int d, int e, int f, struct pair g, int h)",
+    "struct even { __int128 x; }; struct even even(int a, struct even b, int c, __int128 d, __int128 e, int f)",
+    "struct big { long x[3]; }; struct big big(struct big a, int b, int c, int d, int e, int f, int g, int h, struct big i)",
+    "int many(int a, int b, int c, int d, int e, int f, int g, int h, _Bool i, signed char j, short k, int l, char m, long n)",
+    "float reals(double a, double b, double c, double d, double e, double f, double g, double h, float i, float j, double k)",
+    "int last(struct { float x, y; } a, double b[7], int c, struct { double x[3]; } d, struct { double x[3]; } e, float f)",
+]
+TWO_OF_16_REGISTERS = [
+    ("__int128 from an even register, but on Apple's", [INT, INT128, INT, INT128, INT128, INT]),
+    ("aligned as a whole: counts on Apple's alone", [LONG] * 9 + [Record("s", "struct", (Member("x", LONG),), 0, 16)]),
+    ("an aligned member counts", [INT, Record("s", "struct", (Member("x", LONG, align_bytes=16),)), LONG]),
+]
 
 
-def plan_of(text: str) -> CallPlan:
-    return classify(parse_function(text, X86_64_WINDOWS), X86_64_WINDOWS)
+def plan_of(text: str, target: Target = X86_64_WINDOWS) -> CallPlan:
+    return classify(parse_function(text, target), target)
+
+
+@pytest.mark.parametrize("target", [AARCH64_LINUX, AARCH64_MACOS], ids=lambda target: target.name)
+def test_arm(target: Target) -> None:
+    """The registers that the standard gives, and what is otherwise on Apple's machines."""
+    plans = [f"{text}\n{plan_of(text, target)}" for text in ARM]
+    variables: list[CType] = [
+        INT,
+        DOUBLE,
+        INT128,
+        Record("p", "struct", (Member("x", DOUBLE),) * 2),
+        HUGE,
+        FLOAT_COMPLEX,
+    ]
+    variadic = classify_types(
+        [Pointer(CHAR, True), *variables], INT, target, is_variadic=True, variable_count=len(variables)
+    )
+    plans.append(f"int printf(const char *, ...) given int, double, __int128, and structs\n{variadic}")
+    plans += [f"{what}\n{classify_types(types, VOID, target)}" for what, types in TWO_OF_16_REGISTERS]
+    for ctype in (INT128, UNSIGNED_INT128, FLOAT_COMPLEX, DOUBLE_COMPLEX):
+        plans.append(f"{ctype.name} of itself\n{classify_types([ctype], ctype, target)}")
+    compare(f"plans.{target.name}", "\n\n".join(plans))
+
+
+@pytest.mark.parametrize("target", [AARCH64_LINUX, AARCH64_MACOS], ids=lambda target: target.name)
+def test_arm_refuses_wide_alignment(target: Target) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        classify_types([Record("wide", "struct", (Member("x", INT),), align_bytes=32)], VOID, target)
+    assert str(caught.value) == "struct wide is aligned to more than 16 bytes and cannot be passed by value"
+
+
+@pytest.mark.parametrize("target", [AARCH64_LINUX, AARCH64_MACOS], ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    "members",
+    [
+        pytest.param((Member("x", FLOAT), Member("y", DOUBLE)), id="two kinds"),
+        pytest.param((Member("x", FLOAT), Member("y", INT)), id="an int"),
+        pytest.param((Member("x", FLOAT), Member("y", FLOAT, None, 8)), id="padding"),
+        pytest.param((Member("x", FLOAT), Member("y", INT, 3)), id="bits"),
+        pytest.param((Member("x", DOUBLE), Member("y", Array(DOUBLE, 0))), id="an open array"),
+        pytest.param((Member("x", Array(FLOAT, 5)),), id="five"),
+    ],
+)
+def test_what_is_not_homogeneous(members: tuple[Member, ...], target: Target) -> None:
+    plan = classify_types([Record("s", "struct", members)], VOID, target)
+    assert plan.arguments[0].registers[0] == "x0"
+
+
+def test_empty_structs_and_widths_of_nothing_do_not_count() -> None:
+    empty = Record("none", "struct", ())
+    record = Record("s", "struct", (Member("e", empty), Member("x", FLOAT), Member("", INT, 0), Member("y", FLOAT)))
+    plan = classify_types([empty, record], VOID, AARCH64_LINUX)
+    assert [argument.registers for argument in plan.arguments] == [(), ("v0", "v1")]
 
 
 def test_windows() -> None:

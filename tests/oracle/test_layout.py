@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,8 +24,9 @@ from callgate.c.declarations import parse
 from callgate.c.layout import RecordLayout, record_layout
 from callgate.c.types import Array, CType, Enumeration, Member, Pointer, Record, Scalar, spell
 from callgate.errors import DeclarationError
-from callgate.target import HOST, X86_64_LINUX, Target
+from callgate.target import AARCH64_LINUX, AARCH64_MACOS, HOST, X86_64_LINUX, Target
 from fuzz.records import ENUMERATIONS, Drawn, Shape, draw_record, inside, reachable
+from oracle.mach_o import as_elf, zig_compiler
 
 COUNT = int(os.environ.get("CALLGATE_RECORDS", "10000"))
 SEED = int(os.environ.get("CALLGATE_SEED", "1"))
@@ -32,6 +34,24 @@ BATCH = 500
 TEXT_SHAPE = Shape(has_pragma=False)
 MS_LAYOUT = X86_64_LINUX._replace(name="x86_64-linux (ms-bitfields)", system="windows")
 """Linux's types laid out as on Windows, which gcc has an option for."""
+
+
+class Compiler(NamedTuple):
+    """A compiler that lays records out for `target`; `command` compiles C, `is_cross` for another processor."""
+
+    target: Target
+    command: tuple[str, ...]
+    is_cross: bool = False
+
+
+COMPILERS = {
+    "itanium": Compiler(X86_64_LINUX, ("gcc",)),
+    "ms": Compiler(MS_LAYOUT, ("gcc", "-mms-bitfields")),
+    "aarch64": Compiler(AARCH64_LINUX, ("aarch64-linux-gnu-gcc",), is_cross=True),
+    "aarch64-macos": Compiler(AARCH64_MACOS, ("zig",), is_cross=True),
+}
+DATA_DIRECTIVES = {".xword": ".quad", ".word": ".long", ".hword": ".short", ".align": ".p2align"}
+"""What assembler text for Arm calls data, and what x86-64's calls it."""
 
 pytestmark = pytest.mark.skipif(HOST != X86_64_LINUX, reason="compares with this machine's compiler and ctypes")
 
@@ -71,35 +91,46 @@ def constants(number: int, record: Record) -> str:
     return "\n".join([f"const unsigned long numbers{number}[] = {{ {numbers} }};", *images])
 
 
-def build(drawn: Sequence[Drawn], records: Sequence[Record], directory: Path, *options: str) -> ctypes.CDLL:
+def build(drawn: Sequence[Drawn], records: Sequence[Record], directory: Path, compiler: Compiler) -> ctypes.CDLL:
+    """The constants as a library for this processor: of what another one's compiler makes, the data is taken over."""
     text = "#include <stddef.h>\n#include <stdint.h>\n#include <sys/types.h>\n" + ENUMERATIONS
     text += "\n".join(one.text for one in drawn)
     text += "\n" + "\n".join(constants(number, record) for number, record in enumerate(records))
     directory.mkdir()  # of its own: the loader takes a path that it has open already for the same library
-    source, library = directory / "records.c", directory / "records.so"
+    source, data, library = directory / "records.c", directory / "records.s", directory / "records.so"
     source.write_text(text)
-    command = [
-        "gcc",
-        "-w",
-        "-Wno-packed-bitfield-compat",
-        "-shared",
-        "-fPIC",
-        *options,
-        "-o",
-        str(library),
-        str(source),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert not done.returncode, done.stderr[:4000]
+    is_macos = compiler.target is AARCH64_MACOS
+    command = zig_compiler("aarch64-macos") if is_macos else compiler.command
+    run(*command, "-w", "-Wno-packed-bitfield-compat", "-fPIC", "-S", "-o", data, source)
+    if is_macos:
+        data.write_text(as_elf(data.read_text("latin-1")), "latin-1")
+    elif compiler.is_cross:
+        lines = [line for line in data.read_text().splitlines() if not line.startswith("\t.arch")]
+        directives = re.compile(r"\.(?:xword|word|hword|align)\b")
+        data.write_text(
+            "\n".join(directives.sub(lambda match: DATA_DIRECTIVES[match[0]], line) for line in lines) + "\n"
+        )
+    run("gcc", "-shared", "-o", library, data)
     return ctypes.CDLL(str(library))
 
 
-def is_disputed(record: Record) -> bool:
-    """Whether gcc's idea of Microsoft's layout is not clang's: unions whose bit-fields are packed or have no width."""
-    return any(
-        one.tag == "union" and any(m.bits is not None and (one.pack_bytes or not m.bits) for m in one.members or ())
-        for one in inside(record)
-    )
+def run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr[:4000]
+
+
+def is_disputed(record: Record, target: Target) -> bool:
+    """Whether gcc and clang do not agree about a record that the other one's rules are for.
+
+    On Windows: unions whose bit-fields are packed or have no width.  With clang: bit-fields with an alignment of their
+    own.
+    """
+    bit_fields = [(one, member) for one in inside(record) for member in one.members or () if member.bits is not None]
+    if target is MS_LAYOUT:
+        return any(one.tag == "union" and (one.pack_bytes or not member.bits) for one, member in bit_fields)
+    if target is AARCH64_MACOS:
+        return any(member.align_bytes for _, member in bit_fields)
+    return False
 
 
 def problems_of(number: int, record: Record, library: ctypes.CDLL, target: Target) -> list[str]:
@@ -126,21 +157,24 @@ def problems_of(number: int, record: Record, library: ctypes.CDLL, target: Targe
     return problems
 
 
-@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
-@pytest.mark.parametrize("target", [X86_64_LINUX, MS_LAYOUT], ids=["itanium", "ms"])
-def test_records_against_gcc(target: Target, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", COMPILERS)
+def test_records_against_gcc(name: str, tmp_path: Path) -> None:
     print(f"CALLGATE_SEED={SEED}")
+    compiler = COMPILERS[name]
+    for needed in ("gcc", compiler.command[0]):
+        if needed != "zig" and not shutil.which(needed):
+            pytest.skip(f"needs {needed}")
+    target = compiler.target
     is_ms = target is MS_LAYOUT
     shape = Shape(has_alignment=not is_ms)
-    options = ["-mms-bitfields"] if is_ms else []
     compared = 0
-    count = COUNT // 4 if is_ms else COUNT
+    count = COUNT if name == "itanium" else COUNT // 4
     for first in range(0, count, BATCH):
         random = Random(SEED * 1_000_003 + first)
         drawn = [draw_record(random, f"r{number}", shape) for number in range(min(BATCH, count - first))]
         whole = {record.name: one for one in drawn for record in one.parts}
-        records = [record for one in drawn for record in one.parts if not (is_ms and is_disputed(record))]
-        library = build(drawn, records, tmp_path / str(first), *options)
+        records = [record for one in drawn for record in one.parts if not is_disputed(record, target)]
+        library = build(drawn, records, tmp_path / str(first), compiler)
         found = [(record, problems_of(number, record, library, target)) for number, record in enumerate(records)]
         wrong = sorted(((len(whole[r.name].text), r, p) for r, p in found if p), key=lambda triple: triple[0])
         reports = [

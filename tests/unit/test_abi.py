@@ -7,7 +7,7 @@ import pytest
 from callgate.abi.plan import Class, Piece, classify, classify_types
 from callgate.abi.sysv import eightbyte_classes, merge
 from callgate.c.declarations import parse_function
-from callgate.c.layout import size_bytes
+from callgate.c.layout import record_layout, size_bytes
 from callgate.c.types import (
     CHAR,
     DOUBLE,
@@ -39,7 +39,7 @@ from callgate.c.types import (
     spell,
 )
 from callgate.errors import DeclarationError
-from callgate.target import X86_64_LINUX
+from callgate.target import AARCH64_LINUX, AARCH64_MACOS, X86_64_LINUX, Target
 
 
 def places(text: str) -> list[str]:
@@ -302,3 +302,16 @@ def test_sizes() -> None:
         size_bytes(Scalar("quux", Kind.SIGNED), X86_64_LINUX)
     with pytest.raises(DeclarationError, match="void and functions have no size"):
         size_bytes(VOID, X86_64_LINUX)
+
+
+@pytest.mark.parametrize(
+    ("target", "aligns"),
+    [(X86_64_LINUX, [1, 1, 1]), (AARCH64_MACOS, [1, 1, 1]), (AARCH64_LINUX, [4, 4, 1])],
+    ids=lambda given: getattr(given, "name", ""),
+)
+def test_unnamed_bit_fields_count_for_the_alignment_on_arm_linux(target: Target, aligns: list[int]) -> None:
+    """AAPCS64, "Bit-fields subdivision"; Apple keeps to the rule of x86-64.  Packing reaches no width of 0."""
+    wide, none = Member("", INT, 5), Member("", INT, 0)
+    records = [Record("s", "struct", (Member("a", CHAR), member)) for member in (wide, none)]
+    records.append(Record("s", "struct", (Member("a", CHAR), wide), 1))
+    assert [record_layout(record, target).align_bytes for record in records] == aligns

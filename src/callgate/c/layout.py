@@ -2,7 +2,7 @@
 
 The rules for bit-fields are those of the Itanium and System V compilers (psABI 3.1.2, "Bit-Fields"): a bit-field lies
 within one unit of its declared type, shares that unit with its neighbours, and counts for the alignment of the whole
-unless it is unnamed.  On Windows they are Microsoft's: see `_ms_record_layout`.
+unless it is unnamed (under AAPCS64 even then).  On Windows they are Microsoft's: see `_ms_record_layout`.
 """
 
 from __future__ import annotations
@@ -96,6 +96,11 @@ def align_bytes(ctype: CType, target: Target) -> int:
             return size_bytes(ctype, target)
 
 
+def natural_align_bytes(ctype: CType, target: Target) -> int:
+    """The alignment without what is asked for a whole struct or union (AAPCS64 5.9, "natural alignment")."""
+    return align_bytes(ctype._replace(align_bytes=0) if isinstance(ctype, Record) else ctype, target)
+
+
 class Place(NamedTuple):
     """Where a member lies: `bit_offset` from the beginning of the record, and the member."""
 
@@ -138,6 +143,9 @@ def record_layout(record: Record, target: Target) -> RecordLayout:
     position = 0  # in bits: where the next member may begin
     end = 0  # in bits: the largest member of a union
     align = max(1, record.align_bytes)
+    counts_unnamed = (
+        target.calling_convention == "aapcs64"
+    )  # "whether or not the bit-field is named"; Apple keeps to psABI
     places = []
     for member in record.members:
         _check_member(record, member, is_last=member is record.members[-1])
@@ -158,6 +166,8 @@ def record_layout(record: Record, target: Target) -> RecordLayout:
             )
             if member.name and member.bits:
                 align = max(align, member_align)
+            elif counts_unnamed:  # packing does not reach a width of 0
+                align = max(align, member_align if member.bits else align_bytes(member.type, target))
             size = member.bits
         places.append(Place(position, member))
         position += size

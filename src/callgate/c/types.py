@@ -208,6 +208,10 @@ class Parameter(NamedTuple):
     held: CType | None = None
 
 
+VARIABLE = "..."
+"""The name of parameters that are variable arguments: those of a call to a variadic function."""
+
+
 class FunctionType(NamedTuple):
     """A function as declared: what both engines, `explain` and `classify` read.
 

@@ -231,10 +231,6 @@ def _unbox_value(ctype: CType, target: Target) -> UnboxStep:
     return UnboxStep(_BY_KIND[ctype.kind][0], size)
 
 
-VARIABLE = "..."
-"""The name of parameters that are variable arguments."""
-
-
 def _unbox_cdata(held: CType, target: Target) -> UnboxStep:
     """A ctypes scalar as a variable argument, read from its memory and widened."""
     if not isinstance(held, Scalar):

@@ -14,9 +14,8 @@ from typing import Any
 from callgate.abi.plan import CallPlan, classify, classify_types
 from callgate.asm.code import Code
 from callgate.c import names, types
-from callgate.c.types import CallbackType, FunctionType, Parameter, Passing, Result, Returning, declaration
+from callgate.c.types import VARIABLE, CallbackType, FunctionType, Parameter, Passing, Result, Returning, declaration
 from callgate.cpython.conversion import (
-    VARIABLE,
     Box,
     BoxStep,
     CallbackConversion,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from callgate.c import names
 from callgate.c.types import (
+    VARIABLE,
     Array,
     Enumeration,
     FunctionPrototype,
@@ -25,7 +26,7 @@ from callgate.c.types import (
     Scalar,
     spell,
 )
-from callgate.cpython.conversion import VARIABLE, Element, Unbox, UnboxStep
+from callgate.cpython.conversion import Element, Unbox, UnboxStep
 from callgate.errors import unreachable
 from callgate.runtime import callbacks, params
 

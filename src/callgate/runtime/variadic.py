@@ -20,6 +20,7 @@ from callgate.c.types import (
     DOUBLE,
     FLOAT,
     INT,
+    VARIABLE,
     VOID,
     VOID_POINTER,
     FunctionPrototype,
@@ -30,7 +31,6 @@ from callgate.c.types import (
     Pointer,
     Scalar,
 )
-from callgate.cpython.conversion import VARIABLE
 from callgate.errors import DeclarationError
 from callgate.lower.machine import pack_variadic
 from callgate.runtime import reference
