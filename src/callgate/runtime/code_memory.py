@@ -255,7 +255,7 @@ class CodeMemory:
         if offset is not None:
             try:
                 arena.write(code, offset, addresses.__getitem__)
-            except OSError:  # a full disk, or a lost descriptor
+            except (OSError, EngineError):  # a full disk, a lost descriptor, literals out of reach
                 arena.free(Extent(offset, size_bytes), arena.forks)
                 return None
         return offset
