@@ -59,6 +59,7 @@ _LAZY = {
     "Gate": "callgate.runtime.gate",
     "Library": "callgate.library",
     "Report": "callgate.acceleration",
+    "Stack": "callgate.runtime.stack",
     "Struct": "callgate.c.structures",
     "Union": "callgate.c.structures",
     "accelerate": "callgate.acceleration",
@@ -70,6 +71,7 @@ _LAZY = {
     "gate": "callgate.library",
     "gate_from": "callgate.library",
     "load": "callgate.library",
+    "raw": "",
     "variable": "callgate.library",
 }
 
@@ -89,6 +91,7 @@ __all__ = [
     "Ptr",
     "Readable",
     "Report",
+    "Stack",
     "Status",
     "Struct",
     "SymbolNotFoundError",
@@ -118,6 +121,7 @@ __all__ = [
     "long",
     "longdouble",
     "longlong",
+    "raw",
     "short",
     "u8",
     "u16",
@@ -140,7 +144,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'callgate' has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(module), name)
+    value: object = getattr(import_module(module), name) if module else import_module(f"callgate.{name}")
     globals()[name] = value
     return value
 

@@ -14,6 +14,7 @@ from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protoco
 from _typeshed import ReadableBuffer, WriteableBuffer
 from typing_extensions import Never, Self, TypeVarTuple, Unpack
 
+from callgate import raw as raw
 from callgate.abi.plan import CallPlan
 from callgate.c.types import CallbackType, FunctionType
 from callgate.errors import CallError as CallError
@@ -23,6 +24,7 @@ from callgate.errors import DeclarationError as DeclarationError
 from callgate.errors import EngineError as EngineError
 from callgate.errors import LibraryNotFoundError as LibraryNotFoundError
 from callgate.errors import SymbolNotFoundError as SymbolNotFoundError
+from callgate.runtime.stack import Stack as Stack
 
 __all__ = [
     "Array",
@@ -40,6 +42,7 @@ __all__ = [
     "Ptr",
     "Readable",
     "Report",
+    "Stack",
     "Status",
     "Struct",
     "SymbolNotFoundError",
@@ -69,6 +72,7 @@ __all__ = [
     "long",
     "longdouble",
     "longlong",
+    "raw",
     "short",
     "u8",
     "u16",
@@ -351,6 +355,7 @@ class _Declare(Protocol[_N_co]):
         engine: _Engine | None = None,
         free: str | Callable[..., object] | None = None,
         length: int | str | type[int] | None = None,
+        stack_bytes: int | None = None,
     ) -> _Declare[Never]: ...
     @overload
     def __call__(
@@ -365,6 +370,7 @@ class _Declare(Protocol[_N_co]):
         engine: _Engine | None = None,
         free: str | Callable[..., object] | None = None,
         length: int | str | type[int] | None = None,
+        stack_bytes: int | None = None,
     ) -> _Declare[None]: ...
 
 function: _Declare[Never]

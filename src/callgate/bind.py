@@ -30,6 +30,7 @@ from callgate.runtime import ctypes_engine, trace
 from callgate.runtime.declared import Declared, Watch
 from callgate.runtime.engine import choose, engine_beside_ctypes, is_native_asked_for
 from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
+from callgate.runtime.stack import LEAST_BYTES, Stack, stack_of_gate
 from callgate.runtime.variadic import VariadicGate
 from callgate.target import DATA_MODEL
 
@@ -104,7 +105,12 @@ def _bind_fixed(
     conversion = declared.conversion(DATA_MODEL)
     native = choose(options.engine)
     machine = native.machine if native is not None else None
+    stack = _stack(signature.name, options, is_native=native is not None)
+    conversion = conversion._replace(is_on_stack=stack is not None and bool(stack.node))
     gate = Gate(signature, conversion, address, library, options, "native" if native is not None else "ctypes", machine)
+    gate.stack = stack
+    if stack is not None:
+        _check_room(gate, stack)
     gate._bind_pointer = _bind_pointer
     try:
         function = native.install(gate) if native is not None else ctypes_engine.install(gate)
@@ -123,7 +129,27 @@ def declare(signature: FunctionType, options: Options) -> Declared:
         _judgement(signature, options),
         saves_errno=options.fails_if is not None and options.error is None,
         is_blocking=options.blocking,
+        is_on_stack=options.stack_bytes is not None,
     )
+
+
+def _stack(name: str, options: Options, *, is_native: bool) -> Stack | None:
+    """The stack that `stack_bytes` asks for."""
+    if options.stack_bytes is None:
+        return None
+    try:
+        return stack_of_gate(options.stack_bytes, name, is_native=is_native)
+    except (TypeError, ValueError) as problem:
+        raise DeclarationError(f"{name}(): stack_bytes={options.stack_bytes!r}: {problem}") from None
+
+
+def _check_room(gate: Gate, stack: Stack) -> None:
+    """The stack arguments must leave room for the function."""
+    needed = gate.plan.stack_bytes + LEAST_BYTES
+    if needed > stack.size_bytes:
+        raise DeclarationError(
+            f"{gate.name}(): stack_bytes={gate.options.stack_bytes} is too little for its arguments: {needed} at least"
+        )
 
 
 def bind_ctypes(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from callgate.c.declarations import Declarations
 
 _OPTIONS = "__callgate_options__"
-_FUNCTION_OPTIONS = frozenset(("symbol", "at", "required", "blocking", "fails_if", "error", "engine", "free", "length"))
+_FUNCTION_OPTIONS = frozenset(Options._fields)
 
 
 class _Defaults:
@@ -161,7 +161,8 @@ class Library:
         Options: `symbol` (its name in the library, where it differs), `at` (an address instead), `required=False`
         (None where the symbol is missing), `blocking`, `fails_if`, `error`, `engine`, `free` (the name of the library's
         function, or a gate, that releases the result), `length` (of a result `Array[T]`: a number, a parameter's name,
-        or the unsigned type of a count before the items).  Raises SymbolNotFoundError and DeclarationError at once.
+        or the unsigned type of a count before the items), `stack_bytes` (C runs on a stack of that size).  Raises
+        SymbolNotFoundError and DeclarationError at once.
         """
         if declared is None:
             _check_options(options)

@@ -19,6 +19,7 @@ from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13, Layout
 from callgate.explanation import explain_callback, explain_signature
 from callgate.lower.callback_routines import lower_callback_routines
 from callgate.lower.machine import Machine
+from callgate.lower.raw import lower_raw
 from callgate.lower.routines import lower_routines
 from callgate.target import X86_64_LINUX
 
@@ -122,6 +123,27 @@ def test_routines_of_callbacks() -> None:
     """The routines that all callbacks share."""
     code = lower_callback_routines(Machine(X86_64_LINUX, CPYTHON_3_13), with_listing=True)
     compare("callback_routines.313", code.listing())
+
+
+@pytest.mark.parametrize(("layout", "suffix"), [(CPYTHON_3_13, "313"), (CPYTHON_3_11, "311")], ids=["3.13", "3.11"])
+@pytest.mark.parametrize(
+    ("name", "declared", "options"),
+    [
+        ("walk_on_stack", "long walk(long a, long b, long c, long d, long e, long f, long g)", PLAIN),
+        ("wait_on_stack", "int wait(unsigned int microseconds)", {**ERRNO, "is_blocking": True}),
+    ],
+)
+def test_stack(name: str, declared: str, options: dict[str, bool], layout: Layout, suffix: str) -> None:
+    """A gate whose C function runs on a stack of its own."""
+    signature = parse_function(declared, X86_64_LINUX)
+    conversion = convert(signature, X86_64_LINUX, **options)._replace(is_on_stack=True)
+    compare(f"{name}.{suffix}", explain_signature(signature, conversion, Machine(X86_64_LINUX, layout)))
+
+
+@pytest.mark.parametrize(("layout", "suffix"), [(CPYTHON_3_13, "313"), (CPYTHON_3_11, "311")], ids=["3.13", "3.11"])
+def test_raw(layout: Layout, suffix: str) -> None:
+    """The builtins of callgate.raw."""
+    compare(f"raw.{suffix}", lower_raw(Machine(X86_64_LINUX, layout), with_listing=True).listing())
 
 
 def test_missing_facts_leave_only_the_shared_routine() -> None:

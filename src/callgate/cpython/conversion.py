@@ -181,7 +181,8 @@ class CtypesRules(NamedTuple):
 class Conversion(NamedTuple):
     """Everything about a function's conversions that its machine code depends on.
 
-    `positions` gives the C argument that each step fills.  `drops_result` is true for a Status.
+    `positions` gives the C argument that each step fills.  `drops_result` is true for a Status.  With `is_on_stack` C
+    runs on a stack of the gate's own.
     """
 
     steps: tuple[UnboxStep, ...]
@@ -194,6 +195,7 @@ class Conversion(NamedTuple):
     is_blocking: bool
     is_variadic: bool = False
     ctypes: CtypesRules | None = None
+    is_on_stack: bool = False
 
     @property
     def depends_on_plan(self) -> bool:

@@ -139,6 +139,10 @@ class Plain(Assembler):
         self.blr(IP0)
         self.mov_x(_RAX, _X0)
 
+    def call_r(self, register: int) -> None:
+        self.blr(_NUMBERS[register])
+        self.mov_x(_RAX, _X0)
+
     def call_api_m(self, base: int, displacement: int = 0) -> None:
         self.call_m(base, displacement)
 
@@ -187,6 +191,12 @@ class Plain(Assembler):
 
     def vector_count(self, count: int) -> None:
         pass
+
+    def set_stack(self, register: int) -> None:
+        self.add_i(SP, _NUMBERS[register], 0)
+
+    def thread_pointer(self, register: int) -> None:
+        self.mrs_tpidr(_NUMBERS[register])
 
     # -- moves ---------------------------------------------------------------------------------------------------------
     def _access(self, row: Row, size_bytes: int, register: int, base: int, offset: int) -> None:

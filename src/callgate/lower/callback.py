@@ -29,8 +29,11 @@ The frame of a stub:
     |  objects                |  a free slot (PY_VECTORCALL_ARGUMENTS_OFFSET), then the boxed arguments
     |  registers              |  the arguments that came in registers, 8 bytes each
     |  scratch words          |  rbx, record, result object, value (2), how the GIL came, its state, hidden pointer,
-    |                         |  function, stub
+    |                         |  function, stub, where the frame was
     lower addresses             <- rsp
+
+Where C runs on a stack of its own (`lower/stacks.py`) the frame, with C's stack arguments, moves to the thread's stack
+before anything of Python's runs, and the result goes back to where the frame was.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ from callgate.lower.operations import (
     Operations,
     operations,
 )
+from callgate.lower.stacks import STACKS_IN_USE
 from callgate.target import Target
 
 SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE, SLOT_NEXT, SLOT_FREED, SLOT_THUNK = 0, 8, 16, 24, 32, 40, 48
@@ -67,6 +71,9 @@ SLOT_THUNKS, SLOT_THUNKS_END = "callgate_thunks", "callgate_thunks_end"
 HELD, KNOWN, FOREIGN, NESTED, NONE = 0, 1, 2, 3, 4
 """How a callback came by the GIL: its thread held it; it had a thread state of Python's; it is foreign; it is foreign
 and this callback comes below another; the interpreter is gone."""
+
+_MODES, _MOVED = 15, 16
+"""Where the frame has moved, the mode has one bit more."""
 
 FREE_HEAD, FREE_TAIL, FREE_COUNT, FREE_RESERVE = 0, 8, 16, 24
 """The list of free slots, first in first out.  Those beyond the reserve are handed out."""
@@ -90,6 +97,7 @@ class _Frame(NamedTuple):
     hidden: int
     function: int
     stub: int
+    moved_from: int
     registers: int
     objects: int
     view: int
@@ -112,7 +120,9 @@ def _lay_out(plan: CallPlan, conversion: CallbackConversion) -> _Frame:
     view = objects + 8 * (1 + len(plan.arguments))
     has_view = conversion.result is not None and conversion.result.may_own
     size = view + VIEW_BYTES * has_view | 8  # with the return address a multiple of 16 (psABI 3.2.2)
-    return _Frame(size, 0, 8, 16, 24, mode, mode + 8, mode + 16, mode + 24, mode + 32, registers, objects, view)
+    return _Frame(
+        size, 0, 8, 16, 24, mode, mode + 8, mode + 16, mode + 24, mode + 32, mode + 40, registers, objects, view
+    )
 
 
 def _register_bytes(argument: Argument) -> int:
@@ -178,6 +188,11 @@ class _Stub(Boxing):
         self._save_arguments()
         self._check_gil()
         a.label("attached")
+        a.note("does any call run on a stack of its own?")
+        a.mov_rl(RCX, "stacks")
+        a.cmp_mi(RCX, STACKS_IN_USE, 0)
+        a.jcc("ne", "find_home")
+        a.label("at_home")
         a.note("has a callback before raised?")
         a.mov_rl(RCX, "raised_count")
         a.cmp_mi(RCX, 0, 0)
@@ -459,6 +474,7 @@ class _Stub(Boxing):
         a.label("raised")
         a.note("this thread's gate, or the hook for what nobody can raise")
         a.mov32_rm(RDI, RSP, frame.mode)
+        a.and32_ri(RDI, _MODES)
         a.mov_rm(RSI, RSP, frame.function)
         a.call_l("callgate_callback_failed")
         self._emit_zero()
@@ -468,6 +484,7 @@ class _Stub(Boxing):
         a.label("gone")
         a.mov_rr(RDI, RBX)
         a.mov32_rm(RSI, RSP, frame.mode)
+        a.and32_ri(RSI, _MODES)
         a.call_l("callgate_gone")
         self._emit_zero()
         a.jmp("detach")
@@ -480,8 +497,49 @@ class _Stub(Boxing):
 
         a.note("give the GIL back")
         a.label("give_back")
+        a.mov32_rm(RDI, RSP, frame.mode)
+        a.and32_ri(RDI, _MODES)
+        a.jcc("e", "given_back")
         a.call_l("callgate_detach")
+        a.label("given_back")
+        a.cmp32_mi(RSP, frame.mode, _MOVED)
+        a.jcc("b", "leave")
+        self._move_back()
         a.jmp("leave")
+
+        a.note("is this one of those calls?")
+        a.label("find_home")
+        self._move_home()
+        a.jmp("at_home")
+
+    def _move_home(self) -> None:
+        """Move the frame, with the return address and C's stack arguments, to the thread's own stack."""
+        a, frame = self.a, self.places
+        size = frame.stack_arguments + self.plan.stack_bytes
+        a.lea(RDI, RSP, 0)
+        a.call_l("callgate_home")
+        a.test_rr(RAX, RAX)
+        a.jcc("e", "at_home")
+        a.lea(RDI, RAX, -size)
+        a.lea(RSI, RSP, 0)
+        a.mov_ri(RDX, size)
+        a.call_l("memcpy")
+        a.lea(RCX, RSP, 0)
+        a.note("to the thread's own stack")
+        a.set_stack(RAX)
+        a.mov_mr(RSP, frame.moved_from, RCX)
+        a.mov32_rm(RAX, RSP, frame.mode)
+        a.add_ri(RAX, _MOVED)
+        a.mov32_mr(RSP, frame.mode, RAX)
+
+    def _move_back(self) -> None:
+        """Take the result to where C waits for it."""
+        a, frame = self.a, self.places
+        a.mov_rm(RCX, RSP, frame.moved_from)
+        for offset in (frame.value, frame.value + 8):
+            a.mov_rm(RAX, RSP, offset)
+            a.mov_mr(RCX, offset, RAX)
+        a.set_stack(RCX)
 
     def _emit_zero(self) -> None:
         """C gets the zero of the result type."""

@@ -52,6 +52,14 @@ from callgate.lower.operations import (
     checked_registers,
     operations,
 )
+from callgate.lower.stacks import (
+    emit_check_thread,
+    emit_claim,
+    emit_come_back,
+    emit_go,
+    emit_release,
+    stack_operand_offset,
+)
 
 _DIGIT_BITS = 30
 _INTS = (Unbox.SIGNED, Unbox.UNSIGNED)  # looked up once: members of an enum are slow to reach
@@ -126,6 +134,7 @@ class _Gate(Boxing):
         # What happens after the call needs the gate for operands and for errors.
         self.needs_self_after = (
             self.is_spilled
+            or conversion.is_on_stack
             or conversion.ctypes is not None
             or bool(conversion.outs)
             or self.pointer_results
@@ -203,6 +212,13 @@ class _Gate(Boxing):
         if self.data_register is not None:
             a.note("the gate's data")
             a.mov_rm(self.data_register, RDI, self.layout.gate_data_offset)
+        if self.conversion.is_on_stack:
+            data = self.data_register
+            if data is None:
+                data = RAX
+                a.mov_rm(RAX, RDI, self.layout.gate_data_offset)
+            self._load_stack(RAX, data)
+            emit_check_thread(a, RAX, R10, "new_thread")
         if self.rules.calls_errcheck:
             a.note("for errcheck")
             a.mov_mr(RSP, self.frame.args_slot, RSI)
@@ -261,6 +277,11 @@ class _Gate(Boxing):
             self.a.note("the gate's data")
             self.a.mov_rm(R11, RDI, self.layout.gate_data_offset)
         # else: r11 was loaded before rdi was given up
+
+    def _load_stack(self, register: int, data: int) -> None:
+        """Load the node of the gate's stack from its data."""
+        self.a.note("the gate's stack")
+        self.a.mov_rm(register, data, self.layout.bytes_data_offset + stack_operand_offset(self.conversion))
 
     def _compare_type(self, symbol: str, comment: str) -> None:
         """Compare the type of the object in rax with a type, which stays in r10 for the next argument."""
@@ -724,6 +745,10 @@ class _Gate(Boxing):
             a.mov_mr(RSP, frame.errno_slot, RAX)
             a.test_rr(RAX, RAX)
             a.jcc("e", "no_errno_space")
+        if conversion.is_on_stack:
+            self._emit_target(in_self_slot=True)
+            self._load_stack(R10, self.target_register)
+            emit_claim(a, R10, RAX, "stack_taken")
         if conversion.is_blocking:
             a.note("release the GIL")
             a.call_l("PyEval_SaveThread")
@@ -785,6 +810,11 @@ class _Gate(Boxing):
     def _emit_call_and_after(self) -> None:
         a, frame, conversion = self.a, self.frame, self.conversion
         self._emit_outs()
+        if conversion.is_on_stack:
+            self._load_stack(R10, self.target_register)
+            if not self.is_spilled:
+                emit_claim(a, R10, RAX, "stack_taken")
+            emit_go(a, self.plan.stack_bytes)
         if self.plan.is_variadic:
             a.vector_count(self.plan.vector_registers)
         for argument in self.plan.arguments:
@@ -796,6 +826,10 @@ class _Gate(Boxing):
         a.call_m(self.target_register, self.layout.bytes_data_offset + DATA_TARGET)
         if frame.saved:
             self._compare_registers()
+        if conversion.is_on_stack:
+            emit_come_back(a, self.plan.stack_bytes)
+            if not conversion.is_blocking:
+                emit_release(a, R10, R11)
         is_saved = self.is_spilled and not self.makes_result
         if self.is_several_words:
             self._store_pieces()
@@ -812,6 +846,10 @@ class _Gate(Boxing):
             a.note("take the GIL")
             a.mov_rm(RDI, RSP, frame.state_slot)
             a.call_l("PyEval_RestoreThread")
+            if conversion.is_on_stack:
+                self._emit_target(in_self_slot=True)
+                self._load_stack(R10, self.target_register)
+                emit_release(a, R10, R11)
         if is_saved:
             self._restore_result()
         if self.rules.checks_error:
@@ -868,6 +906,10 @@ class _Gate(Boxing):
             a.label(f"not_{register}")
         a.label("stack_known")
         a.lea(R11, RSP)
+        if self.conversion.is_on_stack:
+            a.note("back")
+            a.mov_rm(RCX, RSP, self.plan.stack_bytes)
+            a.set_stack(RCX)
         for index, register in enumerate((R11, R10, *frame.saved)):
             a.mov_mr(RSP, frame.check_slot + 8 * index, register)
         if self.is_several_words:
@@ -880,6 +922,10 @@ class _Gate(Boxing):
             a.note("take the GIL")
             a.mov_rm(RDI, RSP, frame.state_slot)
             a.call_l("PyEval_RestoreThread")
+        if self.conversion.is_on_stack:
+            self._load_target()
+            self._load_stack(R10, self.target_register)
+            emit_release(a, R10, R11)
         a.note("an exception that waits comes first")
         a.call_l("callgate_raised")
         a.jcc("ne", "raising")
@@ -1201,6 +1247,21 @@ class _Gate(Boxing):
         self._emit_raised(has_leave)
         if frame.saved:
             self._emit_changed()
+        if self.conversion.is_on_stack:
+            a.label("stack_taken")
+            a.mov_rm(RDI, RSP, frame.self_slot)
+            a.call_l("callgate_refuse_stack")
+            self._leave_empty(has_leave)
+            a.note("a thread that may have no stack for signal handlers")
+            a.label("new_thread")
+            a.mov_mr(RSP, frame.args_slot, RSI)
+            a.mov_rr(RSI, RAX)
+            a.call_l("callgate_prepare_stack")
+            a.test32_rr(RAX, RAX)
+            a.jcc("ne", "failed")
+            a.mov_rm(RDI, RSP, frame.self_slot)
+            a.mov_rm(RSI, RSP, frame.args_slot)
+            a.jmp("bound")
         if self._made_slots:
             a.note("the objects that were made for C")
             a.label("give_up")

@@ -102,10 +102,11 @@ class Operations(Protocol):
         """Undo `enter`; `ret` or a jump follows."""
 
     def ret(self) -> None:
-        """Return what is in rax (or xmm0) to a caller that used `call`, `call_l` or `call_m`, or to C."""
+        """Return what is in rax (or xmm0) to a caller that used `call`, `call_l`, `call_m` or `call_r`, or to C."""
 
     def call(self, label: str) -> None: ...
     def call_l(self, symbol: str) -> None: ...
+    def call_r(self, register: int) -> None: ...
     def call_m(self, base: int, displacement: int = 0) -> None:
         """Call a C function whose arguments are where its plan has them."""
 
@@ -131,6 +132,12 @@ class Operations(Protocol):
 
     def vector_count(self, count: int) -> None:
         """Tell a variadic function how many vector registers carry arguments, where it wants to know."""
+
+    def set_stack(self, register: int) -> None:
+        """rsp = register, a multiple of 16: what follows runs on another stack."""
+
+    def thread_pointer(self, register: int) -> None:
+        """A word that tells the threads alive from one another."""
 
     # -- moves -----------------------------------------------------------------------------------------
     def mov_rr(self, destination: int, source: int) -> None: ...

@@ -52,6 +52,7 @@ from callgate.lower.operations import (
     operations,
 )
 from callgate.lower.routine import call_method, enter, leave
+from callgate.lower.stacks import emit_stack_routines
 
 
 def lower_routines(machine: Machine, *, with_listing: bool = False) -> Code:
@@ -67,6 +68,7 @@ def lower_routines(machine: Machine, *, with_listing: bool = False) -> Code:
         _emit_judge,
         _emit_boxes,
         emit_ctypes_routines,
+        emit_stack_routines,
     ):
         emit(a, machine)
     return a.finish()

@@ -78,6 +78,12 @@ class Plain(Assembler):
         self.note("vector registers in use")
         self.mov_ri(RAX, count)
 
+    def set_stack(self, register: int) -> None:
+        self.mov_rr(RSP, register)
+
+    def thread_pointer(self, register: int) -> None:
+        self.mov_rt(register)
+
     def nul_mask_rm(self, register: int, base: int) -> None:
         self.pxor_xx(_XMM15, _XMM15)
         self.pcmpeqb_xm(_XMM15, base)

@@ -165,6 +165,9 @@ def _make_call(gate: Gate) -> Callable[..., object]:
             cells.append(cell)
         result = memory(result_bytes) if is_several_words else None
         given = words if planned is None else planned.pack(words, result)
+        stack = gate.stack
+        if stack is not None:
+            stack._claim()
         PENDING.enter()
         try:
             if errno_flag:
@@ -175,6 +178,8 @@ def _make_call(gate: Gate) -> Callable[..., object]:
                 raw = function(*given)
                 errno = 0
         finally:
+            if stack is not None:
+                stack._release()
             PENDING.leave()
         if planned is not None and is_several_words:
             planned.unpack(raw, result)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from callgate.c.types import CallbackType, FunctionType
 from callgate.cpython.conversion import Conversion, CtypesRules, Judgement, convert
+from callgate.lower.stacks import has_stacks
 from callgate.target import Target
 
 
@@ -17,10 +18,11 @@ class Declared(NamedTuple):
     saves_errno: bool
     is_blocking: bool
     ctypes: CtypesRules | None = None
+    is_on_stack: bool = False
 
     def conversion(self, target: Target) -> Conversion:
         """Its conversions on a target; DeclarationError where there are none."""
-        return convert(
+        conversion = convert(
             self.signature,
             target,
             judgement=self.judgement,
@@ -28,6 +30,7 @@ class Declared(NamedTuple):
             is_blocking=self.is_blocking,
             ctypes=self.ctypes,
         )
+        return conversion._replace(is_on_stack=self.is_on_stack and has_stacks(target))
 
 
 class Watch:

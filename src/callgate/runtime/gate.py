@@ -23,6 +23,7 @@ from callgate.lower.machine import Machine
 from callgate.lower.operations import operations
 from callgate.runtime import boxing, params, reference
 from callgate.runtime.probe import GateBase
+from callgate.runtime.stack import Stack
 from callgate.target import X86_64_LINUX, Target
 
 MASK_64 = (1 << 64) - 1
@@ -48,6 +49,7 @@ class Options(NamedTuple):
     engine: str | None = None
     free: Callable[[object], object] | str | None = None
     length: object = None
+    stack_bytes: int | None = None
 
 
 class Gate(GateBase):
@@ -56,7 +58,8 @@ class Gate(GateBase):
     `signature` is the declaration, `address` that of the C function, `library` the library it came from (None for
     a plain address), `engine` "native" or "ctypes".  `plan` tells where the arguments travel, `listing` is the
     annotated machine code, `explain()` all of it.  `original` is the ctypes function whose place an accelerated gate
-    takes, `errcheck` what that had; if it `yields`, declaring it anew gives the place back.
+    takes, `errcheck` what that had; if it `yields`, declaring it anew gives the place back.  `stack` is the Stack of a
+    function with `stack_bytes=`.
     """
 
     __slots__ = (
@@ -74,6 +77,7 @@ class Gate(GateBase):
         "options",
         "original",
         "signature",
+        "stack",
         "yields",
     )
 
@@ -97,6 +101,7 @@ class Gate(GateBase):
         self.original: object = None
         self.errcheck: object = None
         self.yields = False
+        self.stack: Stack | None = None
         self._bind_pointer: Callable[[FunctionType, int, Gate], Callable[..., object]] | None = None
         self._formals: tuple[reference.Formal, ...] | None = None
         self._kept: object = None
@@ -240,6 +245,14 @@ class Gate(GateBase):
             f"{self.signature.name}(){origin} {' and '.join(problems)}: it does not follow the calling convention "
             f"{target.calling_convention}. Compile it for that, or see whether this is the function that is meant"
         )
+
+    def _prepare_stack(self) -> None:
+        assert self.stack is not None  # machine code knows its node
+        self.stack._prepare_stack()
+
+    def _refuse_stack(self) -> NoReturn:
+        assert self.stack is not None
+        self.stack._refuse_stack()
 
     def _fail(self, code: int, errno: int) -> NoReturn:
         result = self.conversion.result

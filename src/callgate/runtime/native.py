@@ -9,7 +9,8 @@ import os
 import struct
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 from callgate.abi.plan import CallPlan, classify, classify_types
 from callgate.asm.code import Code
@@ -49,7 +50,9 @@ from callgate.lower.machine import (
     step_operand_offset,
 )
 from callgate.lower.operations import checked_registers
+from callgate.lower.raw import lower_raw
 from callgate.lower.routines import lower_routines
+from callgate.lower.stacks import stack_operand_offset
 from callgate.runtime import params, reference
 from callgate.runtime.addresses import api_address, bytes_address, c_address, interned
 from callgate.runtime.callbacks import Callback, Thunks
@@ -59,9 +62,12 @@ from callgate.runtime.gate import Gate
 from callgate.runtime.image import ImageCode, MappedImage, SlotThunks
 from callgate.runtime.lifetime import keep_for_ever, permanent_memory, untrack
 from callgate.runtime.probe import probe
+from callgate.runtime.stack import HANDLER_BEFORE, STACKS, Stack
 from callgate.runtime.unwind import LOOK, FrameTables, is_cxx_here
 from callgate.target import HOST
 
+_F = TypeVar("_F", bound=Callable[..., int])
+_RAW_PARAMETERS = {"call": "(address, /, *words)", "call_on": "(stack, address, /, *words)"}
 _METH_FASTCALL = 0x80
 _METH_KEYWORDS = 0x02
 _METHOD_DEFINITION = struct.Struct("<QQi4xQ")  # PyMethodDef: name, function, flags, doc
@@ -98,12 +104,13 @@ class Shape:
     """
 
     # _unwinding goes before the block whose code it describes: slots are given up in alphabetical order
-    __slots__ = ("__weakref__", "_unwinding", "block", "code_bytes", "frame", "needs", "steps")
+    __slots__ = ("__weakref__", "_unwinding", "block", "code_bytes", "frame", "is_on_stack", "needs", "steps")
 
     def __init__(
         self, block: Block | ImageCode, code_bytes: int, steps: bytes, needs: object, frame: Frame | None = None
     ) -> None:
         self.frame = frame
+        self.is_on_stack = False  # unwind tables do not describe frames on two stacks
         self._unwinding: object = None
         self.block = block
         self.code_bytes = code_bytes
@@ -164,6 +171,7 @@ class NativeEngine:
             self.add_image(image)
         else:
             self._needs += (self._publish_routines(lower_routines(self.machine)),)
+        self._raw: tuple[Block, dict[str, int]] | None = None
         self._thunks: Thunks | None = None
         self._frames: FrameTables | None = None
         self._kept_for_ever: list[object] = []
@@ -225,6 +233,14 @@ class NativeEngine:
                 return id(())
             case "raised_count":
                 return ctypes.addressof(RAISED_COUNT)
+            case "stacks":
+                keep_for_ever(STACKS)
+                return ctypes.addressof(STACKS)
+            case "handler_before":
+                keep_for_ever(HANDLER_BEFORE)
+                return ctypes.addressof(HANDLER_BEFORE)
+            case "Stack":
+                return id(Stack)
             case "RuntimeError":
                 return id(RuntimeError)
             case "CallOriginal":
@@ -253,6 +269,11 @@ class NativeEngine:
                 | "memset"
                 | "pthread_getspecific"
                 | "pthread_setspecific"
+                | "munmap"
+                | "raise"
+                | "sigaction"
+                | "sigaltstack"
+                | "write"
             ):
                 return c_address(symbol)
         if symbol.startswith("name:"):
@@ -284,10 +305,12 @@ class NativeEngine:
         places = 1 + len(conversion.outs)
         if conversion.ctypes is not None:  # errcheck, and the pointees of POINTER classes
             places += 1 + len(conversion.steps)
+        places += conversion.is_on_stack
         steps = pack_steps(conversion.steps, places)
         block, size_bytes = self._code(conversion, plan, lambda: lower_call(plan, conversion, self.machine))
         frame = lay_out_frame(plan, conversion, checked_registers(self.machine))
         shape = Shape(block, size_bytes, steps, self._needs, frame)
+        shape.is_on_stack = conversion.is_on_stack
         self._add_unwinding(shape)
         # Another thread may have made the same; either serves.
         self._shapes[key] = shape
@@ -310,7 +333,7 @@ class NativeEngine:
 
     def _add_unwinding(self, shape: Shape) -> None:
         frame = shape.frame
-        if self._frames is None or frame is None or shape._unwinding is not None:
+        if self._frames is None or frame is None or shape._unwinding is not None or shape.is_on_stack:
             return
         prologue = 4 if frame.size_bytes < 128 else 7  # sub rsp, imm8 or imm32
         registered = self._frames.add(
@@ -340,6 +363,8 @@ class NativeEngine:
     def _gate_operands(self, gate: Gate) -> list[tuple[int, int]]:
         conversion = gate.conversion
         operands = _operands(gate.signature, conversion)
+        if gate.stack is not None and conversion.is_on_stack:
+            operands.append((stack_operand_offset(conversion), gate.stack.node))
         if conversion.ctypes is not None:
             offset = result_operand_offset(len(conversion.steps), 1)
             operands += [(offset, id(gate.errcheck)), (offset + 8, id(gate.original))]
@@ -362,6 +387,34 @@ class NativeEngine:
         module.definition = (definition, name, doc)
         untrack(module)
         return self._new_function(id(definition) + data_offset, gate, module)
+
+    def install_raw(self, module: ModuleType, reference: _F) -> _F:
+        """The builtin of `callgate.raw` in place of the function that says the same in Python."""
+        if self._raw is None:
+            code = lower_raw(self.machine)
+            self._raw = MEMORY.publish(code, self._resolve), code.labels
+        block, labels = self._raw
+        name = reference.__name__
+        doc = f"{name}{_RAW_PARAMETERS[name]}\n--\n\n{reference.__doc__}"
+        return self._new_fastcall(  # type: ignore[return-value]
+            module, name, doc, block.address + labels[f"callgate_{name}"], (block, self._needs)
+        )
+
+    def _new_fastcall(self, module: ModuleType, name: str, doc: str, code: int, needs: object) -> object:
+        """The PyCFunction of a module's function that takes no keywords."""
+        encoded, encoded_doc = name.encode(), doc.encode()
+        data_offset = self.machine.layout.bytes_data_offset
+        definition = _METHOD_DEFINITION.pack(
+            id(encoded) + data_offset, code, _METH_FASTCALL, id(encoded_doc) + data_offset
+        )
+        module_name = _ModuleName(module.__name__)
+        module_name.definition = (definition, encoded, encoded_doc, needs)
+        untrack(module_name)
+        return self._new_function(id(definition) + data_offset, module, module_name)
+
+    def routine(self, name: str) -> int:
+        """The address of a shared routine."""
+        return self._addresses[name]
 
     def give_way(self, function: object) -> None:
         """Let the builtin of an accelerated gate call the ctypes function from now on."""

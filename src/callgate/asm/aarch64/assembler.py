@@ -335,6 +335,10 @@ class Assembler(Emitter):
         """Return to x30."""
         self.emit_word(0xD65F03C0)
 
+    def mrs_tpidr(self, register: int) -> None:
+        """Read the thread pointer, tpidr_el0."""
+        self.emit_word(0xD53BD040 | register)
+
     def brk(self) -> None:
         """Raise a fault, for places that cannot be reached."""
         self.emit_word(0xD4200000)
@@ -388,6 +392,7 @@ class Assembler(Emitter):
     describe(br, "r", lambda r: f"br {NAMES_64[r]}")
     describe(blr, "r", lambda r: f"blr {NAMES_64[r]}")
     describe(ret_lr, "", lambda: "ret")
+    describe(mrs_tpidr, "r", lambda r: f"mrs {NAMES_64[r]}, tpidr_el0")
     describe(brk, "", lambda: "brk #0")
     describe(b, "L", lambda label: f"b {label}")
     describe(bl, "L", lambda label: f"bl {label}")

@@ -199,6 +199,29 @@ def _r(mnemonic: str, opcode: int, extension: int, width: int = 64) -> Callable[
     return emit
 
 
+def _to_register(mnemonic: str, extension: int) -> Callable[[Assembler, int], None]:
+    """`mnemonic r64` for jumps and calls, which need no REX.W: FF /digit."""
+
+    def emit(self: Assembler, register: int) -> None:
+        if register >= 8:
+            self.code.append(0x41)
+        self.code.append(0xFF)
+        self.code.append(0xC0 | extension << 3 | register & 7)
+
+    describe(emit, "r", lambda r: f"{mnemonic} {NAMES_64[r]}")
+    return emit
+
+
+def _thread_pointer(mnemonic: str) -> Callable[[Assembler, int], None]:
+    """`mnemonic r64, fs:[0]`: the thread pointer, which is the first word of what it points to (psABI 3.4.6)."""
+
+    def emit(self: Assembler, register: int) -> None:
+        self.code += bytes((0x64, 0x48 | (register & 8) >> 1, 0x8B, (register & 7) << 3 | 4, 0x25, 0, 0, 0, 0))
+
+    describe(emit, "r", lambda r: f"{mnemonic} {NAMES_64[r]}, qword ptr fs:[0]")
+    return emit
+
+
 def _stack(mnemonic: str, opcode: int) -> Callable[[Assembler, int], None]:
     """`push r` and `pop r`, the register in the opcode byte."""
 
@@ -404,6 +427,7 @@ class Assembler(Emitter):
     movsxd_rm = _rm("movsxd", b"\x63", 64, 32)
     movzx8_rm = _rm("movzx", b"\x0f\xb6", 32, 8)
     movzx16_rm = _rm("movzx", b"\x0f\xb7", 32, 16)
+    mov_rt = _thread_pointer("mov")
     push = _stack("push", 0x50)
     pop = _stack("pop", 0x58)
 
@@ -471,6 +495,7 @@ class Assembler(Emitter):
 
     # -- control ------------------------------------------------------------------------------------------------------
     call_m = _m("call", 0xFF, 2, 64)
+    call_r = _to_register("call", 2)
     call_l = _l("call", 0xFF, 2)
     jmp_l = _l("jmp", 0xFF, 4)
     jmp_m = _m("jmp", 0xFF, 4, 64)
