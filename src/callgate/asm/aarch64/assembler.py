@@ -55,6 +55,11 @@ def fits_offset(offset: int, size_bytes: int) -> bool:
     return -256 <= offset < 256 or (0 <= offset < size_bytes << 12 and not offset % size_bytes)
 
 
+def _check_shift(shift: int) -> None:
+    if not 0 <= shift < 64:
+        raise OverflowError(f"{shift} is no shift of 64 bits")
+
+
 def _offset_text(offset: int) -> str:
     return f", #{offset}" if offset else ""
 
@@ -289,6 +294,7 @@ class Assembler(Emitter):
     # -- control ------------------------------------------------------------------------------------------------------
     def add_x_lsl(self, destination: int, first: int, second: int, shift: int) -> None:
         """`add x, x, x, lsl #shift`."""
+        _check_shift(shift)
         self.emit_word(0x8B000000 | second << 16 | shift << 10 | first << 5 | destination)
 
     def sub_sp_x(self, register: int) -> None:
@@ -301,10 +307,12 @@ class Assembler(Emitter):
 
     def lsl_xi(self, destination: int, source: int, shift: int) -> None:
         """`lsl x, x, #shift`, which is ubfm."""
+        _check_shift(shift)
         self.emit_word(0xD3400000 | (-shift & 63) << 16 | 63 - shift << 10 | source << 5 | destination)
 
     def lsr_xi(self, destination: int, source: int, shift: int) -> None:
         """`lsr x, x, #shift`, which is ubfm."""
+        _check_shift(shift)
         self.emit_word(0xD340FC00 | shift << 16 | source << 5 | destination)
 
     def fcmp_d(self, first: int, second: int) -> None:
@@ -378,6 +386,8 @@ class Assembler(Emitter):
 
     def ldr_ahead(self, register: int, distance: int) -> None:
         """Load 8 bytes from `distance` bytes behind this instruction's address."""
+        if distance % 4 or not 0 <= distance < 1 << 20:
+            raise OverflowError(f"ldr cannot reach {distance} bytes ahead")
         self.emit_word(0x58000000 | distance >> 2 << 5 | register)
 
     describe(add_x_lsl, "rrrn", lambda d, f, s, n: f"add {NAMES_64[d]}, {NAMES_64[f]}, {NAMES_64[s]}, lsl #{n}")
