@@ -120,7 +120,7 @@ def build(
     count = sum(bool(placed.piece.key) for placed in built.placed)
     yield Written(path, count, len(built.contents))
     if with_assembly:
-        text = image_text(built, f"{module} for {machine.target.name} and Python {python}")
+        text = image_text(built, machine.target.architecture, f"{module} for {machine.target.name} and Python {python}")
         path = f"{path.removesuffix('.gates')}.s"
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)

@@ -113,15 +113,15 @@ def ends(p: Ptr[i32], x: f64) -> None:
 CHECK = """
     import ctypes, errno, os, sys, warnings
     import callgate as cg
-    from callgate.runtime.code_memory import MEMORY, CodeMemory
+    from callgate.runtime.code_memory import MEMORY
     from callgate.runtime.engine import IMAGES
 
     def forbid_memory():
         "No memory may become executable but that of files, and callgate's own files neither."
         ctypes.CDLL(None).prctl(65, *map(ctypes.c_ulong, (1, 0, 0, 0)))  # PR_SET_MDWE, where the kernel knows it
-        def publish(*_):
-            raise cg.EngineError("executable memory is refused here")
-        CodeMemory.publish = publish
+        def refuse(size):
+            raise OSError("refused")
+        MEMORY.ladder = tuple(rung._replace(allocate=refuse) for rung in MEMORY.ladder)
 
     def check(engine="native"):
         import bound as module
@@ -185,14 +185,14 @@ class Place(NamedTuple):
 
 @pytest.fixture(scope="module")
 def built(build_library: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """The module with its image, and its text."""
+    """The module with its image."""
     library = build_library(SOURCE)
     folder = tmp_path_factory.mktemp("images")
     folder.chmod(0o755)
     (folder / "bound.py").write_text(BOUND, encoding="utf-8")
     run_child(
         "import sys; from callgate.cli import main; assert main(sys.argv[1:]) == 0",
-        *("build", "bound", "-o", str(folder), "--asm"),
+        *("build", "bound", "-o", str(folder)),
         PYTHONPATH=os.pathsep.join([str(folder), *sys.path]),
         BOUND_LIBRARY=str(library),
     )
@@ -281,7 +281,7 @@ class TestUse:
             kept.clear()
             assert module.bound.fold([1], 1, cg.callback(less), 5) == 4
         """)
-        assert out == "no more callbacks can live at once: executable memory is refused here\n"
+        assert out.startswith("no more callbacks can live at once: executable memory is refused here (memfd: refused; ")
 
     def test_an_engine_that_was_refused_before(self, place: Place) -> None:
         out = place.run("""
@@ -386,14 +386,29 @@ class TestBuilding:
     def test_the_layout_by_name_is_the_one_probed(self) -> None:
         assert PYTHONS[THIS_PYTHON]._replace(name="") == MACHINE.layout._replace(name="")
 
-    @pytest.mark.skipif(not shutil.which("as") or not shutil.which("objcopy"), reason="needs binutils")
-    @pytest.mark.skipif(TARGET.architecture != "x86_64", reason="the text is compared where the assembler is x86-64's")
-    def test_the_assembler_makes_the_same_bytes(self, built: Place, tmp_path: Path) -> None:
-        text = built.image.with_suffix(".s")
+    @pytest.mark.parametrize(
+        ("target", "assembler"), [("x86_64-linux", "as --64"), ("aarch64-linux", "aarch64-linux-gnu-as")]
+    )
+    def test_the_assembler_makes_the_same_bytes(
+        self, built: Place, tmp_path: Path, target: str, assembler: str
+    ) -> None:
+        command = assembler.split()
+        if target.startswith("x86_64") and TARGET.architecture != "x86_64":
+            pytest.skip("`as` is not x86-64's")
+        copy = command[0].removesuffix("as") + "objcopy"
+        if not shutil.which(command[0]) or not shutil.which(copy):
+            pytest.skip(f"there is no {command[0]} here, or no {copy}")
+        run_child(
+            "import sys; from callgate.cli import main; assert main(sys.argv[1:]) == 0",
+            *("build", "bound", "-o", str(tmp_path), "--asm", "--target", target, "--python", "3.13"),
+            PYTHONPATH=os.pathsep.join([str(built.folder), *sys.path]),
+            BOUND_LIBRARY=str(built.library),
+        )
+        stem = tmp_path / f"bound.cpython-313-{target}"
         made, raw = tmp_path / "image.o", tmp_path / "image.bin"
-        subprocess.run(["as", "--64", "-o", str(made), str(text)], check=True)
-        subprocess.run(["objcopy", "-O", "binary", "-j", ".text", str(made), str(raw)], check=True)
-        contents = built.image.read_bytes()[HEADER_BYTES:]
+        subprocess.run([*command, "-o", str(made), f"{stem}.s"], check=True)
+        subprocess.run([copy, "-O", "binary", "-j", ".text", str(made), str(raw)], check=True)
+        contents = Path(f"{stem}.gates").read_bytes()[HEADER_BYTES:]
         image = read_image(contents)
         start = min([*image.labels.values(), *(offset for offset, _ in image.shapes.values())])
         assembled = raw.read_bytes()
@@ -546,3 +561,33 @@ class TestBadImages:
             print(cg.gate(bound.bound.add).engine, bound.bound.add(1, 2), cg.gate(bound.bound.total).engine)
         """)
         assert out == "ctypes 3 ctypes\n"
+
+
+class TestDoctor:
+    def diagnose(self, place: Place, program: str) -> list[str]:
+        """The lines about images, and the last one."""
+        out = place.run(f"from callgate.cli import main; {program}; main(['doctor', 'bound'])")
+        lines = out.splitlines()
+        return [line for line in lines if line.startswith("image ") or " image  " in line] + lines[-1:]
+
+    def test_in_use(self, built: Place) -> None:
+        lines = self.diagnose(built, "pass")
+        assert lines == [f"ok    image     {built.image}: in use", "gates are machine code here"]
+
+    def test_in_use_where_no_memory_is(self, built: Place) -> None:
+        lines = self.diagnose(built, "forbid_memory()")
+        assert lines[0] == f"ok    image     {built.image}: in use"
+        assert lines[-1].startswith("the ctypes engine serves here what the image has not: ")
+
+    def test_none(self, place: Place) -> None:
+        place.image.unlink()
+        lines = self.diagnose(place, "pass")
+        assert lines[0] == f"off   image     bound has none that is called {NAME} and looked for here"
+
+    def test_refused(self, place: Place) -> None:
+        os.truncate(place.image, 10)
+        lines = self.diagnose(place, "pass")
+        assert (
+            lines[0]
+            == f"off   image     {place.image} is not run: it is not an image of this version of callgate{ANEW}"
+        )

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from callgate.building import build, declarations_of, machine_for
-from callgate.cli.terminal import CommandError
+from callgate.cli.terminal import CommandError, importing
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -52,14 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     if not os.path.isdir(arguments.output):
         raise CommandError(f"{arguments.output} is no folder; make it first")
-    sys.path.insert(0, os.getcwd())
-    try:
+    with importing(arguments.module):
         declared = declarations_of(arguments.module)
-    except Exception as problem:
-        kind = type(problem).__name__
-        raise CommandError(f"importing {arguments.module} failed with {kind}: {problem}") from problem
-    finally:
-        sys.path.pop(0)
     for line in declared.left_out:
         print(f"left out: {line}", file=sys.stderr)
     for machine, python in machines:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import json
 import os
 import platform
 import sys
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import callgate
 from callgate.asm.code import Code
+from callgate.cli.terminal import importing
 from callgate.cpython.layout import Layout
 from callgate.errors import CallgateError, EngineError
 from callgate.runtime.code_memory import MEMORY, CodeMemory
-from callgate.runtime.engine import native_engine
+from callgate.runtime.engine import IMAGES, native_engine
 from callgate.runtime.executable import Rung
+from callgate.runtime.image import THIS_PYTHON, image_name
 from callgate.runtime.probe import probe
 from callgate.target import DATA_MODEL, HOST, IS_FREE_THREADED
 
@@ -57,13 +61,20 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Look at this Python, processor, object layout and executable memory, make a gate and call it. "
         "The exit code is 0 where gates are machine code, 1 where the ctypes engine takes their place.",
     )
+    parser.add_argument(
+        "module", metavar="MODULE", nargs="?", help="import this module, and say whether its images are used"
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the findings; 1 if one of them keeps gates from being machine code."""
-    findings = examine()
+    """Print the findings; 1 if one of them keeps gates from being machine code.
+
+    Raises CommandError for a module that cannot be imported.
+    """
+    images = _images(arguments.module) if arguments.module is not None else []
+    findings = [*examine(), *images]
     failing = [finding for finding in findings if finding.status == FAILS]
     if arguments.json:
         print(json.dumps({"native": not failing, "findings": [one._asdict() for one in findings]}, indent=2))
@@ -73,16 +84,32 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{status:<6}{subject:<10}{text}")
             if remedy:
                 print(f"{'':16}-> {remedy}")
-        print(f"\n{_conclusion(failing)}")
+        print(f"\n{_conclusion(failing, any(image.status == OK for image in images))}")
     return 1 if failing else 0
 
 
-def _conclusion(failing: list[Finding]) -> str:
+def _conclusion(failing: list[Finding], has_image: bool) -> str:
     if not failing:
         return "gates are machine code here"
     if failing[0].subject == "callbacks":
         return f"gates are machine code here, but there are no callbacks: {failing[0].text}"
-    return f"the ctypes engine serves here: {failing[0].text}"
+    served = " what the image has not" if has_image else ""
+    return f"the ctypes engine serves here{served}: {failing[0].text}"
+
+
+def _images(module: str) -> list[Finding]:
+    """What became of the images of a module, and of what it imports."""
+    with importing(module), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the findings say it
+        importlib.import_module(module)
+    if not IMAGES and HOST is not None:
+        name = image_name(module, THIS_PYTHON, HOST)
+        remedy = "put it beside the module's file, or name its folder in CALLGATE_IMAGES"
+        return [Finding("image", OFF, f"{module} has none that is called {name} and looked for here", remedy)]
+    return [
+        Finding("image", OFF, problem) if problem else Finding("image", OK, f"{path}: in use")
+        for path, problem in IMAGES.items()
+    ]
 
 
 def examine() -> list[Finding]:

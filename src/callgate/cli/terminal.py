@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class CommandError(Exception):
     """A command cannot go on; the message is all that its user sees."""
+
+
+@contextmanager
+def importing(module: str) -> Iterator[None]:
+    """While a module is imported, as `python -m` would find it; CommandError where that fails."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    except Exception as problem:
+        raise CommandError(f"importing {module} failed with {type(problem).__name__}: {problem}") from problem
+    finally:
+        sys.path.remove(os.getcwd())
 
 
 class Progress:

@@ -31,7 +31,7 @@ from callgate.abi.plan import CallPlan
 from callgate.asm.code import Code, relocate
 from callgate.c.types import VOID
 from callgate.cpython.conversion import CallbackConversion, Conversion
-from callgate.errors import ImageError
+from callgate.errors import EngineError, ImageError
 from callgate.lower.callback import lower_slot_thunks
 from callgate.lower.callback_routines import lower_callback_routines
 from callgate.lower.machine import Machine, check_code_is_made
@@ -177,7 +177,12 @@ def _linked(code: Code, offset: int, slots: Mapping[str, int]) -> bytes:
     """Code at an offset of the contents, its literals resolved to slots of the table."""
     data = bytearray(code.data)
     for site, kind, symbol, addend in code.relocations:
-        relocate(data, site, kind, addend - (offset + site) - slot_distance(slots[symbol]))
+        try:
+            relocate(data, site, kind, addend - (offset + site) - slot_distance(slots[symbol]))
+        except EngineError:
+            raise EngineError(
+                f"the code is more than instructions reach across ({offset:,} bytes); divide the module"
+            ) from None
     return bytes(data)
 
 
