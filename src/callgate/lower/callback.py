@@ -183,6 +183,9 @@ class _Stub(Boxing):
         a, frame = self.a, self.places
         a.label("entry")
         a.enter((), frame.size_bytes)
+        for index, register in enumerate(a.kept):
+            a.note("into the home space")
+            a.mov_mr(RSP, frame.stack_arguments + 8 * index, register)
         a.mov_mr(RSP, frame.saved_rbx, RBX)
         a.mov_rr(RBX, R10)
         self._save_arguments()
@@ -226,6 +229,8 @@ class _Stub(Boxing):
         a.label("leave")
         self._load_result()
         a.mov_rm(RBX, RSP, frame.saved_rbx)
+        for index, register in enumerate(a.kept):
+            a.mov_rm(register, RSP, frame.stack_arguments + 8 * index)
         a.leave((), frame.size_bytes)
         a.ret()
         self._emit_cold()

@@ -223,7 +223,7 @@ def _emit_drain(a: Operations, machine: Machine) -> None:
     a.mov_rr(RSI, RAX)
     a.mov_rl(RDI, "state_key")
     a.mov32_rm(RDI, RDI, 0)
-    a.call_l("pthread_setspecific")
+    a.call_l("set_python_key")
     a.mov_rr(RDI, RBX)
     a.mov_rm(RBX, RBX, NODE_NEXT)
     a.call_l("free")

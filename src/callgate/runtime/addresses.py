@@ -17,6 +17,7 @@ _WINDOWS_C = {
     "pthread_mutex_unlock": ("kernel32", "ReleaseSRWLockExclusive"),
     "pthread_getspecific": ("kernel32", "FlsGetValue"),  # unlike TlsGetValue with a function at a thread's end
     "pthread_setspecific": ("kernel32", "FlsSetValue"),
+    "set_python_key": ("kernel32", "TlsSetValue"),  # Python's own key is of that kind
 }
 """What stands for functions of the POSIX C library: the DLL, and the name there."""
 
@@ -38,7 +39,7 @@ def function_address(library: ctypes.CDLL, name: str) -> int:
 def c_address(name: str) -> int:
     """The address of a function of the C library, or of what stands for it on Windows."""
     if not IS_WINDOWS:
-        return function_address(ctypes.CDLL(None), name)
+        return function_address(ctypes.CDLL(None), "pthread_setspecific" if name == "set_python_key" else name)
     library, name = _WINDOWS_C[name]
     return function_address(ctypes.CDLL(library), name)
 

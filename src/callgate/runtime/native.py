@@ -63,6 +63,7 @@ from callgate.runtime.image import ImageCode, MappedImage, SlotThunks
 from callgate.runtime.lifetime import keep_for_ever, permanent_memory, untrack
 from callgate.runtime.probe import probe
 from callgate.runtime.stack import HANDLER_BEFORE, STACKS, Stack
+from callgate.runtime.thread_keys import new_key, python_key
 from callgate.runtime.unwind import LOOK, FrameTables, is_cxx_here
 from callgate.target import HOST
 
@@ -274,6 +275,7 @@ class NativeEngine:
                 | "sigaction"
                 | "sigaltstack"
                 | "write"
+                | "set_python_key"
             ):
                 return c_address(symbol)
         if symbol.startswith("name:"):
@@ -472,14 +474,11 @@ class NativeEngine:
     def _make_thunks(self) -> Thunks:
         """The routines of callbacks, what they keep in memory, and the list of slots.  All of it stays for ever."""
         keep_for_ever(self._needs)
-        libc = ctypes.CDLL(None)
         cells = self._callback_cells
-        cells["state_key"].value = _state_key(libc)
+        cells["state_key"].value = python_key()
         if "callgate_attach" not in self._addresses:  # as it is where an image has been taken
             keep_for_ever(self._publish_routines(lower_callback_routines(self.machine)))
-        libc.pthread_key_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-        if libc.pthread_key_create(self._addresses["thread_key"], self._addresses["callgate_thread_ends"]):
-            raise EngineError("the system has no key left for the states of foreign threads")
+        cells["thread_key"].value = new_key(self._addresses["callgate_thread_ends"])
         take = ctypes.PYFUNCTYPE(ctypes.py_object)(self._addresses["callgate_take_slot"])
         give = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
             self._addresses["callgate_give_slots"]
@@ -492,7 +491,8 @@ class NativeEngine:
             ctypes.memset(ctypes.addressof(nodes), 0, ctypes.sizeof(nodes))
             ctypes.memset(ctypes.addressof(lock), 0, ctypes.sizeof(lock))
 
-        os.register_at_fork(before=drain, after_in_child=forget)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=drain, after_in_child=forget)
         atexit.register(drain)
 
         def make() -> SlotThunks | None:
@@ -511,19 +511,6 @@ class NativeEngine:
             return SlotThunks(slots, thunks.address, thunk_bytes(self.machine.target))
 
         return Thunks(take, give, make, self._addresses["callgate_unused"])
-
-
-_MOST_KEYS = 1024  # PTHREAD_KEYS_MAX
-
-
-def _state_key(libc: ctypes.CDLL) -> int:
-    """The key under which Python itself keeps a thread's state."""
-    libc.pthread_getspecific.restype = ctypes.c_void_p
-    state = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyGILState_GetThisThreadState", ctypes.pythonapi))()
-    for key in range(_MOST_KEYS):
-        if libc.pthread_getspecific(ctypes.c_uint(key)) == state:
-            return key
-    raise EngineError("the thread states of this interpreter are not found, so that callbacks cannot be made")
 
 
 def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:
