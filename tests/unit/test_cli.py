@@ -139,6 +139,26 @@ class TestDoctor:
         assert main(["doctor"]) == 1
         assert "fails engine    a gate returned something wrong\n" in capsys.readouterr().out
 
+    def test_callbacks_that_cannot_be_made(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(function: object, engine: str) -> None:
+            raise LookupError("refused by the test")
+
+        monkeypatch.delenv("CALLGATE_ENGINE", raising=False)
+        if main(["doctor"]):
+            pytest.skip("no machine code can be made here")
+        monkeypatch.setattr(cg, "callback", refuse)
+        capsys.readouterr()
+        assert main(["doctor"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-4:] == [
+            "fails callbacks LookupError: refused by the test",
+            '                -> give functions that take callbacks engine="ctypes"; report it, with the text of this command',
+            "",
+            "gates are machine code here, but there are no callbacks: LookupError: refused by the test",
+        ]
+
 
 class TestExplain:
     def test_prints_what_explain_returns(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,15 +177,20 @@ def _engine(is_explained: bool) -> list[Finding]:
     try:
         native_engine()
         _call_a_gate()
-    except (CallgateError, AssertionError) as problem:
-        return [Finding("engine", FAILS, str(problem), "" if is_explained else _REPORT)]
+    except Exception as problem:  # whatever it is, it is what there is to say
+        return [Finding("engine", FAILS, _told(problem), "" if is_explained else _REPORT)]
     findings = [Finding("engine", OK, f"native, on {MEMORY.rung}: a gate returned what it should")]
     try:
         _call_a_callback()
-    except (CallgateError, AssertionError) as problem:
+    except Exception as problem:
         remedy = f'give functions that take callbacks engine="ctypes"; {_REPORT}'
-        return [*findings, Finding("callbacks", FAILS, str(problem), remedy)]
+        return [*findings, Finding("callbacks", FAILS, _told(problem), remedy)]
     return [*findings, Finding("callbacks", OK, "native: a callback returned what it should")]
+
+
+def _told(problem: Exception) -> str:
+    is_ours = isinstance(problem, (CallgateError, AssertionError))
+    return str(problem) if is_ours else f"{type(problem).__name__}: {problem}"
 
 
 def _call_a_gate() -> None:
