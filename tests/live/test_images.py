@@ -90,6 +90,8 @@ class Bound(Protocol):
     def count(self, data: Readable[u8], size: usize, /) -> long: ...
     def halve(self, n: i32, rest: Out[i32], /) -> i32: ...
     def fold(self, numbers: Readable[i32], count: i32, f: Callable[[i32, i32], i32], start: i32, /) -> i32: ...
+    @cg.function(symbol="add", stack_bytes=1 << 20)
+    def add_apart(self, a: i32, b: i32, /) -> i32: ...
     def adder(self) -> Callable[[i32, i32], i32]: ...
     def total(self, count: i32, *args: cg.VarArg) -> i32: ...
 
@@ -126,7 +128,7 @@ CHECK = """
     def check(engine="native"):
         import bound as module
         bound, Point, Large = module.bound, module.Point, module.Large
-        names = "add sum9 turned grown fail greeting count halve fold adder".split()
+        names = "add sum9 turned grown fail greeting count halve fold adder add_apart".split()
         gates = [cg.gate(getattr(bound, name)) for name in names] + [cg.gate(module.in_c.add)]
         assert {gate.engine for gate in gates} == {engine}, [gate.engine for gate in gates]
         assert bound.add(2, b=-5) == module.in_c.add(2, -5) == -3
@@ -139,6 +141,7 @@ CHECK = """
         except FileNotFoundError:
             pass
         assert bound.greeting() == "hello"
+        assert bound.add_apart(3, 4) == 7
         assert bound.count(b"abc", 3) == bound.count([97, 98, 99], 3) == 294
         assert bound.halve(7) == (3, 1)
         assert bound.fold([1, 2, 3], 3, lambda a, b: 10 * a + b, 0) == 123
