@@ -323,6 +323,10 @@ class TestUse:
         out = built.run("import bound; print(bound.bound.add(1, 2), IMAGES)", CALLGATE_ENGINE="ctypes")
         assert out == "3 {}\n"
 
+    def test_checked_calls_want_no_image(self, built: Place) -> None:
+        """Gates of images check nothing."""
+        assert built.run("check(); print(IMAGES)", CALLGATE_CHECK="1") == "{}\n"
+
 
 class TestPlaces:
     def test_the_folder_of_the_environment(self, place: Place, tmp_path: Path) -> None:
