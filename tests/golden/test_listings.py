@@ -21,7 +21,7 @@ from callgate.lower.callback_routines import lower_callback_routines
 from callgate.lower.machine import Machine
 from callgate.lower.raw import lower_raw
 from callgate.lower.routines import lower_routines
-from callgate.target import X86_64_LINUX
+from callgate.target import X86_64_LINUX, X86_64_WINDOWS
 
 FOLDER = Path(__file__).parent
 
@@ -111,6 +111,28 @@ def test_callback(layout: Layout, suffix: str) -> None:
     """What C enters when it calls a Python function."""
     text = explain_callback(callback_type(compar), Machine(X86_64_LINUX, layout))
     compare(f"compar_callback.{suffix}", text)
+
+
+WINDOWS = [
+    ("add", "long add(long a, long b)"),
+    ("point_struct", "struct point { double x, y; }; struct point scale(struct point p, double by)"),
+    ("mixed", "float mixed(float a, int b, double c, unsigned char d, float e)"),
+]
+
+
+@pytest.mark.parametrize(("name", "declared"), WINDOWS, ids=[case[0] for case in WINDOWS])
+def test_windows(name: str, declared: str) -> None:
+    """The interpreter's convention at the edges, the lowering's inside."""
+    signature = with_python_types(parse_function(declared, X86_64_WINDOWS), {})
+    conversion = convert(signature, X86_64_WINDOWS, **PLAIN)
+    text = explain_signature(signature, conversion, Machine(X86_64_WINDOWS, CPYTHON_3_13))
+    compare(f"{name}.windows.313", text)
+
+
+def test_callback_on_windows() -> None:
+    """rsi and rdi are kept in the home space."""
+    text = explain_callback(callback_type(compar), Machine(X86_64_WINDOWS, CPYTHON_3_13))
+    compare("compar_callback.windows.313", text)
 
 
 def test_routines() -> None:

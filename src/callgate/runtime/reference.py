@@ -242,6 +242,11 @@ def _wide_character(formal: Formal, thing: object) -> int:
     text = str.__str__(thing)
     if len(text) != 1:
         raise TypeError(f"{formal.where} must be {expected(formal)}, not of length {len(text)}")
+    if formal.step.size_bytes == 2 and ord(text) > 0xFFFF:
+        raise ValueError(
+            f"{formal.where} must be a character up to U+FFFF, not U+{ord(text):X}: wchar_t has 2 bytes here; "
+            "declare a wstr, or pass the two halves of its UTF-16"
+        )
     return ord(text)
 
 

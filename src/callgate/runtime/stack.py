@@ -37,7 +37,7 @@ from callgate.lower.stacks import (
 from callgate.runtime.lifetime import permanent_memory, untrack
 from callgate.runtime.posix_memory import ANONYMOUS, PRIVATE, READ, WRITE, get_libc, in_pages
 from callgate.runtime.probe import GateBase
-from callgate.target import DATA_MODEL
+from callgate.target import DATA_MODEL, IS_WINDOWS
 
 LEAST_BYTES = 1 << 14
 """The smallest stack: what the system's own functions and a signal handler need."""
@@ -194,6 +194,8 @@ def _write(address: int, word: int) -> None:
 
 def _take_node(size_bytes: int, message: bytes) -> int:
     """Map a stack; its node."""
+    if IS_WINDOWS:
+        raise EngineError("calls have no stacks of their own on Windows yet: leave out stack_bytes=, or the Stack")
     _watch()
     libc = get_libc()
     whole = _GUARD_BYTES + size_bytes
