@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from typing import NamedTuple
 
 from callgate.abi.plan import CallPlan
@@ -83,6 +82,8 @@ class Built(NamedTuple):
 
 def shape_key(conversion: Conversion | CallbackConversion, plan: CallPlan) -> bytes:
     """What a shape is found by: equal for functions that share machine code, in every process and on every host."""
+    from hashlib import sha256  # most processes have no images
+
     places = None
     if conversion.depends_on_plan:  # on where values travel, not on the names of their types
         places = plan._replace(

@@ -24,7 +24,6 @@ from callgate.lower.image import (
     slot_distance,
 )
 from callgate.lower.machine import Machine
-from callgate.runtime.checked_file import map_checked
 from callgate.runtime.lifetime import keep_for_ever, permanent_memory
 from callgate.target import IS_FREE_THREADED, Target
 
@@ -55,6 +54,8 @@ class MappedImage:
 
     def __init__(self, path: str, machine: Machine) -> None:
         """Map it; ImageError, which says what to do, where it is not to be trusted or for something else."""
+        from callgate.runtime.checked_file import map_checked  # most processes have no images
+
         mapped = map_checked(path, TABLE_BYTES)
         try:
             image = read_image(mapped.data)
