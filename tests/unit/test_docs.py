@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MODULES = ["callgate.library", "callgate.explanation"]
+MODULES = ["callgate.library", "callgate.explanation", "callgate.raw", "callgate.runtime.stack"]
 
 
 def blocks(page: Path) -> str:
