@@ -38,7 +38,7 @@ from callgate.cli.contenders import NAMES, Entry, assemble
 from callgate.cli.rows import COMPARE, ROWS, Row
 from callgate.cli.terminal import CommandError, Progress, heading
 from callgate.cli.timing import nanoseconds_a_call
-from callgate.library import gate
+from callgate.runtime.engine import choose
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -131,7 +131,7 @@ def measure(rows: list[Row], *, is_quick: bool, has_binding: bool) -> Report:
             figures.append(_figures(entry, is_quick=is_quick))
         progress.clear()
         binding = measure_binding(folder, progress) if has_binding else None
-    engine = gate(field.entries[0].contest.turns["gate"].function).engine if field.entries else "none"
+    engine = "native" if choose(None) is not None else "ctypes"
     return Report(engine, _rounds(is_quick=is_quick), figures, field.skipped, binding)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from callgate import Ptr, VarArg, Writable, char, cstr, f64, i32, i64, usize
+from callgate import Ptr, VarArg, Writable, char, cstr, f64, function, i32, i64, raw, usize
 from callgate.acceleration import accelerate
 from callgate.cli.contenders import Kit, Unavailable
 from callgate.cli.timing import Turn
@@ -121,6 +121,26 @@ def _accelerated(kit: Kit, call: Call, substitute: Call, blocking: bool | None) 
         raise Unavailable(f"accelerate() leaves {call.symbol} as it was: {report.left.get(call.symbol)}")
     contest.turns["gate"] = Turn(getattr(library, call.symbol), call.arguments)
     return contest
+
+
+def _raw(kit: Kit, call: Call) -> Contest:
+    """As the plain contest, the gate a raw call of the same function, which gets the address as well."""
+    contest = _plain(kit, call)
+    address = gate(contest.turns["gate"].function).address
+    contest.turns["gate"] = Turn(raw.call, (address, *call.arguments))
+    return contest
+
+
+def _on_own_stack(kit: Kit, call: Call) -> Contest:
+    """As the plain contest, the function on a stack of its own."""
+    contest = _plain(kit, call)
+    contest.turns["gate"] = Turn(load(_targets(kit), _OnOwnStack).add, call.arguments)
+    return contest
+
+
+class _OnOwnStack(Protocol):
+    @function(stack_bytes=1 << 16)
+    def add(self, a: i64, b: i64, /) -> i64: ...
 
 
 # --- structs, callbacks, variable arguments ---------------------------------------------------------------------
@@ -326,6 +346,8 @@ ROWS = (
     Row("blocking-add", partial(_plain, call=_ADD, substitute=_LABS, is_blocking=True), is_blocking=True),
     Row("accelerate", partial(_accelerated, call=_ADD, substitute=_LABS, blocking=None), is_blocking=True),
     Row("accelerate-held", partial(_accelerated, call=_ADD, substitute=_LABS, blocking=False)),
+    Row("raw-call", partial(_raw, call=_ADD)),
+    Row("own-stack", partial(_on_own_stack, call=_ADD)),
     Row("point-sum", _point_sum),
     Row("point-make", _point_make),
     Row("callback", _callback, callbacks=_CALLBACKS),

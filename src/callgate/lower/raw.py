@@ -109,8 +109,8 @@ class _Raw(Boxing):
         a.label(f"callgate_{self.name}")
         a.accept()
         a.enter((), frame.size_bytes)
-        a.mov_mr(RSP, frame.self_slot, RDI)
-        a.mov_mr(RSP, frame.arguments, RSI)
+        if self.is_on_stack:
+            self._keep_arguments()
         a.note(f"{_USUAL} words?")
         a.cmp_ri(RDX, fixed + _USUAL)
         a.jcc("ne", self._label("not_usual"))
@@ -139,6 +139,8 @@ class _Raw(Boxing):
         a.label(self._label("not_raised"))
         self._box(_RESULT, self._label("result"), 0, is_tail=True)
         a.label(self._label("not_usual"))
+        if not self.is_on_stack:
+            self._keep_arguments()
         a.note(f"{fixed} to {fixed + MOST_WORDS} arguments")
         a.lea(RAX, RDX, -fixed)
         a.cmp_ri(RAX, MOST_WORDS + 1)
@@ -158,9 +160,15 @@ class _Raw(Boxing):
             a.jmp(self._label("go"))
         for count in range(at_once):
             a.label(self._label(f"slow_{count}"))
+            if count == _USUAL and not self.is_on_stack:
+                self._keep_arguments()
             a.mov_ri(RDX, 1 + count)
             a.jmp(self._label("all"))
         self._emit_cold(at_once)
+
+    def _keep_arguments(self) -> None:
+        self.a.mov_mr(RSP, self.places.self_slot, RDI)
+        self.a.mov_mr(RSP, self.places.arguments, RSI)
 
     def _take_stack(self) -> None:
         """The first argument is a Stack."""
@@ -196,14 +204,22 @@ class _Raw(Boxing):
         a.shl_ri(R11, _DIGIT_BITS)
         a.add_rr(R11, RAX)
         registers = [(a.general[name], number) for number, name in enumerate(self.in_registers[:count], 1)]
-        for register, number in sorted(registers, key=lambda pair: pair[0] == RSI):  # rsi, the arguments, goes last
+        for register, number in sorted(registers, key=lambda pair: pair[0] == RSI):
             a.note(f"word {number}")
             a.mov_rm(RAX, RSI, 8 * number)
             a.cmp_mr(RAX, self.layout.type_offset, R10)
             a.jcc("ne", slow)
             a.cmp_mi(RAX, form.tag_offset, form.one_positive_digit)
             a.jcc("ne", slow)
-            a.mov32_rm(register, RAX, form.digit_offset)
+            if register not in (RDI, RSI):
+                a.mov32_rm(register, RAX, form.digit_offset)
+        # Nothing can fail any more: self and the arguments give up their registers.
+        for register, number in registers:
+            if register == RDI:
+                a.mov_rm(RDI, RSI, 8 * number)
+                a.mov32_rm(RDI, RDI, form.digit_offset)
+        if any(register == RSI for register, _ in registers):
+            a.mov32_rm(RSI, RAX, form.digit_offset)
         if self.is_on_stack:
             a.mov_mi(RSP, frame.behind, 0)
 
