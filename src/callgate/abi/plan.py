@@ -61,6 +61,11 @@ class Argument(NamedTuple):
         return self.stack_offset if self.copy_offset is None else self.copy_offset
 
     @property
+    def is_quad(self) -> bool:
+        """Whether it is one floating value of 16 bytes, which travels in a vector register."""
+        return self.eightbyte_class is Class.SSE and self.size_bytes == 16 and not self.pieces
+
+    @property
     def registers(self) -> tuple[str, ...]:
         """The registers that it takes."""
         if self.pieces:

@@ -1,7 +1,7 @@
 """The operations of the lowering on AArch64, each in one to four instructions.
 
     rdi rsi rdx rcx r8 r9    x0 to x5: arguments; 16, 17 and 18 are x6, x7 and x8, which call plans name,
-                             and 19 is x12, which nobody else uses
+                             and 19 and 20 are x12 and x13, which nobody else uses
     rax                      x9: the result of a call is moved there, and back before a return
     r10 r11                  x10 x11
     rbx rbp r12 to r15       x19 to x24
@@ -11,23 +11,23 @@
 x16, x17 and v24 are scratch within one operation.  `leave` gives back x30, the return address, which `enter` keeps at
 the top of its frame.
 
-Pairs that other processors compare and branch in one instruction are made one here: a comparison with 0 and the jump
-behind it (`cbz`), and the move of a result into x0 where the instruction that makes it can do so itself.
+Some pairs of operations become one instruction: a comparison with 0 and the jump behind it (`cbz`), the return address
+and a word stored below it (`stp`), a result and its move to x0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from callgate.asm.aarch64.assembler import Assembler, ListingAssembler, encode_mask, fits_immediate, fits_offset
 from callgate.asm.aarch64.registers import IP0, IP1, LR, SP, ZR
 from callgate.lower.operations import R10, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RSI, RSP
+from callgate.target import Target
 
 Row = Callable[[int, int, int], None]
 
 _X0 = 0
-_NUMBERS = (9, 3, 2, 19, 31, 20, 1, 0, 4, 5, 10, 11, 21, 22, 23, 24, 6, 7, 8, 12)
+_NUMBERS = (9, 3, 2, 19, 31, 20, 1, 0, 4, 5, 10, 11, 21, 22, 23, 24, 6, 7, 8, 12, 13)
 """The register for each number of `operations`."""
 _RAX = _NUMBERS[RAX]
 _VECTORS = (*range(8), *range(16, 24))
@@ -39,23 +39,37 @@ _CONDITIONS = {
     **{"e": "eq", "ne": "ne", "b": "lo", "ae": "hs", "be": "ls", "a": "hi"},
     **{"s": "mi", "ns": "pl", "l": "lt", "ge": "ge", "le": "le", "g": "gt"},
 }
-_MOVED = ((0xFF200000, 0x8B000000), (0xFFC00000, 0x91000000), (0xFFC00000, 0xF9400000), (0xFF800000, 0xD2800000))
-"""Masks and opcodes of instructions (add, ldr, movz) whose destination can be another register as well."""
+_MOVED = (
+    (0xFF200000, 0x8B000000),
+    (0xFFC00000, 0x91000000),
+    (0xFFC00000, 0xF9400000),
+    (0xFF800000, 0xD2800000),
+    (0xFF000000, 0x58000000),
+)
+"""Masks and opcodes of instructions (add, ldr, movz, ldr of a literal) whose destination can be another register as well."""
+_COUNTED = b"".join(
+    word.to_bytes(4, "little")
+    for word in (0xF9400000 | _RAX << 5 | IP0, 0x91000400 | IP0 << 5 | IP0, 0xF9000000 | _RAX << 5 | IP0)
+)
+"""ldr x16, [x9]; add x16, x16, #1; str x16, [x9]: a reference to the result is counted."""
+_MOST_PAIRED = 504  # what the offset of a pair can be
 _WORD_MASK = 0xFFFFFFFF
 
 
 class Plain(Assembler):
     """Operations without a listing."""
 
-    __slots__ = ("_after_leave", "_before_leave", "_compared", "_last_label", "_lost_flags")
+    __slots__ = ("_after_leave", "_before_leave", "_compared", "_entered", "_has_quads", "_last_label", "_lost_flags")
     thunk_bytes = 32
-    spare: Final = 19
+    spare: tuple[int, ...] = (19, 20)
     kept: tuple[int, ...] = ()
     accept_bytes = 0
     callee_saved = (RBX, RBP, R12, R13, R14, R15)  # AAPCS64 6.1.1 has five more, and half of v8 to v15
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target) -> None:
         super().__init__()
+        self._entered = (-1, 0)  # the end of an `enter`, and where it kept the return address
+        self._has_quads = target.long_double_bytes == 16
         self._compared: tuple[int, int, bool] | None = (
             None  # the end of a comparison with 0, its register, is it 64 bits
         )
@@ -88,6 +102,8 @@ class Plain(Assembler):
         self._move_sp(self.sub_i, size)
         for offset, register in _saved(registers, size):
             self._access(self.str_x, 8, register, SP, offset)
+        if not registers:
+            self._entered = (len(self.code), size - 8)
 
     def leave(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         size = _frame_bytes(registers, scratch_bytes)
@@ -110,11 +126,23 @@ class Plain(Assembler):
     def _move_result(self) -> None:
         """x0 = x9; where the last instruction before `leave` makes x9 and nothing jumps behind it, it makes x0."""
         place = self._before_leave - 4
-        if place >= 0 and self._last_label < self._before_leave and self._after_leave == len(self.code):
+        if place >= 0 and self._after_leave == len(self.code):
+            counted = bytes(self.code[place - 8 : place + 4]) == _COUNTED
+            if counted:
+                place -= 12
             word = int.from_bytes(self.code[place : place + 4], "little")
-            if word & 31 == _RAX and any(word & mask == opcode for mask, opcode in _MOVED):
+            if (
+                self._last_label <= place
+                and word & 31 == _RAX
+                and any(word & mask == opcode for mask, opcode in _MOVED)
+            ):
                 self.code[place : place + 4] = (word & ~31 | _X0).to_bytes(4, "little")
                 self._rename(place, f" x{_RAX},", f" x{_X0},")
+                if counted:
+                    for site in (place + 4, place + 12):
+                        self.code[site] &= 0x1F  # the base, bits 5 to 9
+                        self.code[site + 1] &= 0xFC
+                        self._rename(site, f"[x{_RAX}]", f"[x{_X0}]")
                 return
         self.mov_x(_X0, _RAX)
 
@@ -134,10 +162,11 @@ class Plain(Assembler):
         self.blr(IP0)
         self.mov_x(_RAX, _X0)
 
-    def call_m(self, base: int, displacement: int = 0) -> None:
+    def call_m(self, base: int, displacement: int = 0, *, gives_rax: bool = True) -> None:
         self._load(IP0, base, displacement)
         self.blr(IP0)
-        self.mov_x(_RAX, _X0)
+        if gives_rax:
+            self.mov_x(_RAX, _X0)
 
     def call_r(self, register: int) -> None:
         self.blr(_NUMBERS[register])
@@ -244,10 +273,17 @@ class Plain(Assembler):
     def mov_rm(self, register: int, base: int, displacement: int = 0) -> None:
         self._load(_NUMBERS[register], base, displacement)
 
+    def mov_pair_rm(self, first: int, second: int, base: int, displacement: int) -> None:
+        self.ldp_x(_NUMBERS[first], _NUMBERS[second], _NUMBERS[base], displacement)
+
     def mov32_rm(self, register: int, base: int, displacement: int = 0) -> None:
         self._access(self.ldr_w, 4, _NUMBERS[register], _NUMBERS[base], displacement)
 
     def mov_mr(self, base: int, displacement: int, register: int) -> None:
+        if base == RSP and self._entered == (len(self.code), displacement + 8) and displacement <= _MOST_PAIRED:
+            self._unwrite()
+            self.stp_x(_NUMBERS[register], LR, SP, displacement)
+            return
         self._access(self.str_x, 8, _NUMBERS[register], _NUMBERS[base], displacement)
 
     def mov32_mr(self, base: int, displacement: int, register: int) -> None:
@@ -527,18 +563,37 @@ class Plain(Assembler):
         assert destination == source
         self.movi_d0(_VECTORS[destination])
 
-    # -- long double, which is double here where gates pass it: it is in v0 ----------------------------------
+    # -- long double: a quad in memory, or a double on Apple's systems; x87's stack is v0, with a double ---------------
     def fld64_m(self, base: int, displacement: int = 0) -> None:
         self.movsd_xm(0, base, displacement)
 
     def fld80_m(self, base: int, displacement: int = 0) -> None:
-        self.movsd_xm(0, base, displacement)
+        if self._has_quads:
+            self.movups_xm(0, base, displacement)
+            self.quad_to_double()
+        else:
+            self.movsd_xm(0, base, displacement)
 
     def fstp64_m(self, base: int, displacement: int = 0) -> None:
         self.movsd_mx(base, displacement, 0)
 
     def fstp80_m(self, base: int, displacement: int = 0) -> None:
-        self.movsd_mx(base, displacement, 0)
+        if self._has_quads:
+            self.double_to_quad()
+            self.movups_mx(base, displacement, 0)
+        else:
+            self.movsd_mx(base, displacement, 0)
+
+    def quad_to_double(self) -> None:
+        self._call_plainly("__trunctfdf2")
+
+    def double_to_quad(self) -> None:
+        self._call_plainly("__extenddftf2")
+
+    def _call_plainly(self, symbol: str) -> None:
+        """Call a function whose result is in v0."""
+        self.ldr_literal(IP0, symbol)
+        self.blr(IP0)
 
 
 class Listing(Plain, ListingAssembler):

@@ -44,7 +44,7 @@ from callgate.abi.plan import Argument, CallPlan, Class
 from callgate.asm.code import Code
 from callgate.cpython.conversion import Box, BoxStep, CallbackConversion, Unbox
 from callgate.lower.boxing import POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
-from callgate.lower.machine import VIEW_BYTES, Machine, check_code_is_made, check_plan_is_made
+from callgate.lower.machine import VIEW_BYTES, Machine, check_code_is_made
 from callgate.lower.operations import (
     R10,
     RAX,
@@ -129,7 +129,7 @@ def _register_bytes(argument: Argument) -> int:
     """The room in which an argument that came in registers is kept: as it lies in memory, in whole words."""
     if argument.pieces:
         return (argument.size_bytes + 7) // 8 * 8
-    return 8 * len(argument.registers)
+    return (16 if argument.is_quad else 8) * len(argument.registers)
 
 
 def lower_callback(
@@ -137,7 +137,6 @@ def lower_callback(
 ) -> Code:
     """The stub for all callbacks of one shape, entered by their thunks."""
     check_code_is_made(machine)
-    check_plan_is_made(plan)
     stub = _Stub(plan, conversion, machine, operations(machine.target, with_listing=with_listing))
     stub.emit()
     return stub.a.finish()
@@ -244,7 +243,8 @@ class _Stub(Boxing):
         offset = frame.registers
         for argument in self.plan.arguments:
             places = [(piece.register, piece.offset_bytes, piece.size_bytes) for piece in argument.pieces]
-            for register, place, size_bytes in places or [(name, 0, 8) for name in argument.registers]:
+            scalar_bytes = 16 if argument.is_quad else 8
+            for register, place, size_bytes in places or [(name, 0, scalar_bytes) for name in argument.registers]:
                 if register not in a.vector:
                     a.mov_mr(RSP, offset + place, a.general[register])
                 else:
@@ -428,6 +428,8 @@ class _Stub(Boxing):
         match result.eightbyte_class:
             case Class.SSE:
                 a.movsd_xm(XMM0, RSP, frame.value)
+                if result.is_quad:
+                    a.double_to_quad()
             case Class.X87:
                 a.fld64_m(RSP, frame.value)
             case Class.INTEGER:

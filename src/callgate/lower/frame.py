@@ -3,13 +3,15 @@
 higher addresses
 |  return address         |
 |  saved registers        |  of gates that check their calls
+|  self                   |
 |  padding                |  keeps rsp a multiple of 16 at calls
 |  views                  |  a Py_buffer for each argument that may hold one
 |  keyword slots          |  an object pointer for each argument, for calls with keywords
 |  out storage            |  16 bytes for each Out parameter, 16-aligned
+|  quads                  |  16 bytes for each argument that is a long double in a vector register
 |  several words          |  a result in several registers
 |  what came back         |  of gates that check their calls: the stack pointer before and after, and the registers
-|  scratch words          |  self, thread state, result, errno, value, "views are in use", argument objects
+|  scratch words          |  thread state, result, errno, value, "views are in use", argument objects
 |  values                 |  8 bytes for each argument that Python passes
 |  stack arguments        |  <- rsp
 lower addresses
@@ -33,6 +35,7 @@ class Frame(NamedTuple):
     view_count: int
     outs: int
     keywords: int
+    quads: int
     saved: tuple[int, ...]
     self_slot: int
     state_slot: int
@@ -59,11 +62,12 @@ def lay_out_frame(plan: CallPlan, conversion: Conversion, saved: tuple[int, ...]
     view_count = sum(step.may_own for step in conversion.steps)
     values = plan.stack_bytes
     scratch = values + 8 * count  # near rsp, so that offsets are short
-    slots = [scratch + 8 * number for number in range(8)]
+    slots = [scratch + 8 * number for number in range(7)]
     wide_words = max(2, (plan.result.size_bytes + 7) // 8) if plan.result.pieces else 1
     slots.append(slots[-1] + 8 * wide_words)
     outs = slots[-1] + (8 * (2 + len(saved)) if saved else 0) + 15 & ~15
-    keywords = outs + 16 * len(conversion.outs)
+    quads = outs + 16 * len(conversion.outs)
+    keywords = quads + 16 * sum(argument.is_quad for argument in plan.arguments)
     views = keywords + 8 * count
-    size = views + VIEW_BYTES * view_count | 8  # with the return address a multiple of 16 (psABI 3.2.2)
-    return Frame(size, values, views, view_count, outs, keywords, saved, *slots)
+    size = views + VIEW_BYTES * view_count + 8 | 8  # with the return address a multiple of 16 (psABI 3.2.2)
+    return Frame(size, values, views, view_count, outs, keywords, quads, saved, size - 8, *slots)

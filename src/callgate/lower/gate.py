@@ -32,7 +32,6 @@ from callgate.lower.frame import Frame, lay_out_frame
 from callgate.lower.machine import (
     DATA_TARGET,
     Machine,
-    check_plan_is_made,
     result_operand_offset,
     step_operand_offset,
 )
@@ -81,7 +80,6 @@ _BY_ADDRESS = (Unbox.STRUCT, Unbox.WIDE)
 
 def lower_gate(plan: CallPlan, conversion: Conversion, machine: Machine, *, with_listing: bool) -> Code:
     """See `lower.call.lower_call`."""
-    check_plan_is_made(plan)
     gate = _Gate(plan, conversion, machine, operations(machine.target, with_listing=with_listing))
     gate.emit()
     return gate.a.finish()
@@ -93,6 +91,21 @@ class _Way(NamedTuple):
     number: int
     step: UnboxStep
     argument: Argument
+
+
+def _is_int(step: UnboxStep) -> bool:
+    return step.kind in _INTS or (step.kind is Unbox.PARAM and step.element in _INT_ELEMENTS)
+
+
+def _is_float(step: UnboxStep) -> bool:
+    return step.kind in _FLOATS or (step.kind is Unbox.PARAM and step.element is Element.FLOATING)
+
+
+def _are_a_pair(way: _Way, following: _Way | None) -> bool:
+    """Whether two arguments are neighbours and numbers."""
+    if following is None or following.number != way.number + 1:
+        return False
+    return all(_is_int(each.step) or _is_float(each.step) for each in (way, following))
 
 
 def is_copied_by_call(argument: Argument) -> bool:
@@ -125,7 +138,8 @@ class _Gate(Boxing):
             or self.makes_result
             or bool(self.made_outs)
             or conversion.result.length_step is not None
-            or any(is_copied_by_call(argument) for argument in plan.arguments)
+            or plan.result.is_quad
+            or any(is_copied_by_call(argument) or argument.is_quad for argument in plan.arguments)
         )
         self.has_inline_path = all(self._is_inline(way.step) for way in self.ways)
         self.pointer_results = conversion.result.kind in POINTER_BOXES or any(
@@ -148,12 +162,14 @@ class _Gate(Boxing):
         # Apple's variant gives each stack argument its own size and no more.
         self.packs_stack = plan.convention == "apple_arm64"
         # Where the processor has a register to spare it keeps the gate's data until C is called.
-        self.data_register = assembler.spare if self.has_inline_path and not self.is_spilled else None
+        self.data_register: int | None = None
+        if assembler.spare and self.has_inline_path and not self.is_spilled:
+            self.data_register = assembler.spare[0]
         self.target_register = R11 if self.data_register is None else self.data_register
         self.reads_self_slot = False
         self.is_self_in_rdi = True
         self.type_in_r10 = ""
-        self.others: list[tuple[_Way, int]] = []  # ints and where their value goes
+        self.others: list[tuple[_Way, int, int]] = []  # ints, the register of the object, and where their value goes
         self.nulls: list[tuple[_Way, int]] = []  # nullable pointers given as something unexpected
 
     def _takes(self, register: int, argument: Argument) -> bool:
@@ -196,6 +212,8 @@ class _Gate(Boxing):
         a.label("entry")
         a.accept()
         a.enter(frame.saved, frame.size_bytes)
+        a.note("keep self")
+        a.mov_mr(RSP, frame.self_slot, RDI)
         a.note("keyword arguments?")
         a.test_rr(RCX, RCX)
         a.jcc("ne", "unusual")
@@ -206,8 +224,6 @@ class _Gate(Boxing):
             a.test_rr(RDX, RDX)
         a.jcc("ne", "unusual")
         a.label("bound")
-        a.note("keep self")
-        a.mov_mr(RSP, frame.self_slot, RDI)
         self.reads_self_slot = self.needs_self_after
         if self.data_register is not None:
             a.note("the gate's data")
@@ -253,8 +269,18 @@ class _Gate(Boxing):
             ways = sorted(ways, key=self._rank)
             if len(ways) > 1 and self._rank(ways[-1]) == 2 and self._rank(ways[-2]) == 1:
                 self.reads_self_slot = True  # a check follows the loss of rdi
-        for way in ways:
-            self._emit_unbox(way)
+        loaded: _Way | None = None
+        for way, following in zip(ways, [*ways[1:], None], strict=True):
+            a.note(f"argument {way.number + 1}")
+            obj = RAX
+            if way is loaded:
+                obj = a.spare[1]
+            elif a.spare and _are_a_pair(way, following):
+                a.mov_pair_rm(RAX, a.spare[1], RSI, 8 * way.number)
+                loaded = following
+            else:
+                a.mov_rm(RAX, RSI, 8 * way.number)
+            self._emit_unbox(way, obj)
             if self._takes(RDI, way.argument) and not self.is_spilled:
                 self.is_self_in_rdi = False
         if not self.is_spilled:
@@ -283,28 +309,29 @@ class _Gate(Boxing):
         self.a.note("the gate's stack")
         self.a.mov_rm(register, data, self.layout.bytes_data_offset + stack_operand_offset(self.conversion))
 
-    def _compare_type(self, symbol: str, comment: str) -> None:
-        """Compare the type of the object in rax with a type, which stays in r10 for the next argument."""
+    def _compare_type(self, obj: int, symbol: str, comment: str) -> None:
+        """Compare the type of the object in a register with a type, which stays in r10 for the next argument."""
         a = self.a
         if self.type_in_r10 != symbol:
             a.mov_rl(R10, symbol)
             self.type_in_r10 = symbol
         a.note(comment)
-        a.cmp_mr(RAX, self.layout.type_offset, R10)
+        a.cmp_mr(obj, self.layout.type_offset, R10)
 
-    def _emit_unbox(self, way: _Way) -> None:
-        """Check and unbox one argument; jump away where it is not of the expected form."""
+    def _emit_unbox(self, way: _Way, obj: int) -> None:
+        """Check and unbox one argument, which is in rax or, where it is a number, in another register.
+
+        Jumps away where it is not of the expected form.
+        """
         a, step, argument = self.a, way.step, way.argument
         is_last_before_rdi = (
             self._takes(RDI, argument) and not self.is_spilled and not self.reads_self_slot and self.is_self_in_rdi
         )
-        a.note(f"argument {way.number + 1}")
-        a.mov_rm(RAX, RSI, 8 * way.number)
-        if step.kind in _INTS or (step.kind is Unbox.PARAM and step.element in _INT_ELEMENTS):
-            self._unbox_int(way, loads_target=is_last_before_rdi)
+        if _is_int(step):
+            self._unbox_int(way, obj, loads_target=is_last_before_rdi)
             return
-        if step.kind in _FLOATS or (step.kind is Unbox.PARAM and step.element is Element.FLOATING):
-            self._unbox_float(way)
+        if _is_float(step):
+            self._unbox_float(way, obj)
             return
         match step.kind:
             case Unbox.PARAM:
@@ -509,29 +536,29 @@ class _Gate(Boxing):
         load(register, base, offset)
         a.or_rr(register, scratch)
 
-    def _unbox_int(self, way: _Way, *, loads_target: bool) -> None:
+    def _unbox_int(self, way: _Way, obj: int, *, loads_target: bool) -> None:
         a, step = self.a, way.step
         form = self.layout.ints
         assert form is not None  # _is_inline
-        self._compare_type("PyLong_Type", "an exact int?")
+        self._compare_type(obj, "PyLong_Type", "an exact int?")
         a.jcc("ne", "slow")
         a.note("one positive digit?")
-        a.cmp_mi(RAX, form.tag_offset, form.one_positive_digit)
+        a.cmp_mi(obj, form.tag_offset, form.one_positive_digit)
         a.jcc("ne", f"other_{way.number}")
         destination = self._target_register(way)
         wraps = step.kind is Unbox.PARAM
         value_bits = 8 * step.size_bytes - (step.kind is Unbox.SIGNED)
         if wraps and step.size_bytes < 4:
-            a.mov32_rm(RAX, RAX, form.digit_offset)
+            a.mov32_rm(RAX, obj, form.digit_offset)
             a.label(f"value_{way.number}")
             self._wrap(step, RAX)
             if loads_target:
                 self._emit_target(in_self_slot=False)
             self._deliver(way, RAX)
-            self.others.append((way, RAX))
+            self.others.append((way, obj, RAX))
             return
         if value_bits < _DIGIT_BITS and not wraps:
-            a.mov32_rm(RAX, RAX, form.digit_offset)
+            a.mov32_rm(RAX, obj, form.digit_offset)
             a.note(f"fits {step.size_bytes} byte{'s' * (step.size_bytes > 1)}?")
             a.cmp32_ri(RAX, (1 << value_bits) - 1)
             a.jcc("a", "slow")
@@ -539,15 +566,15 @@ class _Gate(Boxing):
             if loads_target:
                 self._emit_target(in_self_slot=False)
             self._deliver(way, RAX)
-            self.others.append((way, RAX))
+            self.others.append((way, obj, RAX))
             return
         if loads_target:
             # rdi is lost with the load; the cold block comes back behind it with its value in rax
             self._emit_target(in_self_slot=False)
-        a.mov32_rm(destination, RAX, form.digit_offset)
+        a.mov32_rm(destination, obj, form.digit_offset)
         a.label(f"value_{way.number}")
         self._deliver(way, destination)
-        self.others.append((way, destination))
+        self.others.append((way, obj, destination))
 
     def _wrap(self, step: UnboxStep, register: int) -> None:
         """Cut an int to its C type, as ctypes does, and widen it again."""
@@ -556,16 +583,16 @@ class _Gate(Boxing):
         if extension is not None:
             getattr(self.a, extension)(register, register)
 
-    def _unbox_float(self, way: _Way) -> None:
+    def _unbox_float(self, way: _Way, obj: int) -> None:
         a, step, argument = self.a, way.step, way.argument
         offset = self.layout.float_value_offset
         assert offset is not None  # _is_inline
-        self._compare_type("PyFloat_Type", "an exact float?")
+        self._compare_type(obj, "PyFloat_Type", "an exact float?")
         a.jcc("ne", "slow")
         if step.kind is Unbox.PARAM and step.size_bytes == 4:
             is_direct = bool(argument.register) and not self.is_spilled
             register = self.a.vector[argument.register] if is_direct else XMM15
-            a.cvtsd2ss_xm(register, RAX, offset)
+            a.cvtsd2ss_xm(register, obj, offset)
             if not is_direct:
                 slot = self.frame.value(way.number) if self.is_spilled else argument.stack_offset
                 a.movss_mx(RSP, slot, register)
@@ -573,7 +600,7 @@ class _Gate(Boxing):
         if step.kind is Unbox.FLOAT:
             is_direct = bool(argument.register) and not self.is_spilled
             register = self.a.vector[argument.register] if is_direct else XMM15
-            a.cvtsd2ss_xm(register, RAX, offset)
+            a.cvtsd2ss_xm(register, obj, offset)
             a.movd_rx(register, R11)
             a.and32_ri(R11, 0x7F800000)
             a.note("infinite or NaN: look closer")
@@ -584,30 +611,32 @@ class _Gate(Boxing):
                 a.movss_mx(RSP, slot, register)
             return
         if self.is_spilled:
-            a.mov_rm(RAX, RAX, offset)
+            a.mov_rm(RAX, obj, offset)
             a.mov_mr(RSP, self.frame.value(way.number), RAX)
         elif argument.register:
-            a.movsd_xm(self.a.vector[argument.register], RAX, offset)
+            a.movsd_xm(self.a.vector[argument.register], obj, offset)
         elif argument.eightbyte_class is Class.X87:
-            a.fld64_m(RAX, offset)
+            a.fld64_m(obj, offset)
             a.fstp80_m(RSP, argument.stack_offset)
         else:
-            a.mov_rm(RAX, RAX, offset)
+            a.mov_rm(RAX, obj, offset)
             a.mov_mr(RSP, argument.stack_offset, RAX)
 
     # -- cold blocks of the inline path ----------------------------------------------------------------
     def _emit_cold_unboxing(self) -> None:
-        for way, destination in self.others:
-            self._emit_other_int(way, destination)
+        for way, obj, destination in self.others:
+            self._emit_other_int(way, obj, destination)
         if self.others:
             self._emit_other()
         for way, destination in self.nulls:
             self._emit_none(way, destination)
 
-    def _emit_other_int(self, way: _Way, destination: int) -> None:
+    def _emit_other_int(self, way: _Way, obj: int, destination: int) -> None:
         """An int that is not one positive digit: let `other` read it, then see whether it fits."""
         a, step = self.a, way.step
         a.label(f"other_{way.number}")
+        if obj != RAX:
+            a.mov_rr(RAX, obj)
         a.call_near("other")
         extension = _EXTENSIONS.get((step.size_bytes, step.kind))
         if step.kind is Unbox.PARAM:
@@ -710,6 +739,10 @@ class _Gate(Boxing):
                 a.mov_rm(RSI, RSP, frame.value(way.number))
                 a.mov_ri(RDX, way.argument.size_bytes)
                 a.call_l("memcpy")
+        for way in self.ways:
+            if way.argument.is_quad:
+                a.fld64_m(RSP, frame.value(way.number))
+                a.fstp80_m(RSP, self._quad_place(way))
         for way in sorted(self.ways, key=lambda way: bool(way.argument.registers)):
             slot, argument = frame.value(way.number), way.argument
             if way.step.kind in _BY_ADDRESS:
@@ -721,6 +754,9 @@ class _Gate(Boxing):
             elif argument.eightbyte_class is Class.X87:
                 a.fld64_m(RSP, slot)
                 a.fstp80_m(RSP, argument.stack_offset)
+            elif argument.is_quad:
+                if argument.register:
+                    a.movups_xm(a.vector[argument.register], RSP, self._quad_place(way))
             elif not argument.register:
                 a.mov_rm(RAX, RSP, slot)
                 self._store_on_stack(argument, RAX)
@@ -730,6 +766,12 @@ class _Gate(Boxing):
                 load(self.a.vector[argument.register], RSP, slot)
             else:
                 a.mov_rm(self.a.general[argument.register], RSP, slot)
+
+    def _quad_place(self, way: _Way) -> int:
+        """Where a quad lies before the call: on the stack, or where its register is loaded from."""
+        if not way.argument.register:
+            return way.argument.stack_offset
+        return self.frame.quads + 16 * sum(other.argument.is_quad for other in self.ways[: way.number])
 
     # -- the call --------------------------------------------------------------------------------------
     def _emit_ready(self) -> None:
@@ -823,13 +865,19 @@ class _Gate(Boxing):
         if frame.saved:
             self._mark_registers()
         a.note("call C")
-        a.call_m(self.target_register, self.layout.bytes_data_offset + DATA_TARGET)
+        a.call_m(
+            self.target_register,
+            self.layout.bytes_data_offset + DATA_TARGET,
+            gives_rax=self.plan.result.eightbyte_class is Class.INTEGER,
+        )
         if frame.saved:
             self._compare_registers()
         if conversion.is_on_stack:
             emit_come_back(a, self.plan.stack_bytes)
             if not conversion.is_blocking:
                 emit_release(a, R10, R11)
+        if self.plan.result.is_quad:
+            a.quad_to_double()
         is_saved = self.is_spilled and not self.makes_result
         if self.is_several_words:
             self._store_pieces()
@@ -1288,7 +1336,6 @@ class _Gate(Boxing):
             return
         a.note("keywords, or a wrong count")
         a.label("unusual")
-        a.mov_mr(RSP, frame.self_slot, RDI)
         a.lea(R8, RSP, frame.keywords)
         a.note("0: the arguments are in order")
         a.call_l("callgate_arrange")

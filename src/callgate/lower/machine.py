@@ -16,8 +16,6 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from callgate.abi.plan import CallPlan, Class
-from callgate.c.types import spell
 from callgate.cpython.conversion import Unbox, UnboxStep
 from callgate.cpython.layout import Layout
 from callgate.errors import EngineError
@@ -57,13 +55,6 @@ def check_code_is_made(machine: Machine) -> None:
     """Raise EngineError for a target that has no lowering."""
     if machine.target.calling_convention not in _LOWERED:
         raise EngineError(f"no code can be made for {machine.target.name} yet")
-
-
-def check_plan_is_made(plan: CallPlan) -> None:
-    """Raise EngineError for a plan with values that no operation moves."""
-    for place in (*plan.arguments, plan.result):
-        if place.eightbyte_class is Class.SSE and place.size_bytes > 8 and not place.pieces:
-            raise EngineError(f"no code can be made for {spell(place.type)} of {place.size_bytes} bytes yet")
 
 
 def step_operand_offset(index: int) -> int:

@@ -71,8 +71,8 @@ class Operations(Protocol):
         """The registers in which a plan returns integers, as `ret` wants them."""
 
     @property
-    def spare(self) -> int | None:
-        """A further register that calls change and no plan names, where the processor has one."""
+    def spare(self) -> tuple[int, ...]:
+        """Two more registers that calls change and no plan names, where the processor has them; it then loads pairs."""
 
     @property
     def thunk_bytes(self) -> int:
@@ -107,7 +107,7 @@ class Operations(Protocol):
     def call(self, label: str) -> None: ...
     def call_l(self, symbol: str) -> None: ...
     def call_r(self, register: int) -> None: ...
-    def call_m(self, base: int, displacement: int = 0) -> None:
+    def call_m(self, base: int, displacement: int = 0, *, gives_rax: bool = True) -> None:
         """Call a C function whose arguments are where its plan has them."""
 
     def call_api_m(self, base: int, displacement: int = 0) -> None:
@@ -145,6 +145,7 @@ class Operations(Protocol):
     def mov_ri(self, register: int, immediate: int) -> None: ...
     def mov_rm(self, register: int, base: int, displacement: int = 0) -> None: ...
     def mov32_rm(self, register: int, base: int, displacement: int = 0) -> None: ...
+    def mov_pair_rm(self, first: int, second: int, base: int, displacement: int) -> None: ...
     def mov_mr(self, base: int, displacement: int, register: int) -> None: ...
     def mov32_mr(self, base: int, displacement: int, register: int) -> None: ...
     def mov16_mr(self, base: int, displacement: int, register: int) -> None: ...
@@ -224,11 +225,17 @@ class Operations(Protocol):
     def ucomisd_xx(self, destination: int, source: int) -> None: ...
     def pxor_xx(self, destination: int, source: int) -> None: ...
 
-    # -- long double: between a double, the format of the target, and where results arrive ---------------
+    # -- long double: in memory, and as a double on x87's stack or what stands for it; may change what a call does ---
     def fld64_m(self, base: int, displacement: int = 0) -> None: ...
     def fld80_m(self, base: int, displacement: int = 0) -> None: ...
     def fstp64_m(self, base: int, displacement: int = 0) -> None: ...
     def fstp80_m(self, base: int, displacement: int = 0) -> None: ...
+
+    def quad_to_double(self) -> None:
+        """xmm0, a long double of class SSE, becomes a double.  Changes what a call changes."""
+
+    def double_to_quad(self) -> None:
+        """The other way round."""
 
 
 def checked_registers(machine: Machine) -> tuple[int, ...]:
@@ -241,7 +248,7 @@ def operations(target: Target, *, with_listing: bool = False) -> Operations:
     from callgate.lower import aarch64, win64, x86_64  # the machines read the registers above
 
     if target.architecture == "aarch64":
-        return aarch64.Listing() if with_listing else aarch64.Plain()
+        return aarch64.Listing(target) if with_listing else aarch64.Plain(target)
     if target.system == "windows":
         return win64.Listing() if with_listing else win64.Plain()  # type: ignore[return-value]  # as below
     return x86_64.Listing() if with_listing else x86_64.Plain()  # type: ignore[return-value]  # rows do not name operands

@@ -21,7 +21,7 @@ class Plain(Assembler):
     callee_saved: tuple[int, ...] = (RBX, RBP, R12, R13, R14, R15)  # psABI 3.2.1
     kept: tuple[int, ...] = ()
     accept_bytes = 0
-    spare = None
+    spare: tuple[int, ...] = ()
 
     @property
     def general(self) -> Mapping[str, int]:
@@ -83,6 +83,17 @@ class Plain(Assembler):
 
     def thread_pointer(self, register: int) -> None:
         self.mov_rt(register)
+
+    def call_m(self, base: int, displacement: int = 0, *, gives_rax: bool = True) -> None:
+        super().call_m(base, displacement)
+
+    def quad_to_double(self) -> None:
+        raise AssertionError("a long double is x87's here")
+
+    double_to_quad = quad_to_double
+
+    def mov_pair_rm(self, first: int, second: int, base: int, displacement: int) -> None:
+        raise AssertionError("there is no load of pairs")
 
     def nul_mask_rm(self, register: int, base: int) -> None:
         self.pxor_xx(_XMM15, _XMM15)

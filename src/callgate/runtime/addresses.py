@@ -44,6 +44,11 @@ def c_address(name: str) -> int:
     return function_address(ctypes.CDLL(library), name)
 
 
+def gcc_address(name: str) -> int:
+    """The address of a function of the compiler's own library."""
+    return function_address(ctypes.CDLL("libgcc_s.so.1"), name)
+
+
 def api_address(name: str) -> int:
     """The address of a function or object of the C API; AttributeError where this interpreter has none."""
     if IS_WINDOWS:

@@ -54,7 +54,7 @@ from callgate.lower.raw import lower_raw
 from callgate.lower.routines import lower_routines
 from callgate.lower.stacks import stack_operand_offset
 from callgate.runtime import params, reference
-from callgate.runtime.addresses import api_address, bytes_address, c_address, interned
+from callgate.runtime.addresses import api_address, bytes_address, c_address, gcc_address, interned
 from callgate.runtime.callbacks import Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.environment import is_asked_for
@@ -278,6 +278,8 @@ class NativeEngine:
                 | "set_python_key"
             ):
                 return c_address(symbol)
+            case "__extenddftf2" | "__trunctfdf2":  # between double and the long double of AArch64
+                return gcc_address(symbol)
         if symbol.startswith("name:"):
             name = self._names.setdefault(symbol, interned(symbol[5:]))
             return id(name)
