@@ -46,7 +46,7 @@ _MOVED = (
     (0xFF800000, 0xD2800000),
     (0xFF000000, 0x58000000),
 )
-"""Masks and opcodes of instructions (add, ldr, movz, ldr of a literal) whose destination can be another register as well."""
+"""Masks and opcodes of what can have another destination as well: add, ldr, movz, ldr of a literal."""
 _COUNTED = b"".join(
     word.to_bytes(4, "little")
     for word in (0xF9400000 | _RAX << 5 | IP0, 0x91000400 | IP0 << 5 | IP0, 0xF9000000 | _RAX << 5 | IP0)

@@ -21,6 +21,7 @@ This file is long because it is one function's emission, block by block; the tab
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import NamedTuple
 
 from callgate.abi.plan import Argument, CallPlan, Class, Piece
@@ -270,7 +271,7 @@ class _Gate(Boxing):
             if len(ways) > 1 and self._rank(ways[-1]) == 2 and self._rank(ways[-2]) == 1:
                 self.reads_self_slot = True  # a check follows the loss of rdi
         loaded: _Way | None = None
-        for way, following in zip(ways, [*ways[1:], None], strict=True):
+        for way, following in zip_longest(ways, ways[1:]):
             a.note(f"argument {way.number + 1}")
             obj = RAX
             if way is loaded:
