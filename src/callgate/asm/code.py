@@ -30,13 +30,29 @@ class Line(NamedTuple):
     comment: str
 
 
+class FrameRow(NamedTuple):
+    """What the stack looks like from an offset on (a row of DWARF's call frame table).
+
+    `depth_bytes` is the distance from the stack pointer to the frame's end, behind the return address; `saved` are the
+    callee-saved registers and where each is saved, in bytes below that end.
+    """
+
+    offset: int
+    depth_bytes: int
+    saved: tuple[tuple[int, int], ...]
+
+
 class Code(NamedTuple):
-    """Position-independent machine code; `lines` is empty unless a listing was asked for."""
+    """Position-independent machine code.
+
+    `frames` is empty where the processor's lowering does not tell, `lines` unless a listing was asked for.
+    """
 
     data: bytes
     relocations: tuple[Relocation, ...]
     labels: dict[str, int]
     lines: tuple[Line, ...] = ()
+    frames: tuple[FrameRow, ...] = ()
 
     def listing(self) -> str:
         """Offset, hex and text of every instruction, with its comment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from callgate.asm.code import Code, FrameRow
 from callgate.asm.x86_64.assembler import Assembler, ListingAssembler
 from callgate.asm.x86_64.registers import NAMES_64, NAMES_XMM, R10, R12, R13, R14, R15, RAX, RBP, RBX, RSP
 
@@ -14,14 +15,35 @@ _INT3 = 0xCC
 
 
 class Plain(Assembler):
-    """Operations without a listing."""
+    """Operations without a listing; the rows of the frames are recorded on the way.
 
-    __slots__ = ()
+    A function begins at a label that begins with `callgate_`.  What follows a way out (`leave`, then a return or a
+    jump to elsewhere) is inside the frame again.
+    """
+
+    __slots__ = ("_left", "_rows")
     thunk_bytes = 16
     callee_saved: tuple[int, ...] = (RBX, RBP, R12, R13, R14, R15)  # psABI 3.2.1
     kept: tuple[int, ...] = ()
     accept_bytes = 0
     spare: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: list[FrameRow] = []
+        self._left: tuple[tuple[int, ...], int] | None = None  # the frame that `leave` undid
+
+    def finish(self) -> Code:
+        return super().finish()._replace(frames=tuple(self._rows))
+
+    def _row(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
+        saved = tuple((register, 16 + 8 * index) for index, register in enumerate(registers))
+        self._rows.append(FrameRow(len(self.code), 8 + 8 * len(registers) + scratch_bytes, saved))
+
+    def label(self, name: str) -> None:
+        super().label(name)
+        if name.startswith("callgate_"):
+            self._row((), 0)
 
     @property
     def general(self) -> Mapping[str, int]:
@@ -42,16 +64,40 @@ class Plain(Assembler):
         self.call_m(base, displacement)
 
     def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
-        for register in registers:
+        self._row((), 0)
+        for index, register in enumerate(registers):
             self.push(register)
+            self._row(registers[: index + 1], 0)
         if scratch_bytes:
             self.sub_ri(RSP, scratch_bytes)
+            self._row(registers, scratch_bytes)
 
     def leave(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         if scratch_bytes:
             self.add_ri(RSP, scratch_bytes)
-        for register in reversed(registers):
-            self.pop(register)
+            self._row(registers, 0)
+        for index in reversed(range(len(registers))):
+            self.pop(registers[index])
+            self._row(registers[:index], 0)
+        self._left = registers, scratch_bytes
+
+    def _go_on(self) -> None:
+        """Behind a way out: inside the frame again."""
+        if self._left is not None:
+            self._row(*self._left)
+            self._left = None
+
+    def ret(self) -> None:
+        super().ret()
+        self._go_on()
+
+    def jmp_l(self, symbol: str) -> None:
+        super().jmp_l(symbol)
+        self._go_on()
+
+    def jmp_m(self, base: int, displacement: int = 0) -> None:
+        super().jmp_m(base, displacement)
+        self._go_on()
 
     def call_near(self, label: str) -> None:
         self.call(label)

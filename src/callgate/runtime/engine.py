@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 
 from callgate.errors import EngineError, ImageError
+from callgate.runtime.debugging import NAMES_CODE
 from callgate.runtime.declared import Watch
 from callgate.runtime.environment import is_asked_for
 from callgate.runtime.image import MappedImage, image_paths
@@ -49,7 +50,13 @@ def use_images_of(names: Mapping[str, object]) -> None:
         return
     with _adopting:
         _asked.add(key)
-        if HOST is None or Watch.current is not None or is_ctypes_asked_for() or is_asked_for("CALLGATE_CHECK"):
+        if (
+            HOST is None
+            or Watch.current is not None
+            or is_ctypes_asked_for()
+            or is_asked_for("CALLGATE_CHECK")
+            or NAMES_CODE
+        ):
             return  # gates of images check no calls
         for path in image_paths(names, HOST):
             if path not in IMAGES and os.path.lexists(path):

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from callgate.abi.plan import CallPlan, classify, classify_types
-from callgate.asm.code import Code
+from callgate.asm.code import Code, FrameRow
 from callgate.c import names, types
 from callgate.c.types import VARIABLE, CallbackType, FunctionType, Parameter, Passing, Result, Returning, declaration
 from callgate.cpython.conversion import (
@@ -57,6 +57,7 @@ from callgate.runtime import params, reference
 from callgate.runtime.addresses import api_address, bytes_address, c_address, gcc_address, interned
 from callgate.runtime.callbacks import Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
+from callgate.runtime.debugging import IS_DEBUGGED, NAMES_CODE, code_name, tell
 from callgate.runtime.environment import is_asked_for
 from callgate.runtime.gate import Gate
 from callgate.runtime.image import ImageCode, MappedImage, SlotThunks
@@ -104,14 +105,27 @@ class Shape:
     `needs` keeps alive what the code refers to: the engine's routines and names.
     """
 
-    # _unwinding goes before the block whose code it describes: slots are given up in alphabetical order
-    __slots__ = ("__weakref__", "_unwinding", "block", "code_bytes", "frame", "is_on_stack", "needs", "steps")
+    # _told and _unwinding go before the block whose code they describe: slots are given up in alphabetical order
+    __slots__ = (
+        "__weakref__",
+        "_told",
+        "_unwinding",
+        "block",
+        "code_bytes",
+        "frame",
+        "is_on_stack",
+        "needs",
+        "rows",
+        "steps",
+    )
 
     def __init__(
         self, block: Block | ImageCode, code_bytes: int, steps: bytes, needs: object, frame: Frame | None = None
     ) -> None:
         self.frame = frame
         self.is_on_stack = False  # unwind tables do not describe frames on two stacks
+        self.rows: tuple[FrameRow, ...] = ()
+        self._told: object = None
         self._unwinding: object = None
         self.block = block
         self.code_bytes = code_bytes
@@ -178,10 +192,11 @@ class NativeEngine:
         self._kept_for_ever: list[object] = []
         self._stubs: dict[object, Shape] = {}
 
-    def _publish_routines(self, code: Code) -> Block:
+    def _publish_routines(self, code: Code) -> object:
+        """Publish them; they stay as long as what is returned."""
         block = MEMORY.publish(code, self._resolve)
         self._add_routines({label: block.address + offset for label, offset in code.labels.items()})
-        return block
+        return tell(block.address, code, "callgate_routines"), block
 
     def _add_routines(self, labels: Mapping[str, int]) -> None:
         """Let code find shared routines by their labels; those known before stay."""
@@ -200,16 +215,16 @@ class NativeEngine:
 
     def _code(
         self, conversion: Conversion | CallbackConversion, plan: CallPlan, make: Callable[[], Code]
-    ) -> tuple[Block | ImageCode, int]:
-        """The code of a shape and its size: from an image, or else made and published."""
+    ) -> tuple[Block | ImageCode, int, Code | None]:
+        """The code of a shape and its size: from an image, or else made and published, then with what was made."""
         if self._images:
             key = shape_key(conversion, plan)
             for image in self._images:
                 found = image.find(key)
                 if found is not None:
-                    return found, found.size_bytes
+                    return found, found.size_bytes, None
         code = make()
-        return MEMORY.publish(code, self._resolve), len(code.data)
+        return MEMORY.publish(code, self._resolve), len(code.data), code
 
     def _resolve(self, symbol: str) -> int:
         """The address that a literal of machine code stands for."""
@@ -294,13 +309,13 @@ class NativeEngine:
                 raise
             return api_address(_OLDER_NAMES[symbol])
 
-    def shape(self, signature: FunctionType, conversion: Conversion) -> Shape:
-        """The machine code for a conversion, made and published where no gate has it yet."""
+    def shape(self, signature: FunctionType, conversion: Conversion, name: str = "") -> Shape:
+        """The machine code for a conversion, made and published where no gate (of that name, if any) has it yet."""
         plan = None
-        key: object = conversion
+        key: object = (conversion, name) if name else conversion
         if conversion.depends_on_plan:
             plan = classify(signature, self.machine.target)
-            key = (conversion, plan)
+            key = (conversion, plan, name) if name else (conversion, plan)
         shape = self._shapes.get(key)
         if shape is not None:
             return shape
@@ -311,19 +326,24 @@ class NativeEngine:
             places += 1 + len(conversion.steps)
         places += conversion.is_on_stack
         steps = pack_steps(conversion.steps, places)
-        block, size_bytes = self._code(conversion, plan, lambda: lower_call(plan, conversion, self.machine))
+        block, size_bytes, code = self._code(conversion, plan, lambda: lower_call(plan, conversion, self.machine))
         frame = lay_out_frame(plan, conversion, checked_registers(self.machine))
         shape = Shape(block, size_bytes, steps, self._needs, frame)
         shape.is_on_stack = conversion.is_on_stack
+        if code is not None:
+            shape.rows = code.frames
+            shape._told = tell(block.address, code, name)
+        elif self.machine.target.architecture == "x86_64":
+            shape.rows = _rows_of(frame)
         self._add_unwinding(shape)
         # Another thread may have made the same; either serves.
         self._shapes[key] = shape
         return shape
 
     def watch_for_cxx(self) -> None:
-        """From the moment a C++ runtime is in the process, gates have unwind tables."""
+        """From the moment a C++ runtime is in the process, or if asked for, gates have unwind tables."""
         LOOK.is_due = False
-        if self._frames is not None or not is_cxx_here():
+        if self._frames is not None or not (IS_DEBUGGED or is_cxx_here()):
             return
         try:
             self._frames = FrameTables(self._addresses["callgate_personality"])
@@ -339,10 +359,9 @@ class NativeEngine:
         frame = shape.frame
         if self._frames is None or frame is None or shape._unwinding is not None or shape.is_on_stack:
             return
-        prologue = 4 if frame.size_bytes < 128 else 7  # sub rsp, imm8 or imm32
-        registered = self._frames.add(
-            shape.block.address, shape.code_bytes, prologue, frame.size_bytes, frame.self_slot
-        )
+        if not shape.rows:
+            return
+        registered = self._frames.add(shape.block.address, shape.code_bytes, shape.rows, frame.self_slot)
         if registered is not None:  # else another thread is at it
             shape._unwinding = registered
 
@@ -351,7 +370,7 @@ class NativeEngine:
         signature, conversion = gate.signature, gate.conversion
         if LOOK.is_due:
             self.watch_for_cxx()
-        shape = self.shape(signature, conversion)
+        shape = self.shape(signature, conversion, code_name(gate) if NAMES_CODE else "")
         original = gate.original
         keyword_names = gate.keyword_names if original is None else original
         gate._data = pack_data(
@@ -459,8 +478,10 @@ class NativeEngine:
         key = (conversion, plan)
         shape = self._shapes.get(key)
         if shape is None:
-            block, size_bytes = self._code(conversion, plan, lambda: lower_callback(plan, conversion, self.machine))
-            keep_for_ever(block)
+            block, size_bytes, code = self._code(
+                conversion, plan, lambda: lower_callback(plan, conversion, self.machine)
+            )
+            keep_for_ever((block, tell(block.address, code, "callgate_callback") if code is not None else None))
             shape = Shape(block, size_bytes, b"", self._needs)
             self._shapes[key] = shape
         steps = (conversion.result,) if conversion.result is not None else ()
@@ -502,17 +523,23 @@ class NativeEngine:
                 return self._spare_thunks.pop()
             slots = permanent_memory(SLOT_BYTES * THUNK_COUNT)
             try:
-                thunks = MEMORY.publish(lower_thunks(slots, THUNK_COUNT, self.machine.target), self._resolve)
+                code = lower_thunks(slots, THUNK_COUNT, self.machine.target)
+                thunks = MEMORY.publish(code, self._resolve)
             except EngineError as refusal:
                 reserve = cells["free_slots"]
                 if reserve[FREE_RESERVE // 8]:  # an image gave all the thunks that there are
                     reserve[FREE_RESERVE // 8] = 0
                     return None
                 raise EngineError(f"no more callbacks can live at once: {refusal}") from None
-            keep_for_ever(thunks)
+            keep_for_ever((thunks, tell(thunks.address, code, "callgate_thunks")))
             return SlotThunks(slots, thunks.address, thunk_bytes(self.machine.target))
 
         return Thunks(take, give, make, self._addresses["callgate_unused"])
+
+
+def _rows_of(frame: Frame) -> tuple[FrameRow, ...]:
+    """The rows of a gate of an image, which begins with `sub rsp, imm8` or `sub rsp, imm32`."""
+    return FrameRow(0, 8, ()), FrameRow(4 if frame.size_bytes < 128 else 7, 8 + frame.size_bytes, ())
 
 
 def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:

@@ -89,6 +89,9 @@ def traced(function: object, gate: Gate) -> object:
         finally:
             count.add(perf_counter_ns() - start, _callbacks.spent_ns - before)
 
+    # tracebacks, faulthandler's too, and profilers name the gate and its library
+    origin = f"<gate of {gate.library_name}>" if gate.library_name else "<gate>"
+    call.__code__ = call.__code__.replace(co_name=gate.name, co_filename=origin)
     call.__name__ = gate.name
     call.__qualname__ = gate.name
     call.__doc__ = getattr(function, "__doc__", None)

@@ -14,13 +14,19 @@ import os
 import struct
 import sys
 from bisect import bisect_right, insort
+from collections.abc import Sequence
 from typing import Any
+
+from callgate.asm.code import FrameRow
 
 _RUNTIMES = ("libstdc++.so.6", "libc++abi.so.1")
 _dlopen = getattr(_ctypes, "dlopen", None)
 _RTLD_NOLOAD = 4  # bits/dlfcn.h
-_DW_CFA_DEF_CFA, _DW_CFA_OFFSET, _DW_CFA_ADVANCE_LOC1, _DW_CFA_DEF_CFA_OFFSET, _DW_CFA_NOP = 0x0C, 0x80, 0x02, 0x0E, 0
+_DW_CFA_DEF_CFA, _DW_CFA_OFFSET, _DW_CFA_RESTORE = 0x0C, 0x80, 0xC0
+_DW_CFA_ADVANCE_LOC4, _DW_CFA_DEF_CFA_OFFSET, _DW_CFA_NOP = 0x04, 0x0E, 0
 _RSP, _RETURN_ADDRESS = 7, 16  # DWARF register numbers (psABI, figure 3.36)
+# by the numbers of registers in instructions
+_DWARF_NUMBERS = (0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15)
 
 
 class _Look:
@@ -66,12 +72,12 @@ def _entry(body: bytes) -> bytes:
     return struct.pack("<I", len(padded)) + padded
 
 
-def frame_table(address: int, size_bytes: int, prologue_bytes: int, frame_bytes: int, personality: int) -> bytes:
-    """The .eh_frame of one piece of code that begins with `sub rsp, frame_bytes`: a CIE, an FDE, the terminator."""
-    augmentation = struct.pack("<BQ", 0, personality)  # DW_EH_PE_absptr
+def frame_table(address: int, size_bytes: int, rows: Sequence[FrameRow], personality: int = 0) -> bytes:
+    """The .eh_frame of one piece of code: a CIE, an FDE, the terminator."""
+    augmentation = struct.pack("<BQ", 0, personality) if personality else b""  # DW_EH_PE_absptr
     cie = (
         struct.pack("<IB", 0, 1)
-        + b"zP\0"
+        + (b"zP\0" if personality else b"z\0")
         + _uleb(1)
         + b"\x78"  # data alignment -8, as SLEB128
         + _uleb(_RETURN_ADDRESS)
@@ -80,9 +86,32 @@ def frame_table(address: int, size_bytes: int, prologue_bytes: int, frame_bytes:
         + bytes((_DW_CFA_DEF_CFA, _RSP, 8, _DW_CFA_OFFSET | _RETURN_ADDRESS, 1))
     )
     first = _entry(cie)
-    program = bytes((_DW_CFA_ADVANCE_LOC1, prologue_bytes, _DW_CFA_DEF_CFA_OFFSET)) + _uleb(frame_bytes + 8)
-    fde = struct.pack("<IQQ", len(first) + 4, address, size_bytes) + _uleb(0) + program
+    fde = struct.pack("<IQQ", len(first) + 4, address, size_bytes) + _uleb(0) + _program(rows)
     return first + _entry(fde) + bytes(4)
+
+
+def _program(rows: Sequence[FrameRow]) -> bytes:
+    """The instructions that make the rows of a table; of several rows at one place the last holds."""
+    program = bytearray()
+    place, depth = 0, 8
+    where: dict[int, int] = {}
+    for index, row in enumerate(rows):
+        if index + 1 < len(rows) and rows[index + 1].offset == row.offset:
+            continue
+        saved = dict(row.saved)
+        if (row.depth_bytes, saved) == (depth, where):
+            continue
+        if row.offset != place:
+            program += struct.pack("<BI", _DW_CFA_ADVANCE_LOC4, row.offset - place)
+        if row.depth_bytes != depth:
+            program += bytes((_DW_CFA_DEF_CFA_OFFSET,)) + _uleb(row.depth_bytes)
+        for register in where.keys() - saved.keys():
+            program.append(_DW_CFA_RESTORE | _DWARF_NUMBERS[register])
+        for register, below in saved.items():
+            if where.get(register) != below:
+                program += bytes((_DW_CFA_OFFSET | _DWARF_NUMBERS[register],)) + _uleb(below // 8)
+        place, depth, where = row.offset, row.depth_bytes, saved
+    return bytes(program)
 
 
 class FrameTables:
@@ -98,7 +127,7 @@ class FrameTables:
         self._starts: list[int] = []
         self._shapes: dict[int, tuple[int, int]] = {}
 
-    def add(self, address: int, size_bytes: int, prologue_bytes: int, frame_bytes: int, self_slot: int) -> object:
+    def add(self, address: int, size_bytes: int, rows: Sequence[FrameRow], self_slot: int) -> object:
         """Register one gate's code; the table is taken back when what is returned goes.
 
         None where another thread has begun to do so.  No lock: a finalizer may come between and register others.
@@ -106,9 +135,7 @@ class FrameTables:
         shape = size_bytes, self_slot
         if self._shapes.setdefault(address, shape) is not shape:
             return None
-        table = ctypes.create_string_buffer(
-            frame_table(address, size_bytes, prologue_bytes, frame_bytes, self._personality)
-        )
+        table = ctypes.create_string_buffer(frame_table(address, size_bytes, rows, self._personality))
         insort(self._starts, address)
         self._register(table)
         return _Registered(self, address, table)
