@@ -4,6 +4,8 @@ ctypes passes no unions and no bit-fields by value, and libffi gets some structs
 of several words the plan decides here too: each piece in a register becomes a scalar argument of its own, and the whole
 stack area one last struct, which is large enough to go to the stack as it is.  Registers come out as the plan says,
 because exactly those that it uses are used, in its order.
+
+On 64-bit Windows every argument takes one slot: a scalar, the bytes of a small struct as an int, or a copy's address.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Any
 
 from callgate.abi.plan import Argument, CallPlan, Class
 from callgate.c.annotations import ctypes_of
-from callgate.c.types import CType, Enumeration, Kind, Scalar
+from callgate.c.types import CType, Enumeration, Kind, Scalar, spell
+from callgate.errors import EngineError
 from callgate.target import DATA_MODEL
 
 
@@ -45,7 +48,8 @@ _WORDS: dict[Class, Any] = {Class.INTEGER: ctypes.c_uint64, Class.SSE: ctypes.c_
 
 def memory(size_bytes: int) -> Any:
     """Zeroed memory, aligned as any C type needs it."""
-    return (ctypes.c_longdouble * max(1, (size_bytes + 15) // 16))()
+    pairs = max(1, (size_bytes + 15) // 16)
+    return (ctypes.c_longdouble * (16 // ctypes.sizeof(ctypes.c_longdouble) * pairs))()
 
 
 class PlannedCall:
@@ -53,14 +57,19 @@ class PlannedCall:
 
     def __init__(self, plan: CallPlan) -> None:
         self.plan = plan
+        self.is_by_slot = plan.convention == "win64"
+        if any(piece.size_bytes > 8 for piece in plan.result.pieces) and self.is_by_slot:
+            raise EngineError(f"{spell(plan.result.type)} comes back in 16 bytes of xmm0, which ctypes cannot read")
         types: list[Any] = [ctypes.c_void_p] if plan.result_pointer else []
         for argument in plan.arguments:
-            if argument.pieces:
+            if self.is_by_slot:
+                types.append(_slot_type(argument))
+            elif argument.pieces:
                 types += [_WORDS[piece.eightbyte_class] for piece in argument.pieces]
             elif argument.register:
                 types.append(raw_type(argument.type))
         self.area_type: Any = None
-        if plan.stack_bytes:
+        if plan.stack_bytes and not self.is_by_slot:
             # more than two eightbytes of class MEMORY: never in registers
             fields = [("words", ctypes.c_longdouble * max(2, plan.stack_bytes // 16))]
             self.area_type = type("StackArea", (ctypes.Structure,), {"_fields_": fields})
@@ -83,7 +92,9 @@ class PlannedCall:
         given: list[Any] = [ctypes.addressof(result)] if self.plan.result_pointer else []
         area: Any = self.area_type() if self.area_type is not None else None
         for argument, word in zip(self.plan.arguments, words, strict=True):
-            if argument.pieces:
+            if self.is_by_slot:
+                given.append(_to_slot(argument, word))
+            elif argument.pieces:
                 data = ctypes.string_at(word, argument.size_bytes)
                 for piece in argument.pieces:
                     part = data[piece.offset_bytes : piece.offset_bytes + piece.size_bytes].ljust(8, b"\0")
@@ -118,7 +129,9 @@ class PlannedCall:
         values: list[Any] = []
         on_stack = []
         for argument in self.plan.arguments:
-            if argument.pieces:
+            if self.is_by_slot:
+                values.append(_from_slot(argument, next(rest)))
+            elif argument.pieces:
                 block = memory(argument.size_bytes)
                 for piece in argument.pieces:
                     word = _WORDS[piece.eightbyte_class](next(rest))
@@ -135,6 +148,39 @@ class PlannedCall:
         for index, argument in on_stack:
             values[index] = _from_stack(argument, area)
         return values
+
+
+def _is_memory(argument: Argument) -> bool:
+    """Whether what fits one slot lies in memory for Python."""
+    return bool(argument.pieces) or argument.eightbyte_class is Class.MEMORY
+
+
+def _slot_type(argument: Argument) -> Any:
+    if argument.copy_offset is not None:
+        return ctypes.c_void_p
+    return ctypes.c_uint64 if _is_memory(argument) else raw_type(argument.type)
+
+
+def _to_slot(argument: Argument, word: Any) -> Any:
+    """What is passed in one slot; a copy lives as long as what refers to it."""
+    if not _is_memory(argument):
+        return word
+    data = ctypes.string_at(word, argument.size_bytes)
+    if argument.copy_offset is None:
+        return int.from_bytes(data, "little")
+    copy = memory(argument.size_bytes)
+    ctypes.memmove(copy, data, len(data))
+    return ctypes.byref(copy)
+
+
+def _from_slot(argument: Argument, raw: Any) -> Any:
+    """A scalar, or memory with the value that came in or behind a slot."""
+    if not _is_memory(argument):
+        return raw
+    block = memory(argument.size_bytes)
+    data = raw.to_bytes(8, "little") if argument.copy_offset is None else ctypes.string_at(raw, argument.size_bytes)
+    ctypes.memmove(block, data, argument.size_bytes)
+    return block
 
 
 def _stack_bytes(argument: Argument, word: Any) -> bytes:

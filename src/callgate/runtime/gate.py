@@ -24,7 +24,7 @@ from callgate.lower.operations import operations
 from callgate.runtime import boxing, params, reference
 from callgate.runtime.probe import GateBase
 from callgate.runtime.stack import Stack
-from callgate.target import X86_64_LINUX, Target
+from callgate.target import HOST, X86_64_LINUX, Target
 
 MASK_64 = (1 << 64) - 1
 
@@ -126,7 +126,7 @@ class Gate(GateBase):
     @property
     def target(self) -> Target:
         """The target whose calling convention the gate follows."""
-        return self._machine.target if self._machine is not None else X86_64_LINUX
+        return self._machine.target if self._machine is not None else HOST or X86_64_LINUX
 
     @property
     def plan(self) -> CallPlan:
