@@ -13,7 +13,7 @@ from callgate.cpython.conversion import Box, BoxStep, convert_callback
 from callgate.errors import DeclarationError
 from callgate.runtime import ctypes_engine, reference
 from callgate.runtime.callbacks import PENDING, refuse_null
-from callgate.runtime.ctypes_plan import PlannedCall
+from callgate.runtime.ctypes_plan import ArmCall, PlannedCall, planned_call
 from callgate.target import DATA_MODEL
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def make_closure(callback: Callback) -> Closure:
     conversion = convert_callback(declared, DATA_MODEL)
     plan = classify_types([parameter.type for parameter in declared.parameters], declared.result_type, DATA_MODEL)
     planned, prototype = _prototype(plan)
-    if len(plan.result.pieces) > 1 or (plan.result.pieces and plan.result.eightbyte_class is Class.X87):
+    is_several_words = len(plan.result.pieces) > 1 or (plan.result.pieces and plan.result.eightbyte_class is Class.X87)
+    if is_several_words or (plan.result_pointer and isinstance(planned, ArmCall)):
         raise DeclarationError(
             f"{declared.name}() returns {spell(declared.result_type)}: a callback of the ctypes engine returns one word"
         )
@@ -132,5 +133,5 @@ def _report(problem: BaseException, name: str) -> None:
 @lru_cache(maxsize=256)
 def _prototype(plan: CallPlan) -> tuple[PlannedCall, Any]:
     """The ctypes class of a function pointer; ctypes itself keeps each for ever."""
-    planned = PlannedCall(plan)
+    planned = planned_call(plan)
     return planned, ctypes.CFUNCTYPE(planned.result_type, *planned.argument_types)

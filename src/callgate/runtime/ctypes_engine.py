@@ -14,7 +14,7 @@ from callgate.cpython.conversion import Box, BoxStep, Judgement
 from callgate.errors import unreachable
 from callgate.runtime import boxing, reference
 from callgate.runtime.callbacks import PENDING
-from callgate.runtime.ctypes_plan import PlannedCall, memory, raw_type
+from callgate.runtime.ctypes_plan import memory, planned_call, raw_type
 from callgate.runtime.gate import Gate
 from callgate.runtime.native import text_signature
 from callgate.runtime.variadic import VariadicGate
@@ -108,7 +108,7 @@ def _make_call(gate: Gate) -> Callable[..., object]:
     signature, conversion = gate.signature, gate.conversion
     name = signature.name
     # values of several words travel as a call plan says
-    planned = PlannedCall(gate.plan) if conversion.depends_on_plan else None
+    planned = planned_call(gate.plan) if conversion.depends_on_plan else None
     if planned is not None:
         argument_types, result_type = planned.argument_types, planned.result_type
     else:

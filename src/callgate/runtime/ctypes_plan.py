@@ -6,6 +6,9 @@ stack area one last struct, which is large enough to go to the stack as it is.  
 because exactly those that it uses are used, in its order.
 
 On 64-bit Windows every argument takes one slot: a scalar, the bytes of a small struct as an int, or a copy's address.
+
+On AArch64 a large struct goes by address and registers are skipped, so there every register and every eightbyte of the
+stack is a scalar argument of its own (`ArmCall`).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-from callgate.abi.plan import Argument, CallPlan, Class
+from callgate.abi.plan import Argument, CallPlan, Class, Piece
 from callgate.c.annotations import ctypes_of
 from callgate.c.types import CType, Enumeration, Kind, Scalar, spell
 from callgate.errors import EngineError
@@ -181,6 +184,123 @@ def _from_slot(argument: Argument, raw: Any) -> Any:
     data = raw.to_bytes(8, "little") if argument.copy_offset is None else ctypes.string_at(raw, argument.size_bytes)
     ctypes.memmove(block, data, argument.size_bytes)
     return block
+
+
+class ArmCall(PlannedCall):
+    """The same under AAPCS64: x0 to x7, v0 to v7 and the stack as images, an argument of ctypes for each word.
+
+    Words that nothing uses are 0.  A result in memory is a struct that libffi finds too large for registers.
+    """
+
+    def __init__(self, plan: CallPlan) -> None:
+        self.plan = plan
+        registers = [register for argument in plan.arguments for register in argument.registers]
+        has_quads = any(size == 16 for argument in plan.arguments for _, size, _ in _parts(argument))
+        vector: Any = _RawLongDouble if has_quads else ctypes.c_double
+        counts = [max((int(name[1:]) + 1 for name in registers if name[0] == kind), default=0) for kind in "xv"]
+        if plan.stack_bytes:
+            counts = [8, 8]
+        self._copies = min((a.copy_offset for a in plan.arguments if a.copy_offset is not None), default=None)
+        self._stack_bytes = plan.stack_bytes if self._copies is None else self._copies
+        words = [ctypes.c_uint64] * counts[0] + [vector] * counts[1] + [ctypes.c_uint64] * (self._stack_bytes // 8)
+        self.argument_types = tuple(words)
+        # where each word lies in an image of x0 to x7, v0 to v7 and the stack
+        self._offsets = [8 * number for number in range(counts[0])]
+        self._offsets += [_VECTORS + 16 * number for number in range(counts[1])]
+        self._offsets += range(_STACK, _STACK + self._stack_bytes, 8)
+        pieces = plan.result.pieces
+        self.result_type: Any
+        if plan.result_pointer:
+            fields: list[Any] = [("words", ctypes.c_uint64 * max(3, (plan.result.size_bytes + 7) // 8))]
+            self.result_type = type("Memory", (ctypes.Structure,), {"_fields_": fields})
+        elif len(pieces) > 1:
+            fields = [(f"piece{number}", _piece_type(piece)) for number, piece in enumerate(pieces)]
+            self.result_type = type("Pieces", (ctypes.Structure,), {"_fields_": fields})
+        elif pieces:
+            self.result_type = _piece_type(pieces[0])
+        else:
+            self.result_type = None if plan.result.eightbyte_class is Class.NO_CLASS else raw_type(plan.result.type)
+
+    def pack(self, words: Sequence[Any], result: Any) -> list[Any]:
+        image = memory(_STACK + self.plan.stack_bytes)
+        start = ctypes.addressof(image)
+        for argument, word in zip(self.plan.arguments, words, strict=True):
+            if argument.eightbyte_class is Class.NO_CLASS:
+                continue
+            is_in_memory = argument.pieces or argument.eightbyte_class is Class.MEMORY
+            data = ctypes.string_at(word, argument.size_bytes) if is_in_memory else _stack_bytes(argument, word)
+            if argument.copy_offset is not None:
+                copy = start + _STACK + argument.copy_offset
+                ctypes.memmove(copy, data, len(data))
+                data = copy.to_bytes(8, "little")
+            for offset, size, place in _parts(argument):
+                ctypes.memmove(start + place, data[offset : offset + size], size)
+        given = [
+            cls.from_buffer_copy(image, offset) for cls, offset in zip(self.argument_types, self._offsets, strict=True)
+        ]
+        if given:
+            given[0].copies = image  # as long as C has their addresses
+        return given
+
+    def unpack(self, raw: Any, result: Any) -> None:
+        start = ctypes.addressof(result)
+        if self.plan.result_pointer:
+            ctypes.memmove(start, ctypes.addressof(raw), self.plan.result.size_bytes)
+            return
+        pieces = self.plan.result.pieces
+        if len(pieces) == 1 and not isinstance(raw, _RawLongDouble):
+            raw = self.result_type(raw)
+        for piece in pieces:
+            ctypes.memmove(start + piece.offset_bytes, ctypes.addressof(raw) + piece.offset_bytes, piece.size_bytes)
+
+    def values(self, raws: Sequence[Any]) -> list[Any]:
+        image = memory(_STACK + self._stack_bytes)
+        start = ctypes.addressof(image)
+        for cls, offset, raw in zip(self.argument_types, self._offsets, raws, strict=True):
+            word = raw if isinstance(raw, cls) else cls(raw)
+            ctypes.memmove(start + offset, ctypes.addressof(word), ctypes.sizeof(cls))
+        values: list[Any] = []
+        for argument in self.plan.arguments:
+            block = memory(argument.size_bytes)
+            into = ctypes.addressof(block)
+            for offset, size, place in _parts(argument):
+                if argument.copy_offset is None:
+                    ctypes.memmove(into + offset, start + place, size)
+                else:
+                    ctypes.memmove(into, ctypes.c_uint64.from_address(start + place).value, argument.size_bytes)
+            is_plain = not argument.pieces and argument.eightbyte_class in (Class.INTEGER, Class.SSE)
+            values.append(raw_type(argument.type).from_address(into).value if is_plain else block)
+        return values
+
+
+_VECTORS = 8 * 8
+_STACK = _VECTORS + 8 * 16
+
+
+def _parts(argument: Argument) -> list[tuple[int, int, int]]:
+    """Offset in the value, size, and place in an ArmCall's image of what travels; of a copy its address."""
+    size = argument.size_bytes if argument.copy_offset is None else 8
+    if argument.eightbyte_class is Class.NO_CLASS:
+        return []
+    if argument.pieces:
+        return [(piece.offset_bytes, piece.size_bytes, _place(piece.register)) for piece in argument.pieces]
+    return [(0, size, _place(argument.register) if argument.register else _STACK + argument.stack_offset)]
+
+
+def _place(register: str) -> int:
+    number = int(register[1:])
+    return 8 * number if register[0] == "x" else _VECTORS + 16 * number
+
+
+def _piece_type(piece: Piece) -> Any:
+    if piece.eightbyte_class is Class.INTEGER:
+        return ctypes.c_uint64
+    return {4: ctypes.c_float, 8: ctypes.c_double, 16: _RawLongDouble}[piece.size_bytes]
+
+
+def planned_call(plan: CallPlan) -> PlannedCall:
+    """How ctypes makes the calls of a plan."""
+    return ArmCall(plan) if plan.convention in ("aapcs64", "apple_arm64") else PlannedCall(plan)
 
 
 def _stack_bytes(argument: Argument, word: Any) -> bytes:
