@@ -8,6 +8,7 @@ import enum
 import gc
 import itertools
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -1307,3 +1308,14 @@ def test_no_byte_beyond_a_struct_is_read(engine: str, build_library: Callable[..
     path = str(build_library(EDGE_SOURCE))
     out, _ = run_child(EDGE, path, engine, repr(EDGE_SIZES))
     assert out == "unharmed\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated late from 3.14 on")
+def test_a_member_that_points_to_its_own_struct_without_quotes() -> None:
+    scope: dict[str, Any] = {"Struct": cg.Struct, "Ptr": cg.Ptr, "i32": cg.i32}
+    program = "class node(Struct):\n    value: i32\n    next: Ptr[node]\nclass pair(Struct):\n    first: node\n"
+    exec(compile(program, "late", "exec", dont_inherit=True), scope)
+    tail = scope["node"](2)
+    head = scope["node"](1, ctypes.pointer(tail))
+    assert head.next[0].value == 2
+    assert ctypes.sizeof(scope["pair"]) == 16

@@ -219,6 +219,8 @@ def _install_padded(
     else:
         fields, properties = _struct_fields(own, by_name, layout, inherited_bytes)
     cls._pack_ = 1  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 14):
+        cls._layout_ = "ms"  # type: ignore[attr-defined]  # packing's rule; every gap is a field of its own here
     if sys.version_info >= (3, 13):
         cls._align_ = layout.align_bytes  # type: ignore[attr-defined]
     if anonymous:

@@ -216,10 +216,15 @@ def _complete_waiting(cls: type) -> None:
 
 
 def _annotations_of(cls: type) -> dict[str, object]:
-    """The class's own annotations, evaluated where the interpreter evaluates late (3.14)."""
+    """The class's own annotations; 3.14 evaluates them when asked, and gives their text where a name is missing."""
     own = cls.__dict__.get("__annotations__")
     if own is None and sys.version_info >= (3, 14):
-        own = cls.__annotations__
+        import annotationlib  # there is none before
+
+        try:
+            own = annotationlib.get_annotations(cls)
+        except NameError:
+            own = annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)
     return dict(own) if own else {}
 
 

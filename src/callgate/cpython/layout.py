@@ -58,6 +58,7 @@ class Layout(NamedTuple):
     has_inline_bytes: bool = True
     has_thread_local_state: bool = False
     carg_value_offset: int | None = 32
+    carg_object_offset: int = 48
 
 
 _OB_SIZE = IntForm(is_tagged=False, tag_offset=16, digit_offset=24, one_positive_digit=1)

@@ -16,8 +16,10 @@ that called C takes it up; until then further callbacks of the thread do nothing
 Python did not start nobody is there to take it up, and it goes to sys.unraisablehook.
 
 A foreign thread gets a thread state at its first callback and keeps it; a node under `thread_key` says so and counts
-the callbacks under way.  When the thread ends its node goes to a list, and whoever attaches next clears the state:
-the thread itself must not wait for the GIL, which somebody who joins it may hold.
+the callbacks under way.  Where Python keeps its thread states under no key (3.15), which would have to be put right
+when another thread's state is deleted, each of its callbacks has a state of its own.  When the thread ends its
+node goes to a list, and whoever attaches next clears the state: the thread itself must not wait for the GIL, which
+somebody who joins it may hold.
 
 The frame of a stub:
 
@@ -80,6 +82,9 @@ FREE_HEAD, FREE_TAIL, FREE_COUNT, FREE_RESERVE = 0, 8, 16, 24
 
 NODE_STATE, NODE_DEPTH, NODE_NEXT, NODE_BYTES = 0, 8, 16, 24
 """What a foreign thread has under `thread_key`."""
+
+NO_STATE_KEY = 0x7FFF_FFFF
+"""In the place of the key under which Python keeps thread states: there is none."""
 
 _ARGUMENTS_OFFSET = 1 << 63  # PY_VECTORCALL_ARGUMENTS_OFFSET
 

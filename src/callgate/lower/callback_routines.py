@@ -11,6 +11,7 @@ from callgate.lower.callback import (
     FREE_TAIL,
     KNOWN,
     NESTED,
+    NO_STATE_KEY,
     NODE_BYTES,
     NODE_DEPTH,
     NODE_NEXT,
@@ -94,6 +95,10 @@ def _emit_attach(a: Operations, machine: Machine) -> None:
 
     a.label("new_thread")
     a.call_l("PyGILState_Ensure")
+    a.note("can its state be kept, and deleted by another thread?")
+    a.mov_rl(RAX, "state_key")
+    a.cmp32_mi(RAX, 0, NO_STATE_KEY)
+    a.jcc("e", "is_foreign")
     a.note("counted twice, released once: the state stays with the thread")
     a.call_l("PyGILState_Ensure")
     a.mov_ri(RDI, 1)

@@ -25,8 +25,6 @@ from callgate.lower.routine import (
     no_view,
 )
 
-_CARG_OBJECT = 16  # in PyCArgObject the object comes behind the value, which has the room of a long double
-
 
 def emit_convert_param(a: Operations, machine: Machine) -> None:
     """An argument as ctypes converts it: quick for what is usual, the class's from_param for the rest."""
@@ -78,7 +76,7 @@ def emit_convert_param(a: Operations, machine: Machine) -> None:
     if layout.carg_value_offset is None:
         a.jmp("from_param")
     else:
-        a.mov_rm(RCX, R15, layout.carg_value_offset + _CARG_OBJECT)
+        a.mov_rm(RCX, R15, layout.carg_object_offset)
         a.mov_rm(RAX, RCX, layout.type_offset)
         a.cmp_rr(RAX, RDX)
         a.jcc("ne", "from_param")

@@ -11,9 +11,11 @@ from typing import Any
 from callgate.c import names
 from callgate.c.types import Parameter
 from callgate.cpython.conversion import NUMBERS, Element, UnboxStep
+from callgate.runtime.probe import probe_byref
+from callgate.target import IS_CPYTHON
 
 _CARG = type(ctypes.byref(ctypes.c_int()))
-_CARG_VALUE = 32  # offset in PyCArgObject, which the probe of the layout checks
+_CARG_VALUE = (probe_byref() or (32, 48))[0] if IS_CPYTHON else 32  # read only where there are gates
 _POINTERS = (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p, names.FUNCTION_POINTER)
 _FLOATS = (ctypes.c_float, ctypes.c_double, ctypes.c_longdouble)
 _MOST_NESTED = 100

@@ -96,11 +96,14 @@ def probe_immortals() -> bool:
     return True
 
 
-def _probe_byref(number: ctypes.c_int64) -> int | None:
-    """The offset of the value in what byref() makes, if the object comes 16 bytes behind it; else None."""
+def probe_byref() -> tuple[int, int] | None:
+    """The offsets of the value in what byref() makes, and of the object behind it; None if they are not seen."""
+    number = ctypes.c_int64(0x1234567890)
     given = ctypes.byref(number)
-    offset = _find_word(given, ctypes.addressof(number), 48)
-    return offset if offset is not None and _word(given, offset + 16) == id(number) else None
+    size_bytes: int = getattr(type(given), "__basicsize__", 0)
+    value = _find_word(given, ctypes.addressof(number), size_bytes)
+    thing = _find_word(given, id(number), size_bytes)
+    return (value, thing) if value is not None and thing is not None and value < thing else None
 
 
 def probe() -> Layout:
@@ -127,6 +130,7 @@ def probe() -> Layout:
     pointer_offset = _find_word(number, ctypes.addressof(number), 32)
     if pointer_offset is None:
         raise EngineError("ctypes objects do not hold the address of their data where expected")
+    byref = probe_byref()
     return Layout(
         name=f"probed-{sys.version_info.major}.{sys.version_info.minor}",
         type_offset=_TYPE_OFFSET,
@@ -140,5 +144,6 @@ def probe() -> Layout:
         small_ints=probe_small_ints(),
         has_inline_bytes=_word(sample, 16) == len(sample),
         has_thread_local_state=sys.version_info >= (3, 12),
-        carg_value_offset=_probe_byref(number),
+        carg_value_offset=byref[0] if byref is not None else None,
+        carg_object_offset=byref[1] if byref is not None else 0,
     )

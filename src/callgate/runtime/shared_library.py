@@ -162,6 +162,7 @@ def _candidates(name: str) -> Iterator[str]:
         except OSError:
             continue  # no such folder here
         for entry in sorted(found, key=_version, reverse=True):
+            yield entry  # what the process has of that name already, or the loader finds, goes before the file
             yield os.path.join(folder, entry)
 
 

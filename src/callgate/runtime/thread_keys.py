@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from callgate.errors import EngineError
+from callgate.lower.callback import NO_STATE_KEY
 from callgate.target import IS_WINDOWS
 
 _MOST_KEYS = 1088  # TLS_MINIMUM_AVAILABLE and the expansion slots; PTHREAD_KEYS_MAX is 1024
@@ -29,11 +30,11 @@ def new_key(ended: int) -> int:
 
 
 def python_key() -> int:
-    """The key under which Python itself keeps a thread's state."""
+    """The key under which Python itself keeps a thread's state; `NO_STATE_KEY` where it has none (3.15)."""
     get = ctypes.CDLL("kernel32").TlsGetValue if IS_WINDOWS else ctypes.CDLL(None).pthread_getspecific
     get.restype = ctypes.c_void_p
     state = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyGILState_GetThisThreadState", ctypes.pythonapi))()
     for key in range(_MOST_KEYS):
         if get(ctypes.c_uint(key)) == state:
             return key
-    raise EngineError("the thread states of this interpreter are not found, so that callbacks cannot be made")
+    return NO_STATE_KEY
