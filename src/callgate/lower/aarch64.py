@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 from callgate.asm.aarch64.assembler import Assembler, ListingAssembler, encode_mask, fits_immediate, fits_offset
 from callgate.asm.aarch64.registers import IP0, IP1, LR, SP, ZR
+from callgate.asm.code import Code, FrameRow
 from callgate.lower.operations import R10, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RSI, RSP
 from callgate.target import Target
 
@@ -59,7 +60,17 @@ _WORD_MASK = 0xFFFFFFFF
 class Plain(Assembler):
     """Operations without a listing."""
 
-    __slots__ = ("_after_leave", "_before_leave", "_compared", "_entered", "_has_quads", "_last_label", "_lost_flags")
+    __slots__ = (
+        "_after_leave",
+        "_before_leave",
+        "_compared",
+        "_entered",
+        "_has_quads",
+        "_last_label",
+        "_left",
+        "_lost_flags",
+        "_rows",
+    )
     thunk_bytes = 32
     spare: tuple[int, ...] = (19, 20)
     kept: tuple[int, ...] = ()
@@ -69,6 +80,8 @@ class Plain(Assembler):
     def __init__(self, target: Target) -> None:
         super().__init__()
         self._entered = (-1, 0)  # the end of an `enter`, and where it kept the return address
+        self._rows: list[FrameRow] = []
+        self._left: FrameRow | None = None  # the frame that `leave` undid
         self._has_quads = target.long_double_bytes == 16
         self._compared: tuple[int, int, bool] | None = (
             None  # the end of a comparison with 0, its register, is it 64 bits
@@ -92,6 +105,11 @@ class Plain(Assembler):
     def label(self, name: str) -> None:
         super().label(name)
         self._last_label = len(self.code)
+        if name.startswith("callgate_"):
+            self._rows.append(FrameRow(len(self.code), 0, ()))
+
+    def finish(self) -> Code:
+        return super().finish()._replace(frames=tuple(self._rows))
 
     # -- frames, calls and jumps ---------------------------------------------------------------------------------------
     def accept(self) -> None:
@@ -99,18 +117,30 @@ class Plain(Assembler):
 
     def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         size = _frame_bytes(registers, scratch_bytes)
+        self._rows.append(FrameRow(len(self.code), 0, ()))
         self._move_sp(self.sub_i, size)
+        self._rows.append(FrameRow(len(self.code), size, ()))
         for offset, register in _saved(registers, size):
             self._access(self.str_x, 8, register, SP, offset)
         if not registers:
             self._entered = (len(self.code), size - 8)
+
+        self._rows.append(FrameRow(len(self.code), size, _saved_rows(registers)))
+
+    def frame_rows(self, scratch_bytes: int) -> tuple[FrameRow, ...]:
+        size = _frame_bytes((), scratch_bytes)
+        moved = 4 * (bool(size >> 12) + bool(size & 0xFFF))
+        return FrameRow(0, 0, ()), FrameRow(moved, size, ()), FrameRow(moved + 4, size, _saved_rows(()))
 
     def leave(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         size = _frame_bytes(registers, scratch_bytes)
         self._before_leave = len(self.code)
         for offset, register in _saved(registers, size):
             self._access(self.ldr_x, 8, register, SP, offset)
+        self._rows.append(FrameRow(len(self.code), size, ()))
         self._move_sp(self.add_i, size)
+        self._rows.append(FrameRow(len(self.code), 0, ()))
+        self._left = FrameRow(0, size, _saved_rows(registers))
         self._after_leave = len(self.code)
 
     def _move_sp(self, row: Row, size: int) -> None:
@@ -122,6 +152,13 @@ class Plain(Assembler):
     def ret(self) -> None:
         self._move_result()
         self.ret_lr()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Behind a way out: inside the frame again."""
+        if self._left is not None:
+            self._rows.append(self._left._replace(offset=len(self.code)))
+            self._left = None
 
     def _move_result(self) -> None:
         """x0 = x9; where the last instruction before `leave` makes x9 and nothing jumps behind it, it makes x0."""
@@ -181,10 +218,12 @@ class Plain(Assembler):
     def jmp_l(self, symbol: str) -> None:
         self.ldr_literal(IP0, symbol)
         self.br(IP0)
+        self._go_on()
 
     def jmp_m(self, base: int, displacement: int = 0) -> None:
         self._load(IP0, base, displacement)
         self.br(IP0)
+        self._go_on()
 
     def jcc(self, condition: str, label: str) -> None:
         end = len(self.code)
@@ -617,6 +656,11 @@ def _frame_bytes(registers: tuple[int, ...], scratch_bytes: int) -> int:
     size = scratch_bytes + 8 * len(registers) + 8
     assert size % 16 == 0
     return size
+
+
+def _saved_rows(registers: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """The same, in bytes below the frame's end."""
+    return tuple((number, 8 * place) for place, number in enumerate((LR, *(_NUMBERS[r] for r in registers)), 1))
 
 
 def _saved(registers: tuple[int, ...], size: int) -> list[tuple[int, int]]:

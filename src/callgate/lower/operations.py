@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from callgate.asm.code import Code
+from callgate.asm.code import Code, FrameRow
 from callgate.lower.machine import Machine
 from callgate.target import Target
 
@@ -97,6 +97,9 @@ class Operations(Protocol):
 
     def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         """Save callee-saved registers and make room; the whole, with the return address, is a multiple of 16."""
+
+    def frame_rows(self, scratch_bytes: int) -> tuple[FrameRow, ...]:
+        """The rows of code that begins with `enter((), scratch_bytes)`, as far as its body goes."""
 
     def leave(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         """Undo `enter`; `ret` or a jump follows."""

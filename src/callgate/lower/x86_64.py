@@ -72,6 +72,10 @@ class Plain(Assembler):
             self.sub_ri(RSP, scratch_bytes)
             self._row(registers, scratch_bytes)
 
+    def frame_rows(self, scratch_bytes: int) -> tuple[FrameRow, ...]:
+        # sub rsp, imm8 or imm32
+        return FrameRow(0, 8, ()), FrameRow(4 if scratch_bytes < 128 else 7, 8 + scratch_bytes, ())
+
     def leave(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         if scratch_bytes:
             self.add_ri(RSP, scratch_bytes)

@@ -49,7 +49,7 @@ from callgate.lower.machine import (
     result_operand_offset,
     step_operand_offset,
 )
-from callgate.lower.operations import checked_registers
+from callgate.lower.operations import checked_registers, operations
 from callgate.lower.raw import lower_raw
 from callgate.lower.routines import lower_routines
 from callgate.lower.stacks import stack_operand_offset
@@ -333,8 +333,8 @@ class NativeEngine:
         if code is not None:
             shape.rows = code.frames
             shape._told = tell(block.address, code, name)
-        elif self.machine.target.architecture == "x86_64":
-            shape.rows = _rows_of(frame)
+        else:
+            shape.rows = operations(self.machine.target).frame_rows(frame.size_bytes)
         self._add_unwinding(shape)
         # Another thread may have made the same; either serves.
         self._shapes[key] = shape
@@ -535,11 +535,6 @@ class NativeEngine:
             return SlotThunks(slots, thunks.address, thunk_bytes(self.machine.target))
 
         return Thunks(take, give, make, self._addresses["callgate_unused"])
-
-
-def _rows_of(frame: Frame) -> tuple[FrameRow, ...]:
-    """The rows of a gate of an image, which begins with `sub rsp, imm8` or `sub rsp, imm32`."""
-    return FrameRow(0, 8, ()), FrameRow(4 if frame.size_bytes < 128 else 7, 8 + frame.size_bytes, ())
 
 
 def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:

@@ -15,18 +15,40 @@ import struct
 import sys
 from bisect import bisect_right, insort
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from callgate.asm.code import FrameRow
+from callgate.target import HOST
 
 _RUNTIMES = ("libstdc++.so.6", "libc++abi.so.1")
 _dlopen = getattr(_ctypes, "dlopen", None)
 _RTLD_NOLOAD = 4  # bits/dlfcn.h
 _DW_CFA_DEF_CFA, _DW_CFA_OFFSET, _DW_CFA_RESTORE = 0x0C, 0x80, 0xC0
 _DW_CFA_ADVANCE_LOC4, _DW_CFA_DEF_CFA_OFFSET, _DW_CFA_NOP = 0x04, 0x0E, 0
-_RSP, _RETURN_ADDRESS = 7, 16  # DWARF register numbers (psABI, figure 3.36)
-# by the numbers of registers in instructions
-_DWARF_NUMBERS = (0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15)
+
+
+class _Processor(NamedTuple):
+    """How DWARF numbers a processor's registers, and what its frames are before their first instruction.
+
+    `numbers` has the DWARF number for each register that a row names; `depth_bytes` is how much of the frame the call
+    itself has made, `begin` what the CIE says besides of it.
+    """
+
+    stack_pointer: int
+    return_address: int
+    numbers: tuple[int, ...]
+    depth_bytes: int
+    begin: bytes
+
+
+_PROCESSORS = {
+    # psABI, figure 3.36: the call has pushed the return address
+    "x86_64": _Processor(
+        7, 16, (0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15), 8, bytes((_DW_CFA_OFFSET | 16, 1))
+    ),
+    "aarch64": _Processor(31, 30, tuple(range(32)), 0, b""),  # DWARF for AArch64, 4.1: it is in x30
+}
+_PROCESSOR = _PROCESSORS["x86_64" if HOST is None else HOST.architecture]
 
 
 class _Look:
@@ -80,10 +102,11 @@ def frame_table(address: int, size_bytes: int, rows: Sequence[FrameRow], persona
         + (b"zP\0" if personality else b"z\0")
         + _uleb(1)
         + b"\x78"  # data alignment -8, as SLEB128
-        + _uleb(_RETURN_ADDRESS)
+        + _uleb(_PROCESSOR.return_address)
         + _uleb(len(augmentation))
         + augmentation
-        + bytes((_DW_CFA_DEF_CFA, _RSP, 8, _DW_CFA_OFFSET | _RETURN_ADDRESS, 1))
+        + bytes((_DW_CFA_DEF_CFA, _PROCESSOR.stack_pointer, _PROCESSOR.depth_bytes))
+        + _PROCESSOR.begin
     )
     first = _entry(cie)
     fde = struct.pack("<IQQ", len(first) + 4, address, size_bytes) + _uleb(0) + _program(rows)
@@ -93,7 +116,7 @@ def frame_table(address: int, size_bytes: int, rows: Sequence[FrameRow], persona
 def _program(rows: Sequence[FrameRow]) -> bytes:
     """The instructions that make the rows of a table; of several rows at one place the last holds."""
     program = bytearray()
-    place, depth = 0, 8
+    place, depth, numbers = 0, _PROCESSOR.depth_bytes, _PROCESSOR.numbers
     where: dict[int, int] = {}
     for index, row in enumerate(rows):
         if index + 1 < len(rows) and rows[index + 1].offset == row.offset:
@@ -106,10 +129,10 @@ def _program(rows: Sequence[FrameRow]) -> bytes:
         if row.depth_bytes != depth:
             program += bytes((_DW_CFA_DEF_CFA_OFFSET,)) + _uleb(row.depth_bytes)
         for register in where.keys() - saved.keys():
-            program.append(_DW_CFA_RESTORE | _DWARF_NUMBERS[register])
+            program.append(_DW_CFA_RESTORE | numbers[register])
         for register, below in saved.items():
             if where.get(register) != below:
-                program += bytes((_DW_CFA_OFFSET | _DWARF_NUMBERS[register],)) + _uleb(below // 8)
+                program += bytes((_DW_CFA_OFFSET | numbers[register],)) + _uleb(below // 8)
         place, depth, where = row.offset, row.depth_bytes, saved
     return bytes(program)
 
