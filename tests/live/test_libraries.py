@@ -146,7 +146,7 @@ def test_functions_by_decorator(bound: Any) -> None:
     )
     assert lib.function(required=False)(id_imt) is None and lib.id_imt is None
     assert told(lib.function, wrong=1) == (
-        "TypeError: function() has no option 'wrong'; the options are at, blocking, engine, error, fails_if, free, length, required, symbol"
+        "TypeError: function() has no option 'wrong'; the options are at, blocking, engine, error, fails_if, free, length, required, stack_bytes, symbol"
     )
     assert (
         told(lib.function, 5)
