@@ -24,6 +24,7 @@ from telling import Index, raising, told
 import callgate as cg
 from callgate import Ptr, f64, i32
 from callgate.runtime.code_memory import MEMORY
+from callgate.target import DATA_MODEL
 
 
 @pytest.fixture
@@ -63,6 +64,9 @@ def got(path: str, index: int, size: int) -> bytes:
 
 # -- what C gets -----------------------------------------------------------------------------------------------------
 
+LONG_DOUBLE_ONE = (
+    bytes.fromhex("0000000000000080ff3f") if DATA_MODEL.architecture == "x86_64" else bytes(14) + b"\xff\x3f"
+)
 BACK = [
     # suffix, annotation, what is returned, its memory
     ("i8", "i8", -3, b"\xfd"),
@@ -71,7 +75,7 @@ BACK = [
     ("u64", "u64", 2**64 - 1, b"\xff" * 8),
     ("f32", "f32", 0.5, struct.pack("<f", 0.5)),
     ("f64", "f64", -1.5, struct.pack("<d", -1.5)),
-    ("longdouble", "longdouble", 1.0, bytes.fromhex("0000000000000080ff3f")),
+    ("longdouble", "longdouble", 1.0, LONG_DOUBLE_ONE),
     ("pointer", "Ptr[None] | None", 1 << 60, struct.pack("<Q", 1 << 60)),
     ("pointer", "Ptr[thing] | None", ctypes.cast(1 << 60, Ptr[thing]), struct.pack("<Q", 1 << 60)),
     ("small", "small", small(5, 0.5), struct.pack("<if", 5, 0.5)),

@@ -330,7 +330,7 @@ def test_functions_at_an_address(targets: str, engine: str) -> None:
         "DeclarationError: declared(): outside a Protocol use @library.function, or give the address with at="
     )
     assert told(cg.function, at=address, wrong=1) == (
-        "TypeError: function() has no option 'wrong'; the options are at, blocking, engine, error, fails_if, free, length, required, symbol"
+        "TypeError: function() has no option 'wrong'; the options are at, blocking, engine, error, fails_if, free, length, required, stack_bytes, symbol"
     )
 
 

@@ -35,6 +35,7 @@ from callgate import (
     i32,
     long,
 )
+from callgate.target import DATA_MODEL
 
 SOURCE = r"""
 #include <errno.h>
@@ -194,7 +195,7 @@ TAKEN: list[tuple[str, Any, str]] = [
     ("l", c.c_size_t(3), "3"),
     ("d", c.c_bool(True), "1"),
     ("d", c.c_char(b"z"), "122"),
-    ("d", c.c_char(b"\xff"), "-1"),
+    ("d", c.c_char(b"\xff"), "-1" if DATA_MODEL.is_char_signed else "255"),
     ("d", c.c_wchar("\U0001f600"), str(0x1F600)),
     ("f", c.c_float(0.1), "0.10000000149011612"),
     ("f", c.c_double(0.1), "0.10000000000000001"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from callgate import Ptr, VarArg, Writable, char, cstr, f64, function, i32, i64, raw, usize
+from callgate import Ptr, VarArg, Writable, char, cstr, f64, function, i32, i64, usize
 from callgate.acceleration import accelerate
 from callgate.cli.contenders import Kit, Unavailable
 from callgate.cli.timing import Turn
@@ -125,6 +125,8 @@ def _accelerated(kit: Kit, call: Call, substitute: Call, blocking: bool | None) 
 
 def _raw(kit: Kit, call: Call) -> Contest:
     """As the plain contest, the gate a raw call of the same function, which gets the address as well."""
+    from callgate import raw  # which asks for the engine
+
     contest = _plain(kit, call)
     address = gate(contest.turns["gate"].function).address
     contest.turns["gate"] = Turn(raw.call, (address, *call.arguments))
