@@ -53,6 +53,9 @@ def test_gdb_shows_the_whole_stack(debuggee: str, tmp_path: Path) -> None:
     gdb = shutil.which("gdb")
     if gdb is None:
         pytest.skip("gdb is not on the PATH")
+    with open(sys.executable, "rb") as program:
+        if program.read(4) != b"\x7fELF":
+            pytest.skip(f"{sys.executable} is no program that gdb can run")
     script = tmp_path / "stops.py"
     program = """
         class Number:

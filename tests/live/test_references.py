@@ -719,7 +719,8 @@ def test_results_are_owned(engine: str, path: str) -> None:
         ("divide(a: i32, b: i32, quotient: Out[i32], remainder: Out[i32]) -> Status", (17_000, 5)),
     ]:
         result = bind(path, engine, declaration, {})(*arguments)
-        assert sys.getrefcount(result) == 2, declaration  # `result`, and the argument of getrefcount
+        # `result`, and before 3.14 the argument of getrefcount
+        assert sys.getrefcount(result) == 1 + (sys.version_info < (3, 14)), declaration
 
 
 def test_items_of_tuples_are_owned(engine: str, path: str) -> None:

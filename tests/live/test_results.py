@@ -238,6 +238,6 @@ def test_memory_does_not_grow(bound: Any, typed_as: Any) -> None:
             before = tracemalloc.get_traced_memory()[0]
             repeated(call, 1000)
             gc.collect()
-            assert tracemalloc.get_traced_memory()[0] - before < 8000
+            assert tracemalloc.get_traced_memory()[0] - before < 12_000  # an object has 16 bytes and more
         finally:
             tracemalloc.stop()

@@ -153,6 +153,7 @@ def install_fields(cls: type, record: Record, declared: list[Declared]) -> None:
     if not needs_properties and _lies_alike(base, plain, layout, record):
         if record.pack_bytes:
             cls._pack_ = record.pack_bytes  # type: ignore[attr-defined]
+            cls._layout_ = PACKED_LAYOUT  # type: ignore[attr-defined]
         if anonymous:
             cls._anonymous_ = anonymous  # type: ignore[attr-defined]
         cls._fields_ = plain  # type: ignore[attr-defined]
@@ -163,6 +164,10 @@ def install_fields(cls: type, record: Record, declared: list[Declared]) -> None:
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
         return
     _install_padded(cls, record, layout, declared, anonymous)
+
+
+PACKED_LAYOUT = "ms"
+"""What ctypes from 3.14 on wants `_layout_` to be where `_pack_` is given: packing follows Microsoft's rule in it."""
 
 
 def _is_boolean_bit_field(item: Declared) -> bool:
@@ -179,6 +184,7 @@ def _lies_alike(base: type, plain: list[Any], layout: RecordLayout, record: Reco
     namespace: dict[str, object] = {"_fields_": plain}
     if record.pack_bytes:
         namespace["_pack_"] = record.pack_bytes
+        namespace["_layout_"] = PACKED_LAYOUT
     kind = ctypes.Union if issubclass(base, ctypes.Union) else ctypes.Structure
     if getattr(base, "_fields_", None):
         return False if record.align_bytes or record.pack_bytes else not _difference_of_trial(base, namespace, layout)
@@ -220,7 +226,7 @@ def _install_padded(
         fields, properties = _struct_fields(own, by_name, layout, inherited_bytes)
     cls._pack_ = 1  # type: ignore[attr-defined]
     if sys.version_info >= (3, 14):
-        cls._layout_ = "ms"  # type: ignore[attr-defined]  # packing's rule; every gap is a field of its own here
+        cls._layout_ = PACKED_LAYOUT  # type: ignore[attr-defined]  # every gap is a field of its own here
     if sys.version_info >= (3, 13):
         cls._align_ = layout.align_bytes  # type: ignore[attr-defined]
     if anonymous:

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from operator import index
-from typing import NoReturn
+from typing import NoReturn, final
 
 from callgate.errors import EngineError
 from callgate.lower.stacks import (
@@ -72,6 +72,7 @@ HANDLER_BEFORE = _Action()
 """Who handled SIGSEGV before the first Stack was made."""
 
 
+@final
 class Stack(GateBase):
     """A stack for calls: `Stack(size_bytes)`, used by `raw.call_on`, by one call at a time.
 
