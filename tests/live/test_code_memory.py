@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
+from children import run_child
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -423,6 +424,74 @@ class TestPublication:
         block = memory.publish(returning(3), nothing)
         memory.end_fork()
         assert call(block) == 3
+
+    @pytest.mark.parametrize("moment", ["before it begins", "when it writes", "when it writes to a new arena"])
+    def test_a_fork_in_the_middle(self, moment: str) -> None:
+        """A signal handler forks, and the child goes on with the publication when the parent uses the memory again."""
+        out, _ = run_child(
+            """
+            import ctypes, os, sys, threading
+            from callgate.asm.code import Code
+            from callgate.runtime.code_memory import CodeMemory
+            from callgate.target import HOST
+
+            def returning(value):
+                if HOST.architecture == "aarch64":
+                    return Code((0x52800000 | value << 5).to_bytes(4, "little") + bytes.fromhex("c0035fd6"), (), {})
+                return Code(bytes([0xB8, *value.to_bytes(4, "little"), 0xC3]), (), {})
+
+            def call(block):
+                return ctypes.CFUNCTYPE(ctypes.c_int)(block.address)()
+
+            moment, memory, children = sys.argv[1], CodeMemory(), []
+            ready, go = os.pipe()
+
+            def fork():
+                memory.prepare_fork()
+                children.append(os.fork())
+                if children[0]:
+                    memory.end_fork()
+                else:
+                    os.read(ready, 1)
+
+            class Lock:
+                def __enter__(self):
+                    if not children:
+                        fork()
+                    lock.acquire()
+                def __exit__(self, *given):
+                    lock.release()
+                def acquire(self):
+                    lock.acquire()
+                def release(self):
+                    lock.release()
+
+            pwrite = os.pwrite
+            def write(descriptor, data, offset):
+                if not children:
+                    fork()
+                return pwrite(descriptor, data, offset)
+
+            if moment != "when it writes to a new arena":
+                kept = memory.publish(returning(1), int)
+            process = memory._process()
+            lock = process.lock
+            if moment == "before it begins":
+                process.lock = Lock()
+            else:
+                os.pwrite = write
+            block = memory.publish(returning(2), int)
+            if not children[0]:
+                os._exit(call(block))
+            assert call(block) == 2
+            del block
+            blocks = [memory.publish(returning(value), int) for value in range(10, 20)]
+            os.write(go, b"x")
+            print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]), [call(block) for block in blocks])
+            """,
+            moment,
+        )
+        assert out == "2 [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]\n"
 
     def test_memory_is_used_again(self, memory: CodeMemory) -> None:
         """What runs is what was written last: where the processor has to be told so, it is (qemu 10 notices)."""

@@ -11,6 +11,7 @@ R_AARCH64_LD_PREL_LO19.
 A forked child shares the pages of a file with its parent.  So the child abandons the arenas it inherits: their code
 stays callable, nothing is written to them or reused in them, and new code goes to arenas of the child's own.  The
 parent, too, reuses no memory whose code the child may still call: what lived at the fork is retired when it is freed.
+So is what was being published (a signal handler may fork): the child goes on, and writes the same bytes once more.
 (Of a fork behind Python's back, by C's own fork(), only the child learns: its parent may then reuse freed memory.)
 """
 
@@ -60,11 +61,12 @@ class Block:
 
     __slots__ = ("__weakref__", "address", "arena", "extent", "forks")
 
-    def __init__(self, arena: Arena, extent: Extent) -> None:
+    def __init__(self, arena: Arena, extent: Extent, forks: int) -> None:
+        """`forks`: how many there had been when the publication began."""
         self.arena = arena
         self.extent = extent
         self.address = arena.address + extent.offset
-        self.forks = arena.forks
+        self.forks = forks
         untrack(self)
 
     def __del__(self) -> None:
@@ -81,7 +83,7 @@ class Arena:
     def __init__(self, memory: Executable) -> None:
         self.address = memory.address
         self.size_bytes = memory.size_bytes
-        self.forks = 0
+        self.forks = 0  # of the process, as long as it writes to the arena
         self._memory = memory
         self._slots: dict[int, int] = {}  # where in the table an address stands
         self._free = [Extent(TABLE_BYTES, memory.size_bytes - TABLE_BYTES)]
@@ -164,6 +166,7 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.arenas: list[Arena] = []
+        self.forks = 0
         self.is_publishing = False
 
 
@@ -198,8 +201,9 @@ class CodeMemory:
     def end_fork(self) -> None:
         """After a fork, in the parent: retire what the child may call."""
         process = self._process()
+        process.forks += 1
         for arena in process.arenas:
-            arena.forks += 1
+            arena.forks = process.forks
         process.lock.release()
 
     def publish(self, code: Code, resolve: Resolve) -> Block:
@@ -211,6 +215,9 @@ class CodeMemory:
         size_bytes = -(-len(code.data) // _ALIGNMENT) * _ALIGNMENT
         process = self._process()
         with process.lock:
+            forks = process.forks
+            if process is not self._process():  # a signal handler has forked meanwhile
+                return self.publish(code, resolve)
             # A finalizer or a signal handler may publish while this thread does: it writes to a new arena
             is_nested, process.is_publishing = process.is_publishing, True
             try:
@@ -219,7 +226,7 @@ class CodeMemory:
                 process.is_publishing = is_nested
             if len(process.arenas) > 1:
                 process.arenas = [other for other in process.arenas if other is arena or not other.is_unused]
-            return Block(arena, Extent(offset, size_bytes))
+            return Block(arena, Extent(offset, size_bytes), forks)
 
     def _place(
         self, process: _Process, code: Code, size_bytes: int, addresses: dict[str, int], is_nested: bool
@@ -241,6 +248,7 @@ class CodeMemory:
                 self._refusals[name] = str(problem)
                 continue
             if is_refillable:
+                arena.forks = process.forks
                 process.arenas.append(arena)
             self.rung = self.rung or name
             return arena, offset
@@ -251,12 +259,13 @@ class CodeMemory:
         """Write code into an arena in use; None where it has no room or can no longer be written."""
         if not arena.has_slots(set(addresses.values())):
             return None
+        forks = arena.forks
         offset = arena.allocate(size_bytes)
         if offset is not None:
             try:
                 arena.write(code, offset, addresses.__getitem__)
             except (OSError, EngineError):  # a full disk, a lost descriptor, literals out of reach
-                arena.free(Extent(offset, size_bytes), arena.forks)
+                arena.free(Extent(offset, size_bytes), forks)
                 return None
         return offset
 
