@@ -24,7 +24,7 @@ from callgate.lower.callback import lower_callback
 from callgate.lower.image import Built, Piece, build_image, image_facts, shape_key
 from callgate.lower.image_text import image_text
 from callgate.lower.machine import Machine
-from callgate.runtime.checked_file import write_checked
+from callgate.runtime.checked_file import why_refused, write_checked, write_whole
 from callgate.runtime.declared import Declared, Watch
 from callgate.runtime.image import THIS_PYTHON, image_name
 from callgate.runtime.native import PERSONALITY
@@ -33,11 +33,12 @@ from callgate.target import HOST, TARGETS, Target
 
 
 class Written(NamedTuple):
-    """A file that was written, and how many shapes of gates and callbacks it has."""
+    """A file that was written, how many shapes of gates and callbacks it has, and why it is not run where it lies."""
 
     path: str
     shape_count: int
     size_bytes: int
+    doubt: str = ""
 
 
 class Declarations(NamedTuple):
@@ -59,7 +60,7 @@ def declarations_of(module: str) -> Declarations:
         left_out = _bind_all(library for library in watch.libraries if isinstance(library, Library))
     finally:
         Watch.current = None
-    gates, callbacks = list(watch.gates), [*watch.callbacks, PERSONALITY]
+    gates, callbacks = list(watch.gates), list(watch.callbacks)
     for declared in gates:  # grows meanwhile
         functions, taken = declared_with(declared)
         gates += functions
@@ -118,12 +119,12 @@ def build(
     path = os.path.join(folder, image_name(module, python, machine.target))
     write_checked(path, built.contents)
     count = sum(bool(placed.piece.key) for placed in built.placed)
-    yield Written(path, count, len(built.contents))
+    is_ours = HOST is not None and HOST.system == machine.target.system
+    yield Written(path, count, len(built.contents), why_refused(path) if is_ours else "")
     if with_assembly:
         text = image_text(built, machine.target.architecture, f"{module} for {machine.target.name} and Python {python}")
         path = f"{path.removesuffix('.gates')}.s"
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        write_whole(path, text.encode())
         yield Written(path, count, len(text.encode()))
 
 
@@ -137,7 +138,7 @@ def image_of(declared: Declarations, machine: Machine, python: str, *, with_list
         if key not in pieces:
             code = lower_call(plan, conversion, machine, with_listing=with_listing)
             pieces[key] = Piece(key, f"gates as for {declaration(one.signature)}", code)
-    for called in declared.callbacks:
+    for called in (*declared.callbacks, PERSONALITY):
         callback_conversion = convert_callback(called, target)
         plan = classify_types([parameter.type for parameter in called.parameters], called.result_type, target)
         key = shape_key(callback_conversion, plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import hashlib
 import os
@@ -17,7 +18,7 @@ import pytest
 from children import run_child
 
 import callgate.errors
-from callgate.runtime import checked_file
+from callgate.runtime import checked_file, posix_memory
 from callgate.runtime.checked_file import HEADER_BYTES, MAGIC, map_checked, write_checked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files of machine code are not mapped on Windows")
@@ -252,6 +253,28 @@ class TestDamage:
             assert refusal(image) == f"its contents are not what was written (wrong checksum); {ANEW}"
         change(image, whole)
         map_checked(str(image))
+
+    def test_a_changed_bit_of_the_head(self, image: Path) -> None:
+        whole = image.read_bytes()
+        for bit in range(8 * 32):
+            changed = bytearray(whole)
+            changed[bit // 8] ^= 1 << bit % 8
+            change(image, bytes(changed))
+            said = refusal(image)
+            assert said.startswith(
+                f"it has {len(whole)} bytes, not " if 16 <= bit // 8 < 24 else "it"
+            ) and said.endswith(ANEW)
+            if bit // 8 >= 24:
+                assert said == f"its head is damaged; {ANEW}"
+
+    def test_without_memory(self, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*given: object) -> int:
+            raise OSError(errno.ENOMEM, "mmap: Cannot allocate memory")
+
+        monkeypatch.setattr(posix_memory.Libc, "mmap", refuse)
+        assert refusal(image) == (
+            "it cannot be mapped (mmap: Cannot allocate memory); allow the process more memory (ulimit -v)"
+        )
 
     def test_something_else(self, image: Path) -> None:
         for contents in (b"\x7fELF" * 40, b"callgate image 2" + bytes(60), b"x" * 5000):

@@ -355,6 +355,32 @@ def test_every_folder_is_mounted_noexec(run: Callable[..., None]) -> None:
     """)
 
 
+def test_an_image_where_nothing_else_is_executable(run: Callable[..., None]) -> None:
+    """Neither memory nor any folder that callgate would write to, but the file that was built."""
+    run("""
+        import subprocess
+        folder, elsewhere = new_folder(), new_folder()
+        os.chmod(folder, 0o755)
+        with open(f"{folder}/bound.py", "w") as file:
+            file.write(f"import callgate as cg\\nlibrary = cg.load({path!r}, {declarations!r})\\n")
+        sys.path.insert(0, folder)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-m", "callgate", "build", "bound", "-o", folder]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        os.environ.update({name: elsewhere for name in ("XDG_RUNTIME_DIR", "TMPDIR", "XDG_CACHE_HOME")})
+        for place in ("/var/tmp", "/dev/shm", elsewhere):
+            mount(place, "size=1m", is_executable=False)
+        forbid_writable_then_executable()
+        forbid_memfd()
+        import bound
+        check("native")
+        assert memory() == ""
+        no_page_is_both()
+        assert any(line.split()[1] == "r-xp" and line.rstrip().endswith(".gates") for line in open("/proc/self/maps"))
+        print("done")
+    """)
+
+
 def test_a_full_disk(run: Callable[..., None]) -> None:
     """It is noticed when the file is made, not by a signal when code in it runs."""
     run("""

@@ -23,7 +23,7 @@ from callgate.lower.machine import Machine
 from callgate.runtime.checked_file import HEADER_BYTES, write_checked
 from callgate.runtime.engine import native_engine
 from callgate.runtime.image import THIS_PYTHON, MappedImage, image_name
-from callgate.runtime.native import machine_here
+from callgate.runtime.native import NativeEngine, machine_here
 
 try:
     native_engine()
@@ -328,6 +328,67 @@ class TestUse:
         assert built.run("check(); print(IMAGES)", CALLGATE_CHECK="1") == "{}\n"
 
 
+class TestMeanwhile:
+    """What may happen while an image is taken: it must be waited for by nobody who cannot."""
+
+    def test_another_module_is_imported_by_what_shows_warnings(self, place: Place) -> None:
+        os.truncate(place.image, 10)
+        (place.folder / "other.py").write_text("import callgate as cg\nlibc = cg.load('c', 'int abs(int n);')\n")
+        out = place.run("""
+            def show(message, *more):
+                import other
+                print(other.libc.abs(-1))
+            warnings.showwarning = show
+            check()
+        """)
+        assert out == "1\n"
+
+    def test_a_fork_by_another_thread(self, built: Place) -> None:
+        out = built.run("""
+            import signal, threading
+            from callgate.runtime import checked_file
+            map_checked, is_taking, goes_on = checked_file.map_checked, threading.Event(), threading.Event()
+            def slow(*given):
+                is_taking.set()
+                goes_on.wait()
+                return map_checked(*given)
+            checked_file.map_checked = slow
+            thread = threading.Thread(target=check)
+            thread.start()
+            is_taking.wait()
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                libc = cg.load("c", "int abs(int n);")
+                os._exit(libc.abs(-17))
+            goes_on.set()
+            thread.join()
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), *IMAGES.values())
+        """)
+        assert out == "17 \n"
+
+    def test_another_image_by_a_finalizer(self, place: Place) -> None:
+        """Both serve."""
+        package = place.folder / "other"
+        package.mkdir()
+        shutil.copy(place.folder / "bound.py", package / "__init__.py")
+        shutil.copy(place.image, package / image_name("other", THIS_PYTHON, TARGET))
+        out = place.run("""
+            forbid_memory()
+            from callgate.runtime import checked_file
+            map_checked = checked_file.map_checked
+            def interrupted(*given):
+                checked_file.map_checked = map_checked
+                import other
+                return map_checked(*given)
+            checked_file.map_checked = interrupted
+            module = check()
+            import other
+            print(cg.gate(other.bound.add).engine, *(os.path.basename(path) for path in IMAGES))
+        """)
+        assert out == f"native {image_name('other', THIS_PYTHON, TARGET)} {NAME}\n"
+
+
 class TestPlaces:
     def test_the_folder_of_the_environment(self, place: Place, tmp_path: Path) -> None:
         folder = tmp_path / "elsewhere"
@@ -379,15 +440,56 @@ class TestBuilding:
     def test_for_other_pythons(self, built: Place, tmp_path: Path) -> None:
         out, _ = run_child(
             "import sys; from callgate.cli import main; assert main(sys.argv[1:]) == 0",
-            *("build", "bound", "-o", str(tmp_path), "--python", "3.10", "--python", "3.13"),
+            *("build", "bound", "-o", str(tmp_path), *(word for python in PYTHONS for word in ("--python", python))),
             PYTHONPATH=os.pathsep.join([str(built.folder), *sys.path]),
             BOUND_LIBRARY=str(built.library),
         )
-        names = [f"bound.cpython-{digits}-{TARGET.name}.gates" for digits in ("310", "313")]
+        names = [f"bound.cpython-{digits}-{TARGET.name}.gates" for digits in ("310", "311", "312", "313", "314", "315")]
         assert sorted(os.listdir(tmp_path)) == names
         for line, name in zip(out.splitlines(), names, strict=True):
             assert line.startswith(f"{tmp_path / name}: ")
             assert " gates of " in line
+
+    def build(self, place: Place, *arguments: str, status: int = 0) -> tuple[str, str]:
+        return run_child(
+            "import sys; from callgate.cli import main; sys.exit(main(sys.argv[1:]))",
+            *("build", *arguments),
+            status=status,
+            PYTHONPATH=os.pathsep.join([str(place.folder), *sys.path]),
+            BOUND_LIBRARY=str(place.library),
+        )
+
+    def test_where_it_would_not_be_run(self, built: Place, tmp_path: Path) -> None:
+        """It may be meant for another place, so it is written."""
+        tmp_path.chmod(0o775)
+        _, err = self.build(built, "bound", "-o", str(tmp_path))
+        assert err.splitlines()[1:] == [
+            f"as it lies there, {tmp_path / NAME} is not run: its folder {tmp_path} may be written by others than its "
+            "owner (mode 775); chmod go-w, and build it anew if you do not trust them"
+        ]
+        assert (tmp_path / NAME).read_bytes() == built.image.read_bytes()
+
+    def test_links_are_not_followed(self, built: Place, tmp_path: Path) -> None:
+        precious = tmp_path / "precious"
+        precious.write_text("precious")
+        names = [NAME, NAME.replace(".gates", ".s")]
+        for name in names:
+            (tmp_path / name).symlink_to(precious)
+        self.build(built, "bound", "-o", str(tmp_path), "--asm")
+        assert precious.read_text() == "precious"
+        assert sorted(os.listdir(tmp_path)) == sorted([*names, "precious"])
+        assert not any((tmp_path / name).is_symlink() for name in names)
+
+    def test_a_module_that_goes_elsewhere(self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its folders are those of the command line."""
+        (place.folder / "goes.py").write_text(
+            "import os, sys, callgate as cg\nlibc = cg.load('c', 'int abs(int n);')\nsys.path.clear()\nos.chdir('/')\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "made").mkdir(mode=0o755)
+        out, _ = self.build(place, "goes", "-o", "made")
+        assert out.startswith(f"made/{image_name('goes', THIS_PYTHON, TARGET)}: 1 gates of 2 shapes, ")
+        assert os.listdir(tmp_path / "made") == [image_name("goes", THIS_PYTHON, TARGET)]
 
     @pytest.mark.skipif(THIS_PYTHON not in PYTHONS, reason="the layout of this Python is only probed")
     def test_the_layout_by_name_is_the_one_probed(self) -> None:
@@ -429,7 +531,18 @@ class TestBuilding:
         [
             (
                 ["no_such_module"],
-                "importing no_such_module failed with ModuleNotFoundError: No module named 'no_such_module'",
+                "importing no_such_module failed with ModuleNotFoundError: No module named 'no_such_module'; install it, "
+                "or let PYTHONPATH name its folder",
+            ),
+            (
+                ["no_such_module.py"],
+                "importing no_such_module.py failed with ModuleNotFoundError: No module named 'no_such_module'; write "
+                "its name without .py",
+            ),
+            (["./bound"], "./bound is not the name of a module; write it as in `import package.module`"),
+            (
+                ["json"],
+                "json declares no functions and no callbacks when it is imported; name a module that does",
             ),
             (["json", "-o", "/no/such/folder"], "/no/such/folder is no folder; make it first"),
             (
@@ -508,6 +621,62 @@ class TestBadImages:
         write_checked(str(place.image), contents)
         assert refusal(place.image).startswith(problem)
 
+    @pytest.mark.parametrize(
+        ("old", "new", "problem"),
+        [
+            (b" callgate_thunks\n", b" callgate_thinks\n", "it has no thunks"),
+            (b"\n0", b"\n-", "the image's code lies beyond its end"),
+            (b"\nslot:255\n", b"\nslot:256\n", "it asks for 'slot:256', which this Python does not have"),
+            (b"\nslot:255\n", b"\nslot:x55\n", "it asks for 'slot:x55', which this Python does not have"),
+            (b"\nPyLong_Type\n", b"\nPyLong_Tape\n", "it asks for 'PyLong_Tape', which this Python does not have"),
+        ],
+        ids=["no thunks", "a negative place", "a slot too many", "no slot", "a symbol"],
+    )
+    def test_of_contents_that_make_no_sense(self, place: Place, old: bytes, new: bytes, problem: str) -> None:
+        contents = place.image.read_bytes()[HEADER_BYTES:]
+        assert old in contents
+        write_checked(str(place.image), contents.replace(old, new, 1))
+        with pytest.raises(ImageError) as caught:
+            NativeEngine(MACHINE.layout, MappedImage(str(place.image), MACHINE))
+        assert str(caught.value) == f"{place.image} is not run: {problem}{ANEW}"
+
+    @pytest.mark.parametrize(
+        ("module", "function"),
+        [("posix_memory.Libc", "mmap"), ("posix_memory.Libc", "mprotect"), ("checked_file.os", "pread")],
+    )
+    def test_the_system_refuses(self, place: Place, module: str, function: str) -> None:
+        """Whatever it is, the module is imported and its functions work."""
+        out = place.run(f"""
+            from callgate.runtime import checked_file, image, posix_memory
+            real = {module}.{function}
+            def refuse(*given, **named):
+                if sys._getframe(1).f_code.co_filename == checked_file.__file__:
+                    raise OSError(12, "refused by the test")
+                return real(*given, **named)
+            {module}.{function} = refuse
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                check()
+            print(*(warning.message for warning in caught))
+        """)
+        assert out.startswith(f"{place.image} is not run: it")
+        assert "refused by the test" in out
+
+    def test_nothing_is_said_where_no_code_can_be_made(self, place: Place) -> None:
+        """As by PyPy, beside the image of a CPython of its version."""
+        out = place.run("""
+            from callgate.runtime import probe
+            probe.IS_CPYTHON = False
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                check("ctypes")
+            print(caught, *IMAGES.values())
+        """)
+        assert out == (
+            f"[] {place.image} is not run: {sys.implementation.name} is not CPython: its objects cannot be read by "
+            "machine code\n"
+        )
+
     def test_tampered(self, place: Place) -> None:
         with open(place.image, "r+b") as file:
             file.seek(-100, os.SEEK_END)
@@ -585,6 +754,14 @@ class TestDoctor:
         lines = self.diagnose(built, "forbid_memory()")
         assert lines[0] == f"ok    image     {built.image}: in use"
         assert lines[-1].startswith("the ctypes engine serves here what the image has not: ")
+
+    @pytest.mark.parametrize("variable", ["CALLGATE_ENGINE", "CALLGATE_CHECK", "CALLGATE_DEBUG", "CALLGATE_PERF"])
+    def test_not_looked_for(self, built: Place, variable: str) -> None:
+        value = "ctypes" if variable == "CALLGATE_ENGINE" else "1"
+        out = built.run("from callgate.cli import main; main(['doctor', 'bound'])", **{variable: value})
+        said = [" ".join(line.split()) for line in out.splitlines()]
+        place = said.index(f"off image none is looked for where {variable}={value} is set")
+        assert said[place + 1] == f"-> unset {variable}"
 
     def test_none(self, place: Place) -> None:
         place.image.unlink()

@@ -56,8 +56,14 @@ def run(arguments: argparse.Namespace) -> None:
         declared = declarations_of(arguments.module)
     for line in declared.left_out:
         print(f"left out: {line}", file=sys.stderr)
+    if not declared.gates and not declared.callbacks:
+        raise CommandError(
+            f"{arguments.module} declares no functions and no callbacks when it is imported; name a module that does"
+        )
     for machine, python in machines:
-        for path, shape_count, size_bytes in build(
+        for path, shape_count, size_bytes, doubt in build(
             arguments.module, arguments.output, declared, machine, python, with_assembly=arguments.asm
         ):
             print(f"{path}: {len(declared.gates)} gates of {shape_count} shapes, {size_bytes:,} bytes")
+            if doubt:
+                print(f"as it lies there, {doubt}", file=sys.stderr)

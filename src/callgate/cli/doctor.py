@@ -18,7 +18,7 @@ from callgate.cli.terminal import importing
 from callgate.cpython.layout import Layout
 from callgate.errors import CallgateError, EngineError
 from callgate.runtime.code_memory import MEMORY, CodeMemory
-from callgate.runtime.engine import IMAGES, native_engine
+from callgate.runtime.engine import IMAGES, native_engine, what_forbids_images
 from callgate.runtime.executable import Rung
 from callgate.runtime.image import THIS_PYTHON, image_name
 from callgate.runtime.probe import probe
@@ -102,6 +102,10 @@ def _images(module: str) -> list[Finding]:
     with importing(module), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the findings say it
         importlib.import_module(module)
+    variable = what_forbids_images()
+    if variable:
+        text = f"none is looked for where {variable}={os.environ[variable]} is set"
+        return [Finding("image", OFF, text, f"unset {variable}")]
     if not IMAGES and HOST is not None:
         name = image_name(module, THIS_PYTHON, HOST)
         remedy = "put it beside the module's file, or name its folder in CALLGATE_IMAGES"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class CommandError(Exception):
@@ -14,14 +14,26 @@ class CommandError(Exception):
 
 @contextmanager
 def importing(module: str) -> Iterator[None]:
-    """While a module is imported, as `python -m` would find it; CommandError where that fails."""
-    sys.path.insert(0, os.getcwd())
+    """While a module is imported, as `python -m` would find it; CommandError where that fails.
+
+    The working directory is afterwards what it was.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise CommandError(f"{module} is not the name of a module; write it as in `import package.module`")
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
     try:
         yield
     except Exception as problem:
-        raise CommandError(f"importing {module} failed with {type(problem).__name__}: {problem}") from problem
+        text = f"importing {module} failed with {type(problem).__name__}: {problem}"
+        if isinstance(problem, ModuleNotFoundError) and problem.name and f"{module}.".startswith(f"{problem.name}."):
+            is_file = module.endswith(".py")
+            text += "; write its name without .py" if is_file else "; install it, or let PYTHONPATH name its folder"
+        raise CommandError(text) from problem
     finally:
-        sys.path.remove(os.getcwd())
+        os.chdir(folder)
+        with suppress(ValueError):  # the module has taken it away
+            sys.path.remove(folder)
 
 
 class Progress:

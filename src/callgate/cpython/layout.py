@@ -68,7 +68,12 @@ _SMALL = SmallInts(-5, 256, 32)
 CPYTHON_3_11 = Layout("cpython-3.11", 8, 16, 16, 32, 16, False, _OB_SIZE, 16, _SMALL)
 CPYTHON_3_13 = Layout("cpython-3.13", 8, 16, 16, 32, 16, True, _LV_TAG, 16, _SMALL, has_thread_local_state=True)
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CPYTHON_3_11, CPYTHON_3_13)}
+CPYTHON_3_14 = CPYTHON_3_13._replace(name="cpython-3.14", carg_object_offset=64)
+CPYTHON_3_15 = CPYTHON_3_14._replace(name="cpython-3.15", small_ints=SmallInts(-5, 1024, 32))
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (CPYTHON_3_11, CPYTHON_3_13, CPYTHON_3_14, CPYTHON_3_15)
+}
 """Layouts by name; 3.10 is laid out as 3.11, 3.12 as 3.13."""
 
 PYTHONS: dict[str, Layout] = {
@@ -76,5 +81,10 @@ PYTHONS: dict[str, Layout] = {
     "3.11": CPYTHON_3_11,
     "3.12": CPYTHON_3_13,
     "3.13": CPYTHON_3_13,
+    "3.14": CPYTHON_3_14,
+    "3.15": CPYTHON_3_15,
 }
-"""The layouts of the versions that code can be made for without running them."""
+"""The layouts of the versions that images can be made for without running them.
+
+None is trusted: where an image is mapped, all of it must be what the probe finds.
+"""

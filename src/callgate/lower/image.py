@@ -203,7 +203,7 @@ def read_image(contents: bytes | memoryview) -> Image:
     except (ValueError, struct.error) as problem:
         raise ImageError(f"this is no image: {problem}") from None
     ends = [offset + size for offset, size in shapes.values()]
-    if max([0, *labels.values(), *ends]) > len(contents):
+    if min([0, *labels.values()]) < 0 or max([0, *labels.values(), *ends]) > len(contents):
         raise ImageError("the image's code lies beyond its end")
     if 8 * len(symbols) > TABLE_BYTES:
         raise ImageError("the image's table has more slots than any")

@@ -30,22 +30,26 @@ from callgate.runtime.posix_memory import ANONYMOUS, EXECUTE, FIXED, PRIVATE, RE
 from callgate.target import IS_WINDOWS
 
 MAGIC = b"callgate image 1"
-_HEADER = struct.Struct("<16sQ8x32s")
+_HEADER = struct.Struct("<16sQQ32s")
 HEADER_BYTES = _HEADER.size  # 64, a line of the instruction cache
 _BUILD_ANEW = "build it anew with `callgate build`"
 
 
 def write_checked(path: str, contents: bytes) -> None:
-    """Write a file that `map_checked` takes, all of it or nothing: who has the old one mapped keeps it.
+    """Write a file that `map_checked` takes.  Raises OSError."""
+    write_whole(path, _HEADER.pack(MAGIC, len(contents), 0, hashlib.sha256(contents).digest()) + contents)
 
-    Raises OSError.
+
+def write_whole(path: str, data: bytes) -> None:
+    """Put a new file in a place, all of it or nothing: who has the old one mapped keeps it.
+
+    What a symbolic link of that name leads to stays as it is.  Raises OSError.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    header = _HEADER.pack(MAGIC, len(contents), hashlib.sha256(contents).digest())
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
         with open(descriptor, "wb") as file:
-            file.write(header + contents)
+            file.write(data)
             file.flush()
             os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -118,8 +122,21 @@ def map_checked(path: str, table_bytes: int = 0) -> MappedFile:
         _refuse(path, f"it cannot be opened ({problem.strerror})", _BUILD_ANEW)
     try:
         return _map(path, descriptor, table_bytes)
+    except ImageError:
+        raise
+    except OSError as problem:
+        _refuse(path, f"it cannot be mapped ({problem.strerror})", "allow the process more memory (ulimit -v)")
     finally:
         os.close(descriptor)
+
+
+def why_refused(path: str) -> str:
+    """Why `map_checked` does not map a file, "" where it does."""
+    try:
+        map_checked(path)
+    except ImageError as problem:
+        return str(problem)
+    return ""
 
 
 def _refuse(path: str, problem: str, remedy: str) -> NoReturn:
@@ -152,7 +169,9 @@ def _map(path: str, descriptor: int, table_bytes: int) -> MappedFile:
     header = os.pread(descriptor, HEADER_BYTES, 0)
     if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
         _refuse(path, "it is not an image of this version of callgate", _BUILD_ANEW)
-    _, size_bytes, digest = _HEADER.unpack(header)
+    _, size_bytes, zeros, digest = _HEADER.unpack(header)
+    if zeros:
+        _refuse(path, "its head is damaged", _BUILD_ANEW)
     if not size_bytes:
         _refuse(path, "it has no contents", _BUILD_ANEW)
     if status.st_size != HEADER_BYTES + size_bytes:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 
 from callgate.errors import EngineError, ImageError
-from callgate.runtime.debugging import NAMES_CODE
+from callgate.runtime.debugging import IS_DEBUGGED, IS_PROFILED
 from callgate.runtime.declared import Watch
 from callgate.runtime.environment import is_asked_for
 from callgate.runtime.image import MappedImage, image_paths
@@ -37,46 +37,70 @@ IMAGES: dict[str, str] = {}
 """The images that were found, by path, each with why it is not used, or "" where it is."""
 
 _asked: set[object] = set()  # modules whose images were looked for
-_adopting = threading.Lock()
+_adopting = threading.RLock()  # a finalizer or signal handler may declare functions of another module meanwhile
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread may have held the lock."""
+    global _adopting  # noqa: PLW0603  # one per process
+    _adopting = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def what_forbids_images() -> str:
+    """The variable of the environment that asks for what no gate of an image does, "" where there is none."""
+    switches = {
+        "CALLGATE_ENGINE": is_ctypes_asked_for(),
+        "CALLGATE_CHECK": is_asked_for("CALLGATE_CHECK"),
+        "CALLGATE_DEBUG": IS_DEBUGGED,
+        "CALLGATE_PERF": IS_PROFILED,
+    }
+    return next((name for name, is_on in switches.items() if is_on), "")
 
 
 def use_images_of(names: Mapping[str, object]) -> None:
     """Before a module's first declaration: take code from what `callgate build` made of it; `names` are its globals.
 
-    An image that cannot be used is told of by a RuntimeWarning, and gates are made as if it were not there.
+    An image that cannot be used is told of by a RuntimeWarning, and gates are made as if it were not there.  Nothing
+    is said where there could be no machine code anyway.
     """
     key = names.get("__file__") or names.get("__name__")
     if key in _asked:
         return
+    problems = []
     with _adopting:
         _asked.add(key)
-        if (
-            HOST is None
-            or Watch.current is not None
-            or is_ctypes_asked_for()
-            or is_asked_for("CALLGATE_CHECK")
-            or NAMES_CODE
-        ):
-            return  # gates of images check no calls
+        if HOST is None or Watch.current is not None or what_forbids_images():
+            return
         for path in image_paths(names, HOST):
             if path not in IMAGES and os.path.lexists(path):
-                IMAGES[path] = _problem_of_use(path)
-                if IMAGES[path]:
-                    warnings.warn(IMAGES[path], RuntimeWarning, stacklevel=3)
+                try:
+                    _take(path)
+                    IMAGES[path] = ""
+                except ImageError as problem:
+                    IMAGES[path] = str(problem)
+                    problems.append(IMAGES[path])
+                except EngineError as problem:
+                    IMAGES[path] = f"{path} is not run: {problem}"
+    for text in problems:  # shown by code of the program's, which may import other modules
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
-def _problem_of_use(path: str) -> str:
-    """Let the native engine take code from an image; where none could be made the image's routines make it run."""
+def _take(path: str) -> None:
+    """Let the native engine take code from an image; where none could be made the image's routines make it run.
+
+    Raises ImageError for an image that cannot be used, EngineError where no machine code can be made.
+    """
     native = _made.get("native")
-    try:
-        if isinstance(native, NativeEngine):
-            native.add_image(MappedImage(path, native.machine))
-        else:
-            machine = machine_here()
-            _made["native"] = NativeEngine(machine.layout, MappedImage(path, machine))
-    except (ImageError, EngineError) as problem:
-        return str(problem)
-    return ""
+    image = MappedImage(path, native.machine if isinstance(native, NativeEngine) else machine_here())
+    native = _made.get("native")  # another module may have been first
+    if isinstance(native, NativeEngine):
+        native.add_image(image)
+    else:
+        _made["native"] = NativeEngine(image.machine.layout, image)
 
 
 def choose(wanted: str | None) -> NativeEngine | None:

@@ -60,9 +60,12 @@ class MappedImage:
         try:
             image = read_image(mapped.data)
             check_facts(image.facts, image_facts(machine, THIS_PYTHON, __version__))
+            if not image.labels.keys() >= {SLOT_THUNKS, SLOT_THUNKS_END}:
+                raise ImageError("it has no thunks")
         except ImageError as problem:
-            raise ImageError(f"{path} is not run: {problem}; build it anew with `callgate build`") from None
+            raise _refused(path, problem) from None
         self.path = path
+        self.machine = machine
         self._mapped = mapped
         self._symbols = image.symbols
         self._shapes = image.shapes
@@ -73,19 +76,35 @@ class MappedImage:
         self.slot_thunks = SlotThunks(slots, thunks, (end - thunks) // THUNK_COUNT)
 
     def fill(self, resolve: Callable[[str], int]) -> None:
-        """Fill the table of literals, which is only read from then on."""
+        """Fill the table of literals, which is only read from then on; ImageError where that is not to be done here."""
         words = []
         for symbol in reversed(self._symbols):
             kind, _, name = symbol.partition(":")
-            words.append(self.slot_thunks.slots + SLOT_BYTES * int(name) if kind == "slot" else resolve(symbol))
+            try:
+                words.append(self._slot(int(name)) if kind == "slot" else resolve(symbol))
+            except (AttributeError, LookupError, ValueError):
+                raise _refused(self.path, f"it asks for {symbol!r}, which this Python does not have") from None
         table = struct.pack(f"<{len(words)}Q", *words)
         ctypes.memmove(self._mapped.address - slot_distance(len(words) - 1), table, len(table))
-        self._mapped.protect_table()
+        try:
+            self._mapped.protect_table()
+        except OSError as problem:
+            raise ImageError(
+                f"{self.path} is not run: its table cannot be made read-only ({problem}); "
+                "let the security policy allow mprotect with PROT_READ"
+            ) from None
+
+    def _slot(self, index: int) -> int:
+        return self.slot_thunks.slots + SLOT_BYTES * range(THUNK_COUNT)[index]
 
     def find(self, key: bytes) -> ImageCode | None:
         """The code of a shape, or None where it is not here."""
         found = self._shapes.get(key)
         return None if found is None else ImageCode(self._mapped.address + found[0], found[1])
+
+
+def _refused(path: str, problem: object) -> ImageError:
+    return ImageError(f"{path} is not run: {problem}; build it anew with `callgate build`")
 
 
 def image_name(module: str, python: str, target: Target) -> str:
