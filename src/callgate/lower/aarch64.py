@@ -19,7 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from callgate.asm.aarch64.assembler import Assembler, ListingAssembler, encode_mask, fits_immediate, fits_offset
+from callgate.asm.aarch64.assembler import (
+    Assembler,
+    ListingAssembler,
+    encode_mask,
+    fits_immediate,
+    fits_offset,
+    fits_pair,
+)
 from callgate.asm.aarch64.registers import IP0, IP1, LR, SP, ZR
 from callgate.asm.code import Code, FrameRow
 from callgate.lower.operations import R10, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RSI, RSP
@@ -53,7 +60,6 @@ _COUNTED = b"".join(
     for word in (0xF9400000 | _RAX << 5 | IP0, 0x91000400 | IP0 << 5 | IP0, 0xF9000000 | _RAX << 5 | IP0)
 )
 """ldr x16, [x9]; add x16, x16, #1; str x16, [x9]: a reference to the result is counted."""
-_MOST_PAIRED = 504  # what the offset of a pair can be
 _WORD_MASK = 0xFFFFFFFF
 
 
@@ -65,11 +71,11 @@ class Plain(Assembler):
         "_before_leave",
         "_compared",
         "_entered",
-        "_has_quads",
         "_last_label",
         "_left",
         "_lost_flags",
         "_rows",
+        "_target",
     )
     thunk_bytes = 32
     spare: tuple[int, ...] = (19, 20)
@@ -82,7 +88,7 @@ class Plain(Assembler):
         self._entered = (-1, 0)  # the end of an `enter`, and where it kept the return address
         self._rows: list[FrameRow] = []
         self._left: FrameRow | None = None  # the frame that `leave` undid
-        self._has_quads = target.long_double_bytes == 16
+        self._target = target
         self._compared: tuple[int, int, bool] | None = (
             None  # the end of a comparison with 0, its register, is it 64 bits
         )
@@ -118,19 +124,18 @@ class Plain(Assembler):
     def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         size = _frame_bytes(registers, scratch_bytes)
         self._rows.append(FrameRow(len(self.code), 0, ()))
-        self._move_sp(self.sub_i, size)
+        self._add(SP, SP, -size)
         self._rows.append(FrameRow(len(self.code), size, ()))
         for offset, register in _saved(registers, size):
             self._access(self.str_x, 8, register, SP, offset)
         if not registers:
             self._entered = (len(self.code), size - 8)
-
         self._rows.append(FrameRow(len(self.code), size, _saved_rows(registers)))
 
     def frame_rows(self, scratch_bytes: int) -> tuple[FrameRow, ...]:
-        size = _frame_bytes((), scratch_bytes)
-        moved = 4 * (bool(size >> 12) + bool(size & 0xFFF))
-        return FrameRow(0, 0, ()), FrameRow(moved, size, ()), FrameRow(moved + 4, size, _saved_rows(()))
+        frame = Plain(self._target)
+        frame.enter((), scratch_bytes)
+        return tuple(frame._rows)
 
     def leave(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
         size = _frame_bytes(registers, scratch_bytes)
@@ -138,16 +143,10 @@ class Plain(Assembler):
         for offset, register in _saved(registers, size):
             self._access(self.ldr_x, 8, register, SP, offset)
         self._rows.append(FrameRow(len(self.code), size, ()))
-        self._move_sp(self.add_i, size)
+        self._add(SP, SP, size)
         self._rows.append(FrameRow(len(self.code), 0, ()))
         self._left = FrameRow(0, size, _saved_rows(registers))
         self._after_leave = len(self.code)
-
-    def _move_sp(self, row: Row, size: int) -> None:
-        if size >> 12:
-            row(SP, SP, size & ~0xFFF)
-        if size & 0xFFF:
-            row(SP, SP, size & 0xFFF)
 
     def ret(self) -> None:
         self._move_result()
@@ -272,12 +271,16 @@ class Plain(Assembler):
         if fits_offset(offset, size_bytes):
             row(register, base, offset)
             return
-        self._set(IP1, offset)
-        if base == SP:
-            self.add_i(IP0, SP, 0)
-            base = IP0
-        self.add_x(IP1, base, IP1)
+        self._sum(IP1, base, offset)
         row(register, IP1, 0)
+
+    def _sum(self, destination: int, source: int, number: int) -> None:
+        """destination = source + number, of whatever size; only x17 is scratch."""
+        self._set(IP1, number)
+        if source == SP:
+            self.add_sp_x(destination, IP1)
+        else:
+            self.add_x(destination, source, IP1)
 
     def _load(self, register: int, base: int, displacement: int) -> None:
         """Load 8 bytes into a register of AArch64."""
@@ -313,13 +316,18 @@ class Plain(Assembler):
         self._load(_NUMBERS[register], base, displacement)
 
     def mov_pair_rm(self, first: int, second: int, base: int, displacement: int) -> None:
-        self.ldp_x(_NUMBERS[first], _NUMBERS[second], _NUMBERS[base], displacement)
+        assert first != base  # it is loaded first where the pair is out of reach
+        if fits_pair(displacement):
+            self.ldp_x(_NUMBERS[first], _NUMBERS[second], _NUMBERS[base], displacement)
+        else:
+            self._load(_NUMBERS[first], base, displacement)
+            self._load(_NUMBERS[second], base, displacement + 8)
 
     def mov32_rm(self, register: int, base: int, displacement: int = 0) -> None:
         self._access(self.ldr_w, 4, _NUMBERS[register], _NUMBERS[base], displacement)
 
     def mov_mr(self, base: int, displacement: int, register: int) -> None:
-        if base == RSP and self._entered == (len(self.code), displacement + 8) and displacement <= _MOST_PAIRED:
+        if base == RSP and self._entered == (len(self.code), displacement + 8) and fits_pair(displacement):
             self._unwrite()
             self.stp_x(_NUMBERS[register], LR, SP, displacement)
             return
@@ -342,12 +350,10 @@ class Plain(Assembler):
         return IP0
 
     def mov_mi(self, base: int, displacement: int, immediate: int) -> None:
-        assert fits_offset(displacement, 8)  # what is far away takes both scratch registers
-        self.str_x(self._number(immediate), _NUMBERS[base], displacement)
+        self._access(self.str_x, 8, self._number(immediate), _NUMBERS[base], displacement)
 
     def mov32_mi(self, base: int, displacement: int, immediate: int) -> None:
-        assert fits_offset(displacement, 4)
-        self.str_w(self._number(immediate & _WORD_MASK), _NUMBERS[base], displacement)
+        self._access(self.str_w, 4, self._number(immediate & _WORD_MASK), _NUMBERS[base], displacement)
 
     def mov_rl(self, register: int, symbol: str) -> None:
         self.ldr_literal(_NUMBERS[register], symbol)
@@ -361,11 +367,7 @@ class Plain(Assembler):
         elif fits_immediate(-number):
             self.sub_i(destination, source, -number)
         else:
-            self._set(IP1, number)
-            if source == SP:
-                self.add_i(IP0, SP, 0)
-                source = IP0
-            self.add_x(destination, source, IP1)
+            self._sum(destination, source, number)
 
     def movzx8_rm(self, register: int, base: int, displacement: int = 0) -> None:
         self._access(self.ldrb_w, 1, _NUMBERS[register], _NUMBERS[base], displacement)
@@ -468,16 +470,14 @@ class Plain(Assembler):
         self.asr_x(_NUMBERS[register], _NUMBERS[register], _NUMBERS[RCX])
 
     def inc_m(self, base: int, displacement: int = 0) -> None:
-        assert fits_offset(displacement, 8)
-        self.ldr_x(IP0, _NUMBERS[base], displacement)
+        self._load(IP0, base, displacement)
         self.add_i(IP0, IP0, 1)
-        self.str_x(IP0, _NUMBERS[base], displacement)
+        self._access(self.str_x, 8, IP0, _NUMBERS[base], displacement)
 
     def dec_m(self, base: int, displacement: int = 0) -> None:
-        assert fits_offset(displacement, 8)
-        self.ldr_x(IP0, _NUMBERS[base], displacement)
+        self._load(IP0, base, displacement)
         self.subs_xi(IP0, IP0, 1)
-        self.str_x(IP0, _NUMBERS[base], displacement)
+        self._access(self.str_x, 8, IP0, _NUMBERS[base], displacement)
 
     # -- comparisons ---------------------------------------------------------------------------------------------------
     def _compare(self, register: int, immediate: int, *, is_wide: bool) -> None:
@@ -607,7 +607,7 @@ class Plain(Assembler):
         self.movsd_xm(0, base, displacement)
 
     def fld80_m(self, base: int, displacement: int = 0) -> None:
-        if self._has_quads:
+        if self._target.long_double_bytes == 16:
             self.movups_xm(0, base, displacement)
             self.quad_to_double()
         else:
@@ -617,7 +617,7 @@ class Plain(Assembler):
         self.movsd_mx(base, displacement, 0)
 
     def fstp80_m(self, base: int, displacement: int = 0) -> None:
-        if self._has_quads:
+        if self._target.long_double_bytes == 16:
             self.double_to_quad()
             self.movups_mx(base, displacement, 0)
         else:

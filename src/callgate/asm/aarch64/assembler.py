@@ -55,6 +55,11 @@ def fits_offset(offset: int, size_bytes: int) -> bool:
     return -256 <= offset < 256 or (0 <= offset < size_bytes << 12 and not offset % size_bytes)
 
 
+def fits_pair(offset: int) -> bool:
+    """Whether a pair of 8-byte registers can be loaded from an offset."""
+    return not offset % 8 and -512 <= offset < 512
+
+
 def _check_shift(shift: int) -> None:
     if not 0 <= shift < 64:
         raise OverflowError(f"{shift} is no shift of 64 bits")
@@ -94,7 +99,7 @@ def _pair(mnemonic: str, opcode: int) -> Callable[[Assembler, int, int, int, int
     """`mnemonic x, x, [base, offset]`, the offset a multiple of 8 from -512 to 504."""
 
     def emit(self: Assembler, first: int, second: int, base: int, offset: int) -> None:
-        if offset % 8 or not -512 <= offset < 512:
+        if not fits_pair(offset):
             raise OverflowError(f"{mnemonic} cannot reach offset {offset}")
         self.emit_word(opcode | (offset >> 3 & 0x7F) << 15 | second << 10 | base << 5 | first)
 
@@ -297,6 +302,10 @@ class Assembler(Emitter):
         _check_shift(shift)
         self.emit_word(0x8B000000 | second << 16 | shift << 10 | first << 5 | destination)
 
+    def add_sp_x(self, destination: int, register: int) -> None:
+        """`add x|sp, sp, x`, in the extended form, where 31 is sp."""
+        self.emit_word(0x8B2063E0 | register << 16 | destination)
+
     def sub_sp_x(self, register: int) -> None:
         """`sub sp, sp, x`, in the extended form, where 31 is sp."""
         self.emit_word(0xCB2063FF | register << 16)
@@ -391,6 +400,7 @@ class Assembler(Emitter):
         self.emit_word(0x58000000 | distance >> 2 << 5 | register)
 
     describe(add_x_lsl, "rrrn", lambda d, f, s, n: f"add {NAMES_64[d]}, {NAMES_64[f]}, {NAMES_64[s]}, lsl #{n}")
+    describe(add_sp_x, "pr", lambda d, r: f"add {NAMES_64_SP[d]}, sp, {NAMES_64[r]}")
     describe(sub_sp_x, "r", lambda r: f"sub sp, sp, {NAMES_64[r]}")
     describe(neg_x, "rr", lambda d, s: f"neg {NAMES_64[d]}, {NAMES_64[s]}")
     describe(lsl_xi, "rrn", lambda d, s, n: f"lsl {NAMES_64[d]}, {NAMES_64[s]}, #{n}")
