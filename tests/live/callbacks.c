@@ -21,8 +21,16 @@ static void scramble(void)
 #ifdef __x86_64__
     __asm__ volatile("movq $-1, %%rax\n movq $-1, %%rdx\n pcmpeqd %%xmm0, %%xmm0\n pcmpeqd %%xmm1, %%xmm1\n"
                      ::: "rax", "rdx", "xmm0", "xmm1");
+#elif defined(__aarch64__)
+    __asm__ volatile("mov x0, #-1\n mov x1, #-1\n movi v0.2d, #-1\n movi v1.2d, #-1" ::: "x0", "x1", "v0", "v1");
 #endif
 }
+
+#ifdef __x86_64__
+#define LONG_DOUBLE_BYTES 10 /* the rest is padding */
+#else
+#define LONG_DOUBLE_BYTES sizeof(long double)
+#endif
 
 struct small { int a; float b; };
 struct two { long a; double b; };
@@ -46,7 +54,7 @@ CALLER(i32, int, 4)
 CALLER(u64, unsigned long, 8)
 CALLER(f32, float, 4)
 CALLER(f64, double, 8)
-CALLER(longdouble, long double, 10)
+CALLER(longdouble, long double, LONG_DOUBLE_BYTES)
 CALLER(pointer, void *, 8)
 CALLER(small, struct small, sizeof(struct small))
 CALLER(two, struct two, sizeof(struct two))

@@ -64,9 +64,8 @@ def got(path: str, index: int, size: int) -> bytes:
 
 # -- what C gets -----------------------------------------------------------------------------------------------------
 
-LONG_DOUBLE_ONE = (
-    bytes.fromhex("0000000000000080ff3f") if DATA_MODEL.architecture == "x86_64" else bytes(14) + b"\xff\x3f"
-)
+IS_ARM = DATA_MODEL.architecture == "aarch64"
+LONG_DOUBLE_ONE = bytes(14) + b"\xff\x3f" if IS_ARM else bytes.fromhex("0000000000000080ff3f")
 BACK = [
     # suffix, annotation, what is returned, its memory
     ("i8", "i8", -3, b"\xfd"),
@@ -88,6 +87,8 @@ back = pytest.mark.parametrize(("suffix", "annotation", "value", "image"), BACK,
 ONE_WORD = {
     "two": "f() returns struct two: a callback of the ctypes engine returns one word",
     "floats": "f() returns struct floats: a callback of the ctypes engine returns one word",
+    # x8, which says where a large result goes, does not reach a closure of ctypes
+    **({"big": "f() returns struct big: a callback of the ctypes engine returns one word"} if IS_ARM else {}),
 }
 
 
@@ -216,8 +217,10 @@ WRONG_RESULTS = [
 
 
 @pytest.mark.parametrize(("suffix", "annotation", "value", "text"), WRONG_RESULTS)
-def test_wrong_results(bind: Bind, suffix: str, annotation: str, value: Any, text: str) -> None:
-    gate = bind(f"get_{suffix}(f: Callable[[i32], {annotation}]) -> None")
+def test_wrong_results(bind: Bind, engine: str, suffix: str, annotation: str, value: Any, text: str) -> None:
+    gate = getter(bind, engine, suffix, annotation)
+    if gate is None:
+        return
     calls = []
     assert told(gate, lambda x: calls.append(x) or value) == text
     assert calls == [0]
@@ -753,6 +756,8 @@ def test_no_path_leaves_anything(
     bind: Bind, warm: None, engine: str, declaration: str, arguments: Any, result: Any
 ) -> None:
     gate = bind(declaration)
+    if engine == "ctypes" and any(f"get_{refused}(" in declaration for refused in ONE_WORD):
+        pytest.skip("refused, as test_results tells")
     expected = result if isinstance(result, type) else ()
 
     def once() -> None:

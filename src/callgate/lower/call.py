@@ -6,7 +6,7 @@ from callgate.abi.plan import CallPlan
 from callgate.asm.code import Code
 from callgate.cpython.conversion import Conversion
 from callgate.lower.machine import Machine, check_code_is_made
-from callgate.lower.operations import operations
+from callgate.lower.operations import load, operations
 from callgate.target import Target
 
 
@@ -16,10 +16,9 @@ def lower_call(plan: CallPlan, conversion: Conversion, machine: Machine, *, with
     The code is position-independent and knows no address: symbols are relocations, the C function's address and
     everything else that belongs to one gate is read from the gate's data.
     """
-    from callgate.lower import gate
-
     check_code_is_made(machine)
-    return gate.lower_gate(plan, conversion, machine, with_listing=with_listing)
+    code: Code = load("gate", "lower_gate")(plan, conversion, machine, with_listing=with_listing)
+    return code
 
 
 def accept_bytes(target: Target) -> int:

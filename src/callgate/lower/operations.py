@@ -21,8 +21,10 @@ The frame that `enter` makes is the same everywhere, so that offsets are decided
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
-from typing import Final, Protocol
+from importlib import import_module
+from typing import Any, Final, Protocol
 
 from callgate.asm.code import Code, FrameRow
 from callgate.lower.machine import Machine
@@ -246,12 +248,30 @@ def checked_registers(machine: Machine) -> tuple[int, ...]:
     return operations(machine.target).callee_saved if machine.checks_calls else ()
 
 
+_loaded: dict[tuple[str, str], Any] = {}
+
+
+def load(module: str, name: str) -> Any:
+    """A name of a module of this package, which is imported when it is first wanted: images need no lowering.
+
+    The collector rests meanwhile: a finalizer that it runs may call gates, and would find half a module.
+    """
+    found = _loaded.get((module, name))
+    if found is None:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            found = _loaded[module, name] = getattr(import_module(f"callgate.lower.{module}"), name)
+        finally:
+            if was_enabled:
+                gc.enable()
+    return found
+
+
 def operations(target: Target, *, with_listing: bool = False) -> Operations:
     """What emits code for a target."""
-    from callgate.lower import aarch64, win64, x86_64  # the machines read the registers above
-
-    if target.architecture == "aarch64":
-        return aarch64.Listing(target) if with_listing else aarch64.Plain(target)
-    if target.system == "windows":
-        return win64.Listing() if with_listing else win64.Plain()  # type: ignore[return-value]  # as below
-    return x86_64.Listing() if with_listing else x86_64.Plain()  # type: ignore[return-value]  # rows do not name operands
+    is_arm = target.architecture == "aarch64"
+    module = "aarch64" if is_arm else "win64" if target.system == "windows" else "x86_64"
+    emitter = load(module, "Listing" if with_listing else "Plain")
+    made: Operations = emitter(target) if is_arm else emitter()
+    return made

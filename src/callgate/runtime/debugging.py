@@ -18,7 +18,7 @@ from callgate.asm.code import Code
 from callgate.runtime.elf import Symbol, descriptor_library, symbol_file
 from callgate.runtime.environment import is_asked_for
 from callgate.runtime.unwind import frame_table
-from callgate.target import HOST, IS_WINDOWS, X86_64_LINUX
+from callgate.target import DATA_MODEL, IS_WINDOWS
 
 if TYPE_CHECKING:
     from callgate.runtime.gate import Gate
@@ -137,17 +137,17 @@ class _Debugger:
         self._lock = threading.RLock()
 
     def _load(self) -> None:
-        if HOST != X86_64_LINUX:
-            raise OSError("symbols are made on x86-64 Linux only")
+        if DATA_MODEL.system != "linux":
+            raise OSError("symbols are made on Linux only")
         descriptor = os.memfd_create("callgate-gdb", os.MFD_CLOEXEC)  # stays open: debuggers come later
-        os.write(descriptor, descriptor_library())
+        os.write(descriptor, descriptor_library(DATA_MODEL.architecture))
         self._library = ctypes.PyDLL(f"/proc/{os.getpid()}/fd/{descriptor}")
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def add(self, address: int, code: Code, symbols: list[Symbol]) -> object:
         """Let GDB know the symbols and frames of code."""
         table = frame_table(address, len(code.data), code.frames) if code.frames else b""
-        file = symbol_file(address, len(code.data), symbols, table)
+        file = symbol_file(DATA_MODEL.architecture, address, len(code.data), symbols, table)
         with self._lock:
             if self._library is None:
                 if self._is_refused:

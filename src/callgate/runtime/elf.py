@@ -15,14 +15,16 @@ _SHDR = struct.Struct("<IIQQQQIIQQ")
 _SYM = struct.Struct("<IBBHQQ")
 _DYN = struct.Struct("<QQ")
 _IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")  # 64 bits, little-endian
-_ET_REL, _ET_DYN, _EM_X86_64 = 1, 3, 62
+_ET_REL, _ET_DYN = 1, 3
+_MACHINES = {"x86_64": 62, "aarch64": 183}  # EM_X86_64, EM_AARCH64
+_RETURNS = {"x86_64": b"\xc3", "aarch64": b"\xc0\x03\x5f\xd6"}
 _PROGBITS, _SYMTAB, _STRTAB, _HASH, _DYNAMIC, _NOBITS, _DYNSYM = 1, 2, 3, 5, 6, 8, 11
 _WRITE, _ALLOC, _EXECINSTR = 1, 2, 4
 _PT_LOAD, _PT_DYNAMIC, _PT_GNU_STACK = 1, 2, 0x6474E551
 _R, _W, _X = 4, 2, 1
 _GLOBAL, _OBJECT, _FUNC = 1 << 4, 1, 2
 _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT = 4, 5, 6, 10, 11
-_PAGE = 0x1000
+_PAGE = 0x10000  # the largest of the processors' pages
 
 
 class Symbol(NamedTuple):
@@ -46,7 +48,7 @@ class _Section(NamedTuple):
     entry_bytes: int = 0
 
 
-def symbol_file(address: int, size_bytes: int, symbols: Sequence[Symbol], eh_frame: bytes) -> bytes:
+def symbol_file(architecture: str, address: int, size_bytes: int, symbols: Sequence[Symbol], eh_frame: bytes) -> bytes:
     """An object file that says what the code at an address is: function symbols and call frame information."""
     names, offsets = _strings([symbol.name for symbol in symbols])
     table = bytes(_SYM.size) + b"".join(
@@ -60,10 +62,10 @@ def symbol_file(address: int, size_bytes: int, symbols: Sequence[Symbol], eh_fra
     ]
     if eh_frame:
         sections.append(_Section(".eh_frame", _PROGBITS, _ALLOC, 0, eh_frame))
-    return _file(_ET_REL, sections, [], _EHDR.size)
+    return _file(architecture, _ET_REL, sections, [], _EHDR.size)
 
 
-def descriptor_library() -> bytes:
+def descriptor_library(architecture: str) -> bytes:
     """A shared library that holds `__jit_debug_register_code`, which returns, and `__jit_debug_descriptor`.
 
     GDB looks for both names in the loaded objects ("JIT Compilation Interface" in its manual).
@@ -71,11 +73,11 @@ def descriptor_library() -> bytes:
     headers = _EHDR.size + 4 * _PHDR.size
     names, (function, descriptor) = _strings(["__jit_debug_register_code", "__jit_debug_descriptor"])
     hashed = struct.pack("<6I", 1, 3, 1, 0, 2, 0)  # one bucket: symbol 1, then symbol 2
-    ret = b"\xc3"
+    ret = _RETURNS[architecture]
     hash_at = headers
     symbols_at = hash_at + len(hashed)
     names_at = symbols_at + 3 * _SYM.size
-    text_at = names_at + len(names)
+    text_at = (names_at + len(names) + 3) & ~3
     dynamic_at = _PAGE
     dynamic = b"".join(
         _DYN.pack(tag, value)
@@ -106,11 +108,11 @@ def descriptor_library() -> bytes:
         _Section(".hash", _HASH, _ALLOC, hash_at, hashed, link=2, entry_bytes=4),
         _Section(".dynsym", _DYNSYM, _ALLOC, symbols_at, symbols, link=3, info=1, entry_bytes=_SYM.size),
         _Section(".dynstr", _STRTAB, _ALLOC, names_at, names, alignment=1),
-        _Section(".text", _PROGBITS, _ALLOC | _EXECINSTR, text_at, ret, alignment=1),
+        _Section(".text", _PROGBITS, _ALLOC | _EXECINSTR, text_at, ret, alignment=4),
         _Section(".dynamic", _DYNAMIC, _ALLOC | _WRITE, dynamic_at, dynamic, link=3, entry_bytes=_DYN.size),
         _Section(".data", _PROGBITS, _ALLOC | _WRITE, data_at, data),
     ]
-    return _file(_ET_DYN, sections, segments, headers)
+    return _file(architecture, _ET_DYN, sections, segments, headers)
 
 
 def _strings(names: Sequence[str]) -> tuple[bytes, list[int]]:
@@ -123,7 +125,7 @@ def _strings(names: Sequence[str]) -> tuple[bytes, list[int]]:
     return bytes(table), offsets
 
 
-def _file(kind: int, sections: Sequence[_Section], segments: Sequence[bytes], first: int) -> bytes:
+def _file(architecture: str, kind: int, sections: Sequence[_Section], segments: Sequence[bytes], first: int) -> bytes:
     """Put a file together.  In a library a section lies in the file where it lies in memory."""
     section_names, name_offsets = _strings([*(section.name for section in sections), ".shstrtab"])
     sections = [*sections, _Section(".shstrtab", _STRTAB, 0, 0, section_names, alignment=1)]
@@ -153,7 +155,7 @@ def _file(kind: int, sections: Sequence[_Section], segments: Sequence[bytes], fi
     header = _EHDR.pack(
         _IDENT,
         kind,
-        _EM_X86_64,
+        _MACHINES[architecture],
         1,
         0,
         _EHDR.size if segments else 0,
