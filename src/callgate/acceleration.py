@@ -267,7 +267,7 @@ class _Probes:
     def __init__(self) -> None:
         prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
         paramflags = ((1, "probe"),)
-        flagged = prototype(("abs", ctypes.CDLL(None)), paramflags)
+        flagged = prototype(("Py_IsInitialized", ctypes.pythonapi), paramflags)
         self.paramflags = _word_offset(flagged, paramflags)
 
         def probe(number: int) -> int:

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,16 +27,16 @@ static void scramble(void)
 #endif
 }
 
-#ifdef __x86_64__
+#if defined __x86_64__ && !defined _WIN32
 #define LONG_DOUBLE_BYTES 10 /* the rest is padding */
 #else
 #define LONG_DOUBLE_BYTES sizeof(long double)
 #endif
 
 struct small { int a; float b; };
-struct two { long a; double b; };
+struct two { int64_t a; double b; };
 struct floats { double a, b; };
-struct big { long words[5]; };
+struct big { int64_t words[5]; };
 
 /* Call f(0), f(1), f(2) and keep what came back. */
 #define CALLER(name, type, size)                                \
@@ -51,7 +52,7 @@ struct big { long words[5]; };
 CALLER(i8, signed char, 1)
 CALLER(u16, unsigned short, 2)
 CALLER(i32, int, 4)
-CALLER(u64, unsigned long, 8)
+CALLER(u64, uint64_t, 8)
 CALLER(f32, float, 4)
 CALLER(f64, double, 8)
 CALLER(longdouble, long double, LONG_DOUBLE_BYTES)
@@ -88,7 +89,7 @@ int call_variadic(int x, ...)
     return f(x);
 }
 
-long fold(long (*f)(long, long), const unsigned char *data, size_t count, long start)
+int64_t fold(int64_t (*f)(int64_t, int64_t), const unsigned char *data, size_t count, int64_t start)
 {
     for (size_t i = 0; i < count; i++) start = f(start, data[i]);
     return start;
@@ -110,6 +111,7 @@ int out_of(function_int *f, int *number, struct thing **thing, double *real)
 int fail_after(function_int *f, int x, int number) { f(x); errno = number; return -1; }
 int succeed_after(function_int *f, int x) { return f(x); }
 char *text_after(function_int *f, int x) { f(x); return strdup("text"); }
+void free_text(char *text) { free(text); }
 struct thing *thing_after(function_int *f, int x) { f(x); return &the_thing; }
 struct two two_after(function_int *f, int x) { struct two two = {f(x), 0.5}; return two; }
 struct big big_after(function_int *f, int x) { struct big big = {{f(x), 2, 3, 4, 5}}; return big; }
@@ -155,11 +157,11 @@ int in_thread(function_int *f, int x, int count)
     return job.result;
 }
 /* The same in `threads` threads at once; in thread t it is f(1000 t), f(1000 t + 1), ... */
-long in_threads(function_int *f, int threads, int count)
+int64_t in_threads(function_int *f, int threads, int count)
 {
     struct job jobs[64] = {0};
     pthread_t ids[64];
-    long sum = 0;
+    int64_t sum = 0;
     for (int i = 0; i < threads; i++) {
         jobs[i] = (struct job){f, 1000 * i, count};
         if (pthread_create(&ids[i], 0, work, &jobs[i])) return -1;
@@ -171,9 +173,9 @@ long in_threads(function_int *f, int threads, int count)
     return sum;
 }
 /* One after the other. */
-long through_threads(function_int *f, int threads)
+int64_t through_threads(function_int *f, int threads)
 {
-    long sum = 0;
+    int64_t sum = 0;
     for (int i = 0; i < threads; i++) sum += in_thread(f, i, 2);
     return sum;
 }
@@ -245,7 +247,7 @@ void call_at_exit(function_int *f) { last = f; atexit(at_exit); }
 static function_int *very_last;
 __attribute__((destructor)) static void end(void) { if (very_last) say("destructor", very_last(2)); }
 void call_in_destructor(function_int *f) { very_last = f; }
-static volatile long calls_so_far;
+static volatile int64_t calls_so_far;
 static void *call_for_ever(void *f)
 {
     for (;;) {
@@ -263,7 +265,7 @@ int go_on_calling(function_int *f, int threads)
     }
     return 0;
 }
-long calls_made(void) { return calls_so_far; }
+int64_t calls_made(void) { return calls_so_far; }
 static void *call_thread_new(void *f)
 {
     ((function_int *)f)(1);

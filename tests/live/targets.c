@@ -44,8 +44,8 @@ long double third(void) { return 1.0L / 3.0L; }
 int same_longdouble(long double a, double b) { return a == (long double)b; }
 
 /* -- many arguments ------------------------------------------------------------------------------------------------ */
-long weigh9(int a, long b, short c, int8_t d, unsigned e, uint8_t f, long g, int h, uint16_t i) {
-    return a + 2 * b + 3 * c + 4 * d + 5l * e + 6 * f + 7 * g + 8 * h + 9 * i;
+int64_t weigh9(int a, int64_t b, short c, int8_t d, unsigned e, uint8_t f, int64_t g, int h, uint16_t i) {
+    return a + 2 * b + 3 * c + 4 * d + 5ll * e + 6 * f + 7 * g + 8 * h + 9 * i;
 }
 double weigh_mixed(int a, double b, float c, long d, long double e, double f, float g, int h, double i, double j, float k,
                    double l, double m, long n, long o, long p, long double q, float r, short s) {
@@ -95,7 +95,7 @@ int fill_two(int pair[2]) { pair[0] = 11; pair[1] = 22; return 0; }
 int is_null(const void *p) { return p == 0; }
 uintptr_t address(const void *p) { return (uintptr_t)p; }
 uintptr_t address_i32(const int32_t *p) { return (uintptr_t)p; }
-void raise_level(unsigned long *level) { *level += 1; }
+void raise_level(uint64_t *level) { *level += 1; }
 void swap(void *a, void *b, size_t count) {
     unsigned char *x = a, *y = b;
     for (size_t i = 0; i < count; i++) { unsigned char t = x[i]; x[i] = y[i]; y[i] = t; }
@@ -170,8 +170,8 @@ void out_color(int which, int *out) { *out = which; }
 
 /* -- errors -------------------------------------------------------------------------------------------------------- */
 int fail_i32(int result, int number) { if (number) errno = number; return result; }
-long fail_i64(long result, int number) { if (number) errno = number; return result; }
-unsigned long fail_u64(unsigned long result, int number) { if (number) errno = number; return result; }
+int64_t fail_i64(int64_t result, int number) { if (number) errno = number; return result; }
+uint64_t fail_u64(uint64_t result, int number) { if (number) errno = number; return result; }
 unsigned fail_u32(unsigned result, int number) { if (number) errno = number; return result; }
 int8_t fail_i8(int8_t result, int number) { if (number) errno = number; return result; }
 uint16_t fail_u16(uint16_t result, int number) { if (number) errno = number; return result; }

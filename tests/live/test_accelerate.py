@@ -34,6 +34,7 @@ from typing import Any
 
 import pytest
 from tests.live.children import WAITING, run_child
+from tests.live.here import posix_only
 from tests.live.telling import Problem, told
 
 import callgate as cg
@@ -80,6 +81,7 @@ typedef int (*cb)(int, int);
 int call(cb f, int a, int b) { return f ? f(a, b) : -1; }
 cb echo_cb(cb f) { return f; }
 int plus(int a, int b) { return a + b; }
+void sleep_us(unsigned time) { usleep(time); }
 int set_errno(int e) { int old = errno; errno = e; return old; }
 int none(void) { return 42; }
 void nothing(void) {}
@@ -249,6 +251,7 @@ for index, (name, argtype, restype) in enumerate(declarations):
         if argtype in (c_char_p, c_wchar_p, MyCharP) and label == "MyVoid": continue  # an address of nothing
         if name in unsafe and label not in unsafe[name]: continue
         if argtype is FromParamSame and label in ("c_float", "c_double", "c_longdouble", "V", "Big"): continue  # C reads another register
+        if argtype is FromParamSame and sys.platform == "win32" and label in ("c_short", "c_byte", "S", "SubS", "U", "AP S"): continue  # rubbish
         before, after = outcome(plain[index], value), outcome(fast, value)
         count += 1
         if before != after:
@@ -286,7 +289,10 @@ def test_more_arguments_than_declared(both: Callable[..., Pair]) -> None:
     plain, fast = both(declared("format", [c_char_p, ctypes.c_size_t, c_char_p]), "format")
     for function in (plain, fast):
         out = ctypes.create_string_buffer(50)
-        assert (function(out, 50, b"%d %s %ld", 5, b"hi", c_long(1 << 40)), out.value) == (18, b"5 hi 1099511627776")
+        assert (function(out, 50, b"%d %s %lld", 5, b"hi", ctypes.c_longlong(1 << 40)), out.value) == (
+            18,
+            b"5 hi 1099511627776",
+        )
         assert (function(out, 50, b"none"), out.value) == (4, b"none")
 
 
@@ -629,10 +635,9 @@ import sys, threading, time
 from ctypes import *
 import callgate as cg
 library = (PyDLL if sys.argv[2] == "PyDLL" else CDLL)(sys.argv[1])
-library.usleep = CDLL(None).usleep if sys.argv[2] == "CDLL" else PyDLL(None).usleep
-library.usleep.argtypes = [c_uint]
+library.sleep_us.argtypes = [c_uint]
 report = cg.accelerate(library, **({"blocking": False} if sys.argv[2] == "CDLL" else {}))
-assert report.fast == ("usleep",), report.left
+assert report.fast == ("sleep_us",), report.left
 count, stop = 0, False
 def run():
     global count
@@ -642,7 +647,7 @@ def run():
 thread = threading.Thread(target=run)
 thread.start()
 while not count: time.sleep(0.001)
-before = count; library.usleep(200_000); after = count
+before = count; library.sleep_us(200_000); after = count
 stop = True
 thread.join()
 print(after - before)
@@ -913,6 +918,7 @@ def test_ctypes_itself() -> None:
     assert out == "same\n"
 
 
+@posix_only("fork")
 def test_fork(path: str) -> None:
     library = CDLL(path)
     library.echo_i.argtypes = [c_int]

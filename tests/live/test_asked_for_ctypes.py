@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from children import run_child
+from here import C_LIBRARY
 
 from callgate.errors import EngineError
 from callgate.runtime.engine import native_engine
@@ -19,9 +20,9 @@ try:
 except EngineError:
     HAS_NATIVE = False
 
-DECLARED = """
+DECLARED = f"""
     import ctypes
-    library = ctypes.CDLL(None)
+    library = ctypes.CDLL({C_LIBRARY!r})
     library.abs.argtypes, library.abs.restype = [ctypes.c_int], ctypes.c_int
     library.labs.restype = ctypes.c_long
     functions = before = [library.abs, library.labs]
@@ -65,10 +66,10 @@ def test_accelerate_with_an_unknown_engine() -> None:
     assert out == "CALLGATE_ENGINE=turbo: no such engine; choose native or ctypes\n"
 
 
-PROGRAM = """
+PROGRAM = f"""
 import builtins, ctypes, json, sys
 importing, looking_up = builtins.__import__, ctypes.CDLL.__getitem__
-library = ctypes.CDLL(None)
+library = ctypes.CDLL({C_LIBRARY!r})
 library.abs.argtypes, library.abs.restype = [ctypes.c_int], ctypes.c_int
 import colorsys  # functions that are declared become gates when an import ends
 print(json.dumps([type(library.abs).__name__, library.abs(-3), importing.__module__, looking_up.__module__]))

@@ -40,7 +40,7 @@ class Index:
 
 CHILDREN = {
     "an argument drops the gate that is called": """
-        lib = cg.load(path, "size_t both_lengths(const char *a, const char *b); long weigh9(int a, long b, short c, int8_t d, unsigned e, uint8_t f, long g, int h, uint16_t i);", engine=engine)
+        lib = cg.load(path, "size_t both_lengths(const char *a, const char *b); int64_t weigh9(int a, int64_t b, short c, int8_t d, unsigned e, uint8_t f, int64_t g, int h, uint16_t i);", engine=engine)
         def drop():
             global lib
             lib = None
@@ -193,7 +193,9 @@ def test_the_interpreter_survives(engine: str, targets: str, script: str) -> Non
 
 
 def test_conversions_run_once_and_in_order(bound: Any) -> None:
-    lib = bound("long weigh9(int a, long b, short c, int8_t d, unsigned e, uint8_t f, long g, int h, uint16_t i);")
+    lib = bound(
+        "int64_t weigh9(int a, int64_t b, short c, int8_t d, unsigned e, uint8_t f, int64_t g, int h, uint16_t i);"
+    )
     seen: list[int] = []
 
     def index(number: int) -> Index:
@@ -276,7 +278,7 @@ def poorer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, targ
 
 def test_every_fact_can_be_missing(poorer: Callable[..., Any]) -> None:
     lib = poorer(
-        """long weigh9(int a, long b, short c, int8_t d, unsigned e, uint8_t f, long g, int h, uint16_t i);
+        """int64_t weigh9(int a, int64_t b, short c, int8_t d, unsigned e, uint8_t f, int64_t g, int h, uint16_t i);
         double weigh_mixed(int a, double b, float c, long d, long double e, double f, float g, int h, double i, double j,
             float k, double l, double m, long n, long o, long p, long double q, float r, short s);
         size_t length(const char *s); size_t both_lengths(const char *a, const char *b); size_t length_and(long before, const char *s, long after);

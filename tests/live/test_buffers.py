@@ -421,7 +421,7 @@ def test_pointers_in_lists_and_arrays(bound: Any) -> None:
     assert told(lib.pointer_sum, array("q", [1]), 1) == (
         "TypeError: pointer_sum() argument 1 must be a writable buffer of Ptr[i32] or None, not array of format 'q'"
     )
-    assert told(lib.pointer_sum, (ctypes.POINTER(ctypes.c_long) * 1)(), 1).startswith(
+    assert told(lib.pointer_sum, (ctypes.POINTER(ctypes.c_int64) * 1)(), 1).startswith(
         "TypeError: pointer_sum() argument 1 must be a writable buffer of Ptr[i32] or None, not "
     )
 

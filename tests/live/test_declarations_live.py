@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional, Protocol
 
 import pytest
+from here import INT64
 from telling import Problem, told
 
 import callgate as cg
@@ -257,7 +258,7 @@ def test_c_text_typed_by_a_protocol(bound: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "declare", "message"),
     [
-        ("int id_i32(int x);", "def id_i32(self, x: cg.i64) -> i32: ...", "parameter 1 is long in the Protocol, but int in the C text"),
+        ("int id_i32(int x);", "def id_i32(self, x: cg.i64) -> i32: ...", f"parameter 1 is {INT64} in the Protocol, but int in the C text"),
         ("int id_i32(int x);", "def id_i32(self, x: cg.u32) -> i32: ...", "parameter 1 is unsigned int in the Protocol, but int in the C text"),
         ("int id_i32(int x);", "def id_i32(self, x: i32) -> None: ...", "result is void in the Protocol, but int in the C text"),
         ("void id_i32(int x);", "def id_i32(self, x: i32) -> i32: ...", "result is int in the Protocol, but void in the C text"),
@@ -267,7 +268,7 @@ def test_c_text_typed_by_a_protocol(bound: Any) -> None:
         ("int id_i32(int x);", "def id_i32(self, x: cstr) -> i32: ...", "parameter 1 is const char * in the Protocol, but int in the C text"),
         ("char *word(int which);", "def word(self, which: i32) -> i32: ...", "result is int in the Protocol, but char * in the C text"),
         ("int at(int *p);", "def at(self, p: Readable[f64]) -> i32: ...", "parameter 1 is const double * in the Protocol, but int * in the C text"),
-        ("int at(int *p);", "def at(self, p: Out[cg.i64]) -> i32: ...", "parameter 1 is long * in the Protocol, but int * in the C text"),
+        ("int at(int *p);", "def at(self, p: Out[cg.i64]) -> i32: ...", f"parameter 1 is {INT64} * in the Protocol, but int * in the C text"),
         ("int *at(void);", "def at(self) -> Ptr[cg.u8]: ...", "result is unsigned char * in the Protocol, but int * in the C text"),
         ("int at(int **p);", "def at(self, p: Readable[i32]) -> i32: ...", "parameter 1 is const int * in the Protocol, but int ** in the C text"),
     ],
@@ -295,7 +296,7 @@ def test_text_and_protocol_that_disagree(bound: Any, text: str, declare: str, me
         ("enum e { A }; int at(enum e *p);", "def at(self, p: Out[Color]) -> i32: ..."),
         ("enum e { A }; enum e at(enum e p);", "def at(self, p: Color) -> Color: ..."),
         ("unsigned at(int (*f)(int));", "def at(self, p: Ptr[None]) -> u32: ..."),
-        ("int at(size_t a, ssize_t b, long c, int64_t d);", "def at(self, a: cg.u64, b: cg.i64, c: cg.i64, d: cg.longlong) -> i32: ..."),
+        ("int at(size_t a, ssize_t b, long c, int64_t d);", "def at(self, a: cg.u64, b: cg.i64, c: cg.long, d: cg.longlong) -> i32: ..."),
     ],
 )  # fmt: skip
 def test_text_and_protocol_that_agree(bound: Any, text: str, declare: str) -> None:

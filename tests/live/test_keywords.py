@@ -14,13 +14,13 @@ from telling import Index, told
 import callgate as cg
 from callgate import Out, Status, f64, i32
 
-WEIGHTS = "int a, long b, short c, int8_t d, unsigned e, uint8_t f, long g, int h, uint16_t i"
+WEIGHTS = "int a, int64_t b, short c, int8_t d, unsigned e, uint8_t f, int64_t g, int h, uint16_t i"
 
 
 @pytest.fixture
 def lib(bound: Any) -> Any:
     return bound(
-        f"""long weigh9({WEIGHTS}); int id_int(int); int fail_i32(int result, int number); void set_flag(void);
+        f"""int64_t weigh9({WEIGHTS}); int id_int(int); int fail_i32(int result, int number); void set_flag(void);
         size_t length_and(long before, const char *s, long after); int import(int x); int function(int lambda);
         unsigned long byte_sum(const void *data, size_t count);"""
     )
@@ -173,7 +173,7 @@ def test_no_python_runs_in_a_native_call(bound: Any, typed_as: Any, engine: str)
         BLUE = 6
 
     lib = bound(
-        f"""long weigh9({WEIGHTS}); size_t length_and(long before, const char *s, long after); size_t wide_length(const wchar_t *s);
+        f"""int64_t weigh9({WEIGHTS}); size_t length_and(long before, const char *s, long after); size_t wide_length(const wchar_t *s);
         unsigned long byte_sum(const void *data, size_t count); float id_f32(float x); double id_f64(double x);
         _Bool id_bool(_Bool x); char id_char(char x); wchar_t id_wchar(wchar_t x); int64_t at_i64(const int64_t *items, long index);
         double at_f64(const double *items, long index); uint64_t id_u64(uint64_t x); int8_t id_i8(int8_t x);

@@ -6,6 +6,7 @@ import ctypes
 from typing import Any
 
 import pytest
+from here import C_LIBRARY
 from telling import Index, told
 
 import callgate as cg
@@ -192,7 +193,7 @@ def test_function_pointers(lib: Any, typed_as: Any) -> None:
     assert call(double, 21) == lib.call_it(double, 21) == lib.call_it(address, 21) == 42
     assert call(ctypes.cast(address, prototype), 4) == 8
     assert call(address, 4) == 8
-    absolute = ctypes.CDLL(None).abs
+    absolute = ctypes.CDLL(C_LIBRARY).abs
     assert lib.call_it(absolute, -5) == call(absolute, -5) == 5
 
     @cg.callback

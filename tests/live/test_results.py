@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from here import WCHAR_BITS
 from telling import Index, told
 
 import callgate as cg
@@ -30,7 +31,7 @@ SCALARS: list[tuple[str, Any, list[Any]]] = [
     ("longdouble", cg.longdouble, [0.0, -0.0, 0.1, 1e308]),
     ("bool", cg.bool_, [False, True]),
     ("char", cg.char, [b"\0", b"a", b"\xff"]),
-    ("wchar", cg.wchar, ["\0", "a", "\U0001f600"]),
+    ("wchar", cg.wchar, ["\0", "a", "\U0001f600" if WCHAR_BITS == 32 else "€"]),
 ]
 scalars = pytest.mark.parametrize("scalar", SCALARS, ids=[row[0] for row in SCALARS])
 
@@ -115,8 +116,8 @@ def test_outs_that_are_enums(typed_as: Any) -> None:
 
 
 def test_scalars_in_and_out(typed_as: Any) -> None:
-    level = ctypes.c_ulong(2**40)
-    call = typed_as("raise_level", cg.Writable[cg.ulong], None)
+    level = ctypes.c_uint64(2**40)
+    call = typed_as("raise_level", cg.Writable[cg.u64], None)
     assert call(level) is None and level.value == 2**40 + 1
     call(level)
     assert level.value == 2**40 + 2
@@ -154,7 +155,7 @@ def references(*things: object) -> list[int]:
 
 def test_arguments_keep_their_references(bound: Any, typed_as: Any) -> None:
     lib = bound(
-        """long weigh9(int a, long b, short c, int8_t d, unsigned e, uint8_t f, long g, int h, uint16_t i);
+        """int64_t weigh9(int a, int64_t b, short c, int8_t d, unsigned e, uint8_t f, int64_t g, int h, uint16_t i);
         size_t both_lengths(const char *a, const char *b); size_t wide_length(const wchar_t *s);
         long sum_all(const int32_t *a, long na, const double *b, long nb, const unsigned char *c, long nc);
         double id_f64(double x); struct counter; int counter_or(struct counter *counter, int otherwise);
@@ -200,12 +201,12 @@ def test_arguments_keep_their_references(bound: Any, typed_as: Any) -> None:
 
 
 def test_results_are_owned_by_the_caller(bound: Any, typed_as: Any) -> None:
-    lib = bound("const char *echo(const char *s); double id_f64(double x); long id_long(long x);")
+    lib = bound("const char *echo(const char *s); double id_f64(double x); int64_t id_i64(int64_t x);")
     opened = typed_as("result_with_strings", cstr | None, Out[str], Out[Ptr[None]], cg.i32)
     for call in (
         lambda: lib.echo(b"text"),
         lambda: lib.id_f64(1.5),
-        lambda: lib.id_long(2**40),
+        lambda: lib.id_i64(2**40),
         lambda: opened("word")[1],
         lambda: opened("word")[2],
         lambda: opened("word"),
@@ -218,15 +219,15 @@ def test_memory_does_not_grow(bound: Any, typed_as: Any) -> None:
     import gc
     import tracemalloc
 
-    lib = bound("const char *echo(const char *s); size_t wide_length(const wchar_t *s); long id_long(long x);")
+    lib = bound("const char *echo(const char *s); size_t wide_length(const wchar_t *s); int64_t id_i64(int64_t x);")
     at = typed_as("at_i64", Readable[cg.i64], cg.long, cg.i64)
     outs = typed_as("result_with_strings", cstr | None, Out[str], Out[Ptr[None]], cg.i32)
-    judged = typed_as("fail_i64", cg.long, i32, cg.long, fails_if=lambda result: result > 10**15)
+    judged = typed_as("fail_i64", cg.i64, i32, cg.i64, fails_if=lambda result: result > 10**15)
     calls: list[Callable[[], object]] = [
-        lambda: lib.echo("é" * 10), lambda: lib.wide_length("é" * 10), lambda: lib.id_long(Index(2**50)),
+        lambda: lib.echo("é" * 10), lambda: lib.wide_length("é" * 10), lambda: lib.id_i64(Index(2**50)),
         lambda: at([1, 2, 3], 0), lambda: at([1, Index(2), 3], 0), lambda: outs("word"), lambda: told(outs, None),
         lambda: told(at, [1, "2"], 0), lambda: judged(10**14, 0), lambda: told(judged, 10**16, 0), lambda: told(lib.echo, b"a\0b"),
-        lambda: told(lib.id_long, x=1), lambda: lib.id_long(x=10**10), lambda: told(lib.id_long),
+        lambda: told(lib.id_i64, x=1), lambda: lib.id_i64(x=10**10), lambda: told(lib.id_i64),
     ]  # fmt: skip
     for call in calls:
         repeated(call, 50)

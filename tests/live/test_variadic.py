@@ -33,7 +33,7 @@ from callgate import (
     cstr,
     f64,
     i32,
-    long,
+    i64,
 )
 from callgate.target import DATA_MODEL
 
@@ -45,9 +45,9 @@ SOURCE = r"""
 #include <string.h>
 struct pair { double x; int n; };
 struct bytes3 { unsigned char b[3]; };
-struct large { long items[5]; };
+struct large { long long items[5]; };
 union word { int i; float f; };
-/* d int, l long, f double, L long double, s string, p pointer, P struct pair, B struct bytes3, G struct large, U union word, c int (*)(int) */
+/* d int, l long long, f double, L long double, s string, p pointer, P struct pair, B struct bytes3, G struct large, U union word, c int (*)(int) */
 int describe(char *out, const char *format, ...) {
     va_list list;
     va_start(list, format);
@@ -56,14 +56,14 @@ int describe(char *out, const char *format, ...) {
         if (end != out) *end++ = ' ';
         switch (*format) {
         case 'd': end += sprintf(end, "%d", va_arg(list, int)); break;
-        case 'l': end += sprintf(end, "%ld", va_arg(list, long)); break;
+        case 'l': end += sprintf(end, "%lld", va_arg(list, long long)); break;
         case 'f': end += sprintf(end, "%.17g", va_arg(list, double)); break;
         case 'L': end += sprintf(end, "%.17Lg", va_arg(list, long double)); break;
         case 's': { const char *s = va_arg(list, const char *); end += sprintf(end, "%s", s ? s : "NULL"); break; }
-        case 'p': end += sprintf(end, "%lu", (unsigned long)va_arg(list, void *)); break;
+        case 'p': end += sprintf(end, "%llu", (unsigned long long)va_arg(list, void *)); break;
         case 'P': { struct pair p = va_arg(list, struct pair); end += sprintf(end, "{%g %d}", p.x, p.n); break; }
         case 'B': { struct bytes3 b = va_arg(list, struct bytes3); end += sprintf(end, "{%d %d %d}", b.b[0], b.b[1], b.b[2]); break; }
-        case 'G': { struct large g = va_arg(list, struct large); end += sprintf(end, "{%ld %ld}", g.items[0], g.items[4]); break; }
+        case 'G': { struct large g = va_arg(list, struct large); end += sprintf(end, "{%lld %lld}", g.items[0], g.items[4]); break; }
         case 'U': { union word w = va_arg(list, union word); end += sprintf(end, "{%d}", w.i); break; }
         case 'c': end += sprintf(end, "%d", va_arg(list, int (*)(int))(20)); break;
         case 'w': *va_arg(list, int *) = 77; end += sprintf(end, "w"); break;
@@ -100,7 +100,7 @@ class Bytes3(Struct):
 
 
 class Large(ctypes.Structure):
-    _fields_ = (("items", ctypes.c_long * 5),)
+    _fields_ = (("items", ctypes.c_longlong * 5),)
 
 
 class Word(Union):
@@ -189,14 +189,14 @@ TAKEN: list[tuple[str, Any, str]] = [
     ("d", c.c_ushort(65535), "65535"),
     ("d", c.c_int(-1), "-1"),
     ("d", c.c_uint(2**32 - 1), "-1"),
-    ("l", c.c_long(-(2**63)), str(-(2**63))),
-    ("l", c.c_ulong(2**64 - 1), "-1"),
+    ("l", c.c_longlong(-(2**63)), str(-(2**63))),
+    ("l", c.c_ulonglong(2**64 - 1), "-1"),
     ("l", c.c_int64(2**40), str(2**40)),
     ("l", c.c_size_t(3), "3"),
     ("d", c.c_bool(True), "1"),
     ("d", c.c_char(b"z"), "122"),
     ("d", c.c_char(b"\xff"), "-1" if DATA_MODEL.is_char_signed else "255"),
-    ("d", c.c_wchar("\U0001f600"), str(0x1F600)),
+    ("d", c.c_wchar("€"), str(ord("€"))),
     ("f", c.c_float(0.1), "0.10000000149011612"),
     ("f", c.c_double(0.1), "0.10000000000000001"),
     ("L", c.c_longdouble(0.25), "0.25"),
@@ -339,7 +339,7 @@ def test_many_of_each_kind(describe: Any) -> None:
 
 def test_the_type_decides_each_time(describe: Any) -> None:
     """More lists of types than the table of the machine code holds, first as they are made and then as they are found."""
-    kinds = [("d", 7, "7"), ("f", 2.5, "2.5"), ("s", "text", "text"), ("l", c.c_long(9), "9")]
+    kinds = [("d", 7, "7"), ("f", 2.5, "2.5"), ("s", "text", "text"), ("l", c.c_longlong(9), "9")]
     calls = [(a, b, e) for a in kinds for b in kinds for e in kinds]
     for _ in range(3):
         for call in (*calls, *reversed(calls)):
@@ -560,16 +560,16 @@ def test_it_tells_about_itself(describe: Any) -> None:
 def test_blocking(engine: str, build_library: Callable[..., Path]) -> None:
     """The GIL is released: this thread opens the door the other waits for."""
     source = WAITING + (
-        "#include <stdarg.h>\nlong wait_any(int count, ...) { va_list l; va_start(l, count); long sum = wait_and_sum(0, 0, 0);"
-        " while (count--) sum += va_arg(l, long); va_end(l); return sum; }"
+        "#include <stdarg.h>\nlong long wait_any(int count, ...) { va_list l; va_start(l, count); long long sum = wait_and_sum(0, 0, 0);"
+        " while (count--) sum += va_arg(l, long long); va_end(l); return sum; }"
     )
     library = cg.load(str(build_library(source)), "int waiting_count(void); void open_door(void);", engine=engine)
 
     @library.function(blocking=True)
-    def wait_any(count: i32, /, *args: VarArg) -> long: ...
+    def wait_any(count: i32, /, *args: VarArg) -> i64: ...
 
     results: list[int] = []
-    thread = threading.Thread(target=lambda: results.append(wait_any(2, c.c_long(5), c.c_long(1 << 40))))
+    thread = threading.Thread(target=lambda: results.append(wait_any(2, c.c_longlong(5), c.c_longlong(1 << 40))))
     thread.start()
     while not library.waiting_count():
         pass
@@ -656,7 +656,7 @@ class Pair(Struct):
 class Boom:
     def __index__(self): raise KeyError
 out, text, data, number, pair, boom = bytearray(200), "é" * 30, b"x" * 30, 1 << 29, Pair(1, 2), Boom()
-buffer, pointer, long = ctypes.create_string_buffer(9), ctypes.pointer(ctypes.c_int(5)), ctypes.c_long(7)
+buffer, pointer, long = ctypes.create_string_buffer(9), ctypes.pointer(ctypes.c_int(5)), ctypes.c_longlong(7)
 by = ctypes.byref(buffer)
 def failing(kind, function, *given):
     try:

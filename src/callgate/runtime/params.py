@@ -12,13 +12,14 @@ from callgate.c import names
 from callgate.c.types import Parameter
 from callgate.cpython.conversion import NUMBERS, Element, UnboxStep
 from callgate.runtime.probe import probe_byref
-from callgate.target import IS_CPYTHON
+from callgate.target import DATA_MODEL, IS_CPYTHON
 
 _CARG = type(ctypes.byref(ctypes.c_int()))
 _CARG_VALUE = (probe_byref() or (32, 48))[0] if IS_CPYTHON else 32  # read only where there are gates
 _POINTERS = (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p, names.FUNCTION_POINTER)
 _FLOATS = (ctypes.c_float, ctypes.c_double, ctypes.c_longdouble)
 _MOST_NESTED = 100
+_LONG_BITS = 8 * DATA_MODEL.long_bytes  # ctypes reads an int as such
 
 
 class CallOriginal(Exception):
@@ -92,7 +93,7 @@ def _bytes_of(given: object, depth: int, is_number: bool) -> bytes:
         size = ctypes.sizeof(given)
         return ctypes.string_at(ctypes.addressof(given), size).ljust(16, b"\0")
     if isinstance(given, int):
-        if not -(1 << 63) <= given < 1 << 64:
+        if not -(1 << _LONG_BITS - 1) <= given < 1 << _LONG_BITS:
             raise CallOriginal  # which refuses it
         return (ctypes.c_int(given).value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(16, "little")
     if isinstance(given, bytes):
