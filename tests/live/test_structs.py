@@ -775,7 +775,7 @@ _BASE = structure("base", ("a", ctypes.c_long), ("b", c_char))
 _BIG = structure("big", ("x", c_int), base=ctypes.BigEndianStructure)
 
 OTHER_STRUCTURES: list[tuple[Any, str]] = [
-    (structure("empty"), "f(): struct empty is empty and cannot be passed by value on x86_64-windows" if IS_WINDOWS else "taken"),
+    (structure("empty"), "struct empty is empty and cannot be passed by value on x86_64-windows" if IS_WINDOWS else "taken"),
     (structure("little", ("x", c_int), base=ctypes.LittleEndianStructure), "taken"),
     (structure("packed1", ("a", c_char), ("x", c_int), _pack_=1), "taken"),
     (structure("packed2", ("a", c_char), ("x", ctypes.c_long), _pack_=2), "taken"),
@@ -1003,10 +1003,7 @@ def test_structs_without_bytes(library: Any) -> None:
     bare = structure("bare")
     if IS_WINDOWS:
         text = told(made, "@library.function\ndef after_empty(e: bare) -> None: ...", bare=bare, library=library)
-        assert (
-            text
-            == "DeclarationError: after_empty(): struct bare is empty and cannot be passed by value on x86_64-windows"
-        )
+        assert text == "DeclarationError: struct bare is empty and cannot be passed by value on x86_64-windows"
         return
 
     @library.function
