@@ -336,7 +336,7 @@ def _variable_binding(shared: SharedLibrary, name: str, ctype: CType, records: d
 
 
 def _variable_at(shared: SharedLibrary, name: str, ctype: CType, records: dict[str, type]) -> Any:
-    address = shared.address(name)
+    address = shared.variable_address(name)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(shared))  # the library stays, whoever keeps the variable
     if isinstance(ctype, types.Array) and not ctype.length:
         return ctypes.cast(address, ctypes.POINTER(ctypes_of(ctype.element, records)))
@@ -360,7 +360,7 @@ def variable(library: Library, name: str, declared: Any, /) -> Any:
     if cls is None:
         raise DeclarationError(f"variable {name!r}: void has no value")
     shared: SharedLibrary = library._Library__shared
-    address = shared.address(name)
+    address = shared.variable_address(name)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(shared))  # the library stays, whoever keeps the variable
     del ctype
     located: Any = cls

@@ -351,6 +351,7 @@ def test_variables(load: Any) -> None:
 
 @posix_only("environ is a variable")
 def test_the_environment_of_the_process(engine: str) -> None:
+    """Where the interpreter's program names it, as Debian's do, libc's own lies unused."""
     libc = cg.load("c", "extern char **environ; char *getenv(const char *name);", engine=engine)
     assert type(libc.environ) is ctypes.POINTER(ctypes.POINTER(ctypes.c_char))
     first = ctypes.cast(libc.environ[0], ctypes.c_char_p).value

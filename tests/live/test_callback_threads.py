@@ -89,6 +89,8 @@ def test_results(bind: Bind) -> None:
 def test_a_thread_keeps_its_state(engine: str, worker: Any) -> None:
     if engine == "ctypes":
         pytest.skip("ctypes makes a state for every call")
+    if sys.version_info >= (3, 15):
+        pytest.skip("from 3.15 on Python keeps a thread's state under no key, and each callback gets one")
     local = threading.local()
     threads = []
 

@@ -7,6 +7,7 @@ import copy
 import ctypes
 import functools
 import gc
+import operator
 import pickle
 import struct
 import sys
@@ -236,7 +237,7 @@ def test_results_are_converted_as_arguments_are(bind: Bind, path: str) -> None:
     assert gate(lambda x: True, 0) == 1
     assert gate(lambda x: Index(-7), 0) == -7
     assert told(gate, lambda x: Index(1, raising(KeyError("key"))), 0) == "KeyError: 'key'"
-    assert told(gate, lambda x: Index("text"), 0) == "TypeError: __index__ returned non-int (type str)"
+    assert told(gate, lambda x: Index("text"), 0) == told(operator.index, Index("text"))
     real = bind("get_f64(f: Callable[[i32], f64]) -> None")
     real(lambda x: 3)
     assert got(path, 1, 8) == struct.pack("<d", 3.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import math
+import operator
 import struct
 from collections.abc import Callable
 from decimal import Decimal
@@ -194,7 +195,7 @@ def test_exceptions_of_the_argument_come_out_unchanged(bound: Any, spelling: str
 def test_index_that_returns_no_int(bound: Any, spelling: str) -> None:
     suffix = {"int": "int", "unsigned long": "ulong"}[spelling]
     call = bound(f"{spelling} id_{suffix}({spelling} x);")[f"id_{suffix}"]
-    assert told(call, Index("1")) == "TypeError: __index__ returned non-int (type str)"
+    assert told(call, Index("1")) == told(operator.index, Index("1"))
 
 
 # -- results --------------------------------------------------------------------------------------------------------
@@ -323,8 +324,8 @@ def test_what_a_float_may_be(bound: Any, suffix: str, thing: Any, value: float) 
         (10**400, "OverflowError: int too large to convert to float"),
         (-(10**400), "OverflowError: int too large to convert to float"),
         (Index(10**400), "OverflowError: int too large to convert to float"),
-        (Float("1"), "TypeError: Float.__float__ returned non-float (type str)"),
-        (Index("1"), "TypeError: __index__ returned non-int (type str)"),
+        (Float("1"), told(float, Float("1"))),
+        (Index("1"), told(operator.index, Index("1"))),
     ],
     ids=[
         "str",

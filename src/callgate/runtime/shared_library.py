@@ -60,6 +60,21 @@ class SharedLibrary:
             raise SymbolNotFoundError(f"{self} has no symbol {symbol!r}{_suggestion(symbol, self._exported())}")
         return found
 
+    def variable_address(self, symbol: str) -> int:
+        """The address of a variable: of the one that all of the process uses.
+
+        A program that names a library's variable has memory of its own for it, which the loader tells everybody to use
+        (gABI "Relocation", R_X86_64_COPY); dlsym gives the library's, which then nobody uses.
+        """
+        address = self.address(symbol)
+        if IS_WINDOWS or IS_MACOS or _dlsym is None:
+            return address
+        try:
+            first: int = _dlsym(ctypes.CDLL(None)._handle, symbol)
+        except OSError:
+            return address
+        return first if first != address and _is_in_program(first) else address
+
     def _exported(self) -> list[str]:
         path = _loaded_path(self.handle) or self.path
         try:
@@ -82,8 +97,21 @@ def _suggestion(symbol: str, exported: list[str]) -> str:
     return f"; the nearest are {', '.join(near)}" if near else ""
 
 
-def _loaded_path(handle: int) -> str | None:
-    """The file behind a handle, from the loader's link map (dlinfo with RTLD_DI_LINKMAP)."""
+class _LinkMap(ctypes.Structure):  # struct link_map of <link.h>
+    _fields_ = (("l_addr", ctypes.c_size_t), ("l_name", ctypes.c_char_p), ("l_ld", ctypes.c_void_p))
+
+
+class _DlInfo(ctypes.Structure):  # Dl_info of <dlfcn.h>
+    _fields_ = (
+        ("dli_fname", ctypes.c_char_p),
+        ("dli_fbase", ctypes.c_void_p),
+        ("dli_sname", ctypes.c_char_p),
+        ("dli_saddr", ctypes.c_void_p),
+    )
+
+
+def _link_map(handle: int) -> _LinkMap | None:
+    """What the loader keeps for a handle (dlinfo with RTLD_DI_LINKMAP)."""
     try:
         dlinfo = ctypes.CDLL(None).dlinfo
     except (AttributeError, TypeError, OSError):
@@ -91,8 +119,28 @@ def _loaded_path(handle: int) -> str | None:
     entry = ctypes.c_void_p()
     if dlinfo(ctypes.c_void_p(handle), 2, ctypes.byref(entry)) or not entry.value:
         return None
-    name = ctypes.c_char_p.from_address(entry.value + ctypes.sizeof(ctypes.c_void_p)).value  # l_name
-    return os.fsdecode(name) if name else None
+    return _LinkMap.from_address(entry.value)
+
+
+def _loaded_path(handle: int) -> str | None:
+    """The file behind a handle."""
+    entry = _link_map(handle)
+    return os.fsdecode(entry.l_name) if entry is not None and entry.l_name else None
+
+
+def _is_in_program(address: int) -> bool:
+    """Whether an address lies in the program itself, not in a library."""
+    process = ctypes.CDLL(None)
+    program = _link_map(process._handle)
+    if program is None:
+        return False
+    bases = []
+    for inside in (address, program.l_ld):  # l_ld is the program's dynamic section
+        info = _DlInfo()
+        if not process.dladdr(ctypes.c_void_p(inside), ctypes.byref(info)):
+            return False
+        bases.append(info.dli_fbase)
+    return bool(bases[0] == bases[1])
 
 
 def elf_symbols(path: str) -> Iterator[str]:
