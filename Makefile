@@ -27,7 +27,7 @@ lint: $(VENV)/installed-for-tests
 unit: $(VENV)/installed-for-tests
 	CALLGATE_SIGNATURES=$(SIGNATURES) $(BIN)/python -m pytest -q --junitxml=build/results-main.xml
 
-# The live suite on every other CPython that is found (scripts/interpreters tells which).
+# The live suite on every other CPython that is found (scripts/interpreters tells which), and on scripts/test-machines.
 everywhere: $(VENV)/installed-for-tests
 	PYTHON=$(BIN)/python scripts/test-everywhere
 

@@ -133,6 +133,41 @@ def test_callbacks_run_python_on_the_threads_stack(library: Any, blocking: bool)
     assert function(lambda number: function_of_another(lambda inner: inner + number, 3), 3) == 18
 
 
+ENDLESS = """
+import sys, threading
+from collections.abc import Callable
+import callgate as cg
+from callgate import i64
+
+@cg.load(sys.argv[1]).function(stack_bytes=1 << 14)
+def call_each(f: Callable[[i64], i64], count: i64) -> i64: ...
+
+def python(number):
+    return python(number + 1)
+
+def through_c(number):
+    return sorted([number], key=through_c)[0]
+
+def try_both():
+    for endless in (python, through_c):
+        try:
+            call_each(endless, 2)
+        except RecursionError:
+            print(endless.__name__, call_each(lambda number: number, 3))
+
+try_both()
+thread = threading.Thread(target=try_both)
+thread.start()
+thread.join()
+"""
+
+
+def test_endless_recursion_in_a_callback_is_a_recursion_error(engine: str, path: str) -> None:
+    """Python measures the stack it runs on (from 3.14 on by the stack pointer): the thread's, not that of the call."""
+    out, _ = run_child(ENDLESS, path, CALLGATE_ENGINE=engine)
+    assert out == "python 3\nthrough_c 3\n" * 2
+
+
 def function_of_another(f: Callable[[int], int], count: int) -> int:
     return sum(f(number) for number in range(count))
 

@@ -193,7 +193,8 @@ def table(report: Report) -> list[str]:
         ratios = [_figure(figures.ratio(over, under), 2) for over, under in _RATIOS]
         lines.append(_line(row.name, f"{contest.shown:<{wide}}", costs, ratios))
     lines += ["", *_remarks(report.figures)]
-    lines += [f"{NAMES.get(name, name)}: left out, {reason}" for name, reason in report.skipped.items()]
+    for name, reason in report.skipped.items():
+        lines += textwrap.wrap(f"{NAMES.get(name, name)}: left out, {reason}", 108, subsequent_indent="  ")
     return lines
 
 
