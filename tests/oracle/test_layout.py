@@ -110,7 +110,7 @@ def build(drawn: Sequence[Drawn], records: Sequence[Record], directory: Path, co
         data.write_text(
             "\n".join(directives.sub(lambda match: DATA_DIRECTIVES[match[0]], line) for line in lines) + "\n"
         )
-    run("gcc", "-shared", "-o", library, data)
+    run("gcc", "-shared", "-Wl,-z,noexecstack", "-o", library, data)
     return ctypes.CDLL(str(library))
 
 
