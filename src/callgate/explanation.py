@@ -39,7 +39,8 @@ def explain(function: Callable[..., Any] | str, *, target: str | None = None, la
 
     `function` is a gate, a callback, or a C declaration as text, which needs no library.  `target` is "x86_64-linux",
     "x86_64-macos", "x86_64-windows", "aarch64-linux" or "aarch64-macos" (the text says where no code can be made
-    yet); `layout` the object layout, "cpython-3.13" (also for 3.12) or "cpython-3.11" (also for 3.10).
+    yet); `layout` the object layout, "cpython-3.11" (also for 3.10), "cpython-3.13" (also for 3.12), "cpython-3.14" or
+    "cpython-3.15".
     A gate is shown as it is in this process unless one of them is given.
 
     Raises DeclarationError for bad C text, ValueError for an unknown target or layout.

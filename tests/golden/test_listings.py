@@ -18,7 +18,7 @@ from callgate.c.annotations import callback_type, function_type
 from callgate.c.declarations import parse_function
 from callgate.c.types import FunctionType
 from callgate.cpython.conversion import Conversion, Judgement, convert
-from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13, Layout
+from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13, CPYTHON_3_14, Layout
 from callgate.explanation import explain_callback, explain_signature
 from callgate.lower.call import lower_call
 from callgate.lower.callback_routines import lower_callback_routines
@@ -95,6 +95,14 @@ def test_listing(name: str, declared: object, options: dict[str, object], layout
     compare(f"{name}.{suffix}", explain_signature(signature, conversion, Machine(X86_64_LINUX, layout)))
 
 
+@pytest.mark.parametrize("name", ["add", "fma", "getpair_outs"])
+def test_listing_with_freed_objects(name: str) -> None:
+    """Ints and floats are made of freed ones."""
+    declared, options = next((declared, options) for case, declared, options in CASES if case == name)
+    signature, conversion = lowered(declared, options, X86_64_LINUX)
+    compare(f"{name}.314", explain_signature(signature, conversion, Machine(X86_64_LINUX, CPYTHON_3_14)))
+
+
 OTHER_TARGETS = [AARCH64_LINUX, AARCH64_MACOS, X86_64_WINDOWS]
 OTHER_CASES = ("noop", "add", "fma", "strlen", "acosl", "mixed", "mixed_struct", "large_struct", "close_errno")
 
@@ -116,7 +124,7 @@ def lowered(declared: object, options: dict[str, object], target: Target) -> tup
     return signature, convert(signature, target, **options)
 
 
-@pytest.mark.parametrize("layout", [CPYTHON_3_13, CPYTHON_3_11], ids=["3.13", "3.11"])
+@pytest.mark.parametrize("layout", [CPYTHON_3_14, CPYTHON_3_13, CPYTHON_3_11], ids=["3.14", "3.13", "3.11"])
 @pytest.mark.parametrize("name", ["noop", "add", "fma", "strlen", "add8"])
 def test_instructions_on_aarch64(name: str, layout: Layout) -> None:
     """The inline path takes at most a fifth more instructions than on x86-64, for the operands of the benchmark."""

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+import callgate as cg
 from callgate.abi.plan import classify
 from callgate.c.declarations import parse_function
 from callgate.cpython.conversion import Judgement, convert
-from callgate.cpython.layout import LAYOUTS, IntForm, Layout, SmallInts
+from callgate.cpython.layout import PYTHONS, IntForm, Layout, SmallInts
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
 from callgate.lower.machine import Machine
@@ -28,15 +29,16 @@ if not IS_CPYTHON or IS_FREE_THREADED:
     pytest.skip("no gates are made for this interpreter's layout", allow_module_level=True)
 
 IS_TAGGED = sys.version_info >= (3, 12)
+native = pytest.mark.skipif(HOST is None, reason="no machine code can be made for this platform")
 RealMemory = Callable[[object, int], bytes]
 
 
 def test_the_known_facts() -> None:
     """cpython/layout.py names what these versions look like; probing finds the same."""
-    if sys.version_info >= (3, 14):
+    named = PYTHONS.get(f"3.{sys.version_info.minor}")
+    if named is None:
         pytest.skip("later versions are free to look otherwise")
     found = probe()
-    named = LAYOUTS["cpython-3.13" if IS_TAGGED else "cpython-3.11"]
     assert found._replace(name=named.name) == named
     assert found.name == f"probed-3.{sys.version_info.minor}"
 
@@ -195,6 +197,60 @@ def test_other_byte_orders(monkeypatch: pytest.MonkeyPatch) -> None:
         probe()
 
 
+LISTED = [1 << 20, 0.5]
+has_lists = pytest.mark.skipif(sys.version_info < (3, 14), reason="this version has no list of freed ints")
+
+
+@has_lists
+@pytest.mark.parametrize("first", LISTED)
+def test_lists_of_freed_objects_are_found_again(first: float) -> None:
+    lists = probe_module.free_lists()
+    assert lists is not None
+    assert probe_module.probe_free_list(first) == lists[LISTED.index(first)]
+
+
+@has_lists
+@native
+@pytest.mark.parametrize(("text", "first"), [("long labs(long x)", 1 << 20), ("double fabs(double x)", 0.5)])
+def test_gates_leave_the_lists_as_they_should_be(text: str, first: float) -> None:
+    """However many results were made and freed: the probe wants to see the list empty, then filled and counted."""
+    call: Any = cg.load("m", f"{text};")[parse_function(text, DATA_MODEL).name]
+    for count in (1, 7, 99, 300):
+        kept = [call(first + number) for number in range(count)]
+        assert kept == [first + number for number in range(count)]
+        del kept[::2]
+        assert [call(-first - number) for number in range(count)] == [first + number for number in range(count)]
+        del kept
+        assert probe_module.probe_free_list(first) is not None
+
+
+@has_lists
+@pytest.mark.parametrize(("name", "value"), [("_STATE_BYTES", 1 << 10), ("_MOST_FREED", 5), ("_FREED", 0)])
+def test_lists_that_look_otherwise(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> None:
+    """Not in what is searched, not empty when all is taken, nothing freed: no list is found."""
+    spare = [first + number for first in LISTED for number in range(50)]
+    del spare
+    monkeypatch.setattr(probe_module, name, value)
+    assert [probe_module.probe_free_list(first) for first in LISTED] == [None, None]
+
+
+@pytest.mark.parametrize("why", ["counted", "lost"])
+def test_no_lists(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    if why == "counted":
+        monkeypatch.setattr(sys, "gettotalrefcount", lambda: 0, raising=False)
+    else:
+        monkeypatch.setattr(probe_module, "probe_free_list", lambda first: None)
+    probe_module.free_lists.cache_clear()
+    assert probe_module.free_lists() is None
+    assert not probe().has_free_lists
+    with pytest.raises(EngineError) as caught:
+        native_module._known_lists()
+    assert str(caught.value) == "this interpreter has no free lists as the code expects them"
+    monkeypatch.undo()
+    probe_module.free_lists.cache_clear()
+    assert (probe_module.free_lists() is not None) == (sys.version_info >= (3, 14))
+
+
 # -- what is made of the facts -----------------------------------------------------------------------------------------
 
 TEXT = "long f(int a, double b, const char *c, const unsigned char *d, unsigned long e, float g)"
@@ -203,6 +259,7 @@ PATHS = {
     "an exact float?": lambda layout: layout._replace(float_value_offset=None),
     "exact bytes?": lambda layout: layout._replace(has_inline_bytes=False),
     "a shared small int?": lambda layout: layout._replace(small_ints=None),
+    "one that was freed?": lambda layout: layout._replace(has_free_lists=False),
 }
 
 
@@ -213,9 +270,6 @@ def listing(layout: Layout, text: str) -> str:
     return lower_call(classify(signature, HOST), conversion, Machine(HOST, layout), with_listing=True).listing()
 
 
-native = pytest.mark.skipif(HOST is None, reason="no machine code can be made for this platform")
-
-
 @native
 @pytest.mark.parametrize("path", PATHS)
 def test_a_missing_fact_turns_its_path_off(path: str) -> None:
@@ -224,8 +278,9 @@ def test_a_missing_fact_turns_its_path_off(path: str) -> None:
         "an exact float?": "void f(double a)",
         "exact bytes?": "void f(const char *a)",
         "a shared small int?": "int f(void)",
+        "one that was freed?": "double f(void)",
     }[path]
-    layout = probe()
+    layout = probe()._replace(has_free_lists=True)  # which is only read here
     without = PATHS[path](layout)
     assert path in listing(layout, simple)
     assert path not in listing(without, simple)

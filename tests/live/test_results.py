@@ -21,11 +21,11 @@ SCALARS: list[tuple[str, Any, list[Any]]] = [
     ("i8", cg.i8, [-128, -6, -5, 0, 127]),
     ("i16", cg.i16, [-(2**15), -6, 256, 257, 2**15 - 1]),
     ("i32", cg.i32, [-(2**31), -6, -5, 256, 257, 2**31 - 1]),
-    ("i64", cg.i64, [-(2**63), -6, -5, 256, 257, 2**30, 2**60, 2**63 - 1]),
+    ("i64", cg.i64, [-(2**63), -(2**30) + 1, -6, -5, 256, 257, 2**30 - 1, 2**30, 2**60, 2**63 - 1]),
     ("u8", cg.u8, [0, 255]),
     ("u16", cg.u16, [0, 256, 257, 2**16 - 1]),
-    ("u32", cg.u32, [0, 2**31, 2**32 - 1]),
-    ("u64", cg.u64, [0, 256, 257, 2**63, 2**64 - 6, 2**64 - 5, 2**64 - 1]),
+    ("u32", cg.u32, [0, 2**30 - 1, 2**30, 2**31, 2**32 - 1]),
+    ("u64", cg.u64, [0, 256, 257, 2**30 - 1, 2**30, 2**63, 2**64 - 6, 2**64 - 5, 2**64 - 1]),
     ("f32", cg.f32, [0.0, -0.0, 0.5, 1.5 * 2.0**127, math.inf]),
     ("f64", cg.f64, [0.0, -0.0, 0.1, 5e-324, -math.inf]),
     ("longdouble", cg.longdouble, [0.0, -0.0, 0.1, 1e308]),
@@ -49,6 +49,21 @@ def test_results_and_outs_of_every_scalar(typed_as: Any, scalar: tuple[str, Any,
     for value in values:
         assert repr(result(value)) == repr(out(value)) == repr(value)
         assert repr(item((cls * 2)(values[0], value), 1)) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "cls", "first"), [("i64", cg.i64, 1 << 20), ("u32", cg.u32, 1 << 20), ("f64", cg.f64, 0.5)]
+)
+def test_results_from_freed_objects(typed_as: Any, suffix: str, cls: Any, first: float) -> None:
+    """More results at a time than the interpreter keeps freed objects, and as many freed again: each its own."""
+    result, out = typed_as(f"id_{suffix}", cls, cls), typed_as(f"out_{suffix}", cls, Out[cls], None)
+    for _ in range(3):
+        kept = [call(first + number) for number in range(150) for call in (result, out)]
+        assert kept == [first + number for number in range(150) for _ in range(2)]
+        assert len({id(thing) for thing in kept}) == len(kept)
+        assert len({sys.getrefcount(thing) for thing in kept}) == 1
+        assert {type(thing) for thing in kept} == {type(first)}
+        del kept
 
 
 def test_nothing_is_none(typed_as: Any) -> None:

@@ -6,6 +6,7 @@ A Layout is either named here (for listings made on any host) or probed from the
     PyObject  0 ob_refcnt   8 ob_type
     int       16 ob_size (3.10, 3.11) or lv_tag (3.12 and later)   24 digits of 30 bits
     float     16 ob_fval
+    free list  0 the first object   8 how many there are
     bytes     16 ob_size   32 ob_sval (NUL-terminated)
     ctypes    16 b_ptr, the address of the C data
     Gate      `_data` slot: a bytes object that holds the gate's constants
@@ -14,6 +15,8 @@ A Layout is either named here (for listings made on any host) or probed from the
 from __future__ import annotations
 
 from typing import NamedTuple
+
+DIGIT_BITS = 30
 
 
 class IntForm(NamedTuple):
@@ -42,7 +45,8 @@ class Layout(NamedTuple):
     """The facts that gates may rely on.  Offsets in bytes; None: not known, so not used.
 
     `has_thread_local_state` tells that `_PyThreadState_UncheckedGet` gives the calling thread's state (3.12 and later),
-    not that of whatever thread holds the GIL.
+    not that of whatever thread holds the GIL.  `has_free_lists` tells that freed floats, and ints of one digit, wait in
+    two lists (3.14 and later): the first word of each object is the address of the next, its type stays.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Layout(NamedTuple):
     has_thread_local_state: bool = False
     carg_value_offset: int | None = 32
     carg_object_offset: int = 48
+    has_free_lists: bool = False
 
 
 _OB_SIZE = IntForm(is_tagged=False, tag_offset=16, digit_offset=24, one_positive_digit=1)
@@ -67,8 +72,7 @@ _SMALL = SmallInts(-5, 256, 32)
 
 CPYTHON_3_11 = Layout("cpython-3.11", 8, 16, 16, 32, 16, False, _OB_SIZE, 16, _SMALL)
 CPYTHON_3_13 = Layout("cpython-3.13", 8, 16, 16, 32, 16, True, _LV_TAG, 16, _SMALL, has_thread_local_state=True)
-
-CPYTHON_3_14 = CPYTHON_3_13._replace(name="cpython-3.14", carg_object_offset=64)
+CPYTHON_3_14 = CPYTHON_3_13._replace(name="cpython-3.14", carg_object_offset=64, has_free_lists=True)
 CPYTHON_3_15 = CPYTHON_3_14._replace(name="cpython-3.15", small_ints=SmallInts(-5, 1024, 32))
 
 LAYOUTS: dict[str, Layout] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from callgate.cpython.conversion import Box, BoxStep
-from callgate.cpython.layout import Layout
+from callgate.cpython.layout import DIGIT_BITS, Layout
 from callgate.errors import unreachable
 from callgate.lower.machine import result_operand_offset
 from callgate.lower.operations import R11, RAX, RCX, RDI, RDX, RSI, RSP, XMM0, Operations
@@ -114,16 +114,16 @@ class Boxing:
                 self._box_int(step, label, is_tail=is_tail)
                 return
             case Box.DOUBLE:
-                self._tail("PyFloat_FromDouble", is_tail=is_tail)
+                self._box_double(label, is_tail=is_tail)
                 return
             case Box.FLOAT:
                 a.cvtss2sd_xx(XMM0, XMM0)
-                self._tail("PyFloat_FromDouble", is_tail=is_tail)
+                self._box_double(label, is_tail=is_tail)
                 return
             case Box.LONG_DOUBLE:
                 a.fstp64_m(RSP, frame.result_slot)
                 a.movsd_xm(XMM0, RSP, frame.result_slot)
-                self._tail("PyFloat_FromDouble", is_tail=is_tail)
+                self._box_double(label, is_tail=is_tail)
                 return
             case Box.BOOL:
                 a.test32_rr(RAX, RAX)
@@ -172,6 +172,39 @@ class Boxing:
                 unreachable(step.kind)
         self._finish_box(is_tail=is_tail)
 
+    def _take_freed(self, symbol: str, otherwise: str) -> None:
+        """rax = the first object of a free list, with one reference; `otherwise` where there is none."""
+        a = self.a
+        a.note("one that was freed?")
+        a.mov_rl(RCX, symbol)
+        a.mov_rm(RAX, RCX, 0)
+        a.test_rr(RAX, RAX)
+        a.jcc("e", otherwise)
+        a.note("the next")
+        a.mov_rm(RDX, RAX, 0)
+        a.mov_mr(RCX, 0, RDX)
+        a.dec_m(RCX, 8)
+        a.mov_mi(RAX, 0, 1)
+
+    def _finish_inline(self, label: str, *, is_tail: bool) -> None:
+        """The object is in rax; what follows is for the others."""
+        if is_tail:
+            self._finish_box(is_tail=True)
+        else:
+            self.a.jmp(f"{label}_boxed")
+
+    def _box_double(self, label: str, *, is_tail: bool) -> None:
+        a = self.a
+        offset = self.layout.float_value_offset if self.layout.has_free_lists else None
+        if offset is not None:
+            self._take_freed("free_floats", f"{label}_new")
+            a.movsd_mx(RAX, offset, XMM0)
+            self._finish_inline(label, is_tail=is_tail)
+            a.label(f"{label}_new")
+        self._tail("PyFloat_FromDouble", is_tail=is_tail)
+        if offset is not None and not is_tail:
+            a.label(f"{label}_boxed")
+
     def _load_operands(self, operand: int) -> None:
         """rdi, rsi = the two operands of a result."""
         a, layout = self.a, self.layout
@@ -182,7 +215,7 @@ class Boxing:
         a.mov_rm(RSI, R11, offset + 8)
 
     def _box_int(self, step: BoxStep, label: str, *, is_tail: bool) -> None:
-        a, small = self.a, self.layout.small_ints
+        a, small, form = self.a, self.layout.small_ints, self.layout.ints
         is_wide = step.kind is Box.UNSIGNED and step.size_bytes == 8
         if small is not None:
             shift = small.stride_bytes.bit_length() - 1
@@ -195,12 +228,18 @@ class Boxing:
             a.jcc("ae", f"{label}_large")
             a.index_rl(RAX, shift, "small_int_0")
             self._incref()
-            if is_tail:
-                self._finish_box(is_tail=True)
-            else:
-                a.jmp(f"{label}_boxed")
+            self._finish_inline(label, is_tail=is_tail)
             a.label(f"{label}_large")
         a.mov_rr(RDI, RAX)
+        if self.layout.has_free_lists and form is not None and small is not None:
+            a.note("one positive digit?")
+            a.cmp_ri(RDI, (1 << DIGIT_BITS) - 1)
+            a.jcc("a", f"{label}_new")
+            self._take_freed("free_ints", f"{label}_new")
+            a.mov_mi(RAX, form.tag_offset, form.one_positive_digit)
+            a.mov32_mr(RAX, form.digit_offset, RDI)
+            self._finish_inline(label, is_tail=is_tail)
+            a.label(f"{label}_new")
         self._tail("PyLong_FromUnsignedLong" if is_wide else "PyLong_FromLong", is_tail=is_tail)
         if not is_tail and small is not None:
             a.label(f"{label}_boxed")

@@ -27,6 +27,7 @@ from typing import NamedTuple
 from callgate.abi.plan import Argument, CallPlan, Class, Piece
 from callgate.asm.code import Code
 from callgate.cpython.conversion import Box, BoxStep, Conversion, CtypesRules, Element, Judgement, Unbox, UnboxStep
+from callgate.cpython.layout import DIGIT_BITS
 from callgate.errors import DeclarationError, unreachable
 from callgate.lower.boxing import FLOATING_BOXES, POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
 from callgate.lower.frame import Frame, lay_out_frame
@@ -61,7 +62,6 @@ from callgate.lower.stacks import (
     stack_operand_offset,
 )
 
-_DIGIT_BITS = 30
 _INTS = (Unbox.SIGNED, Unbox.UNSIGNED)  # looked up once: members of an enum are slow to reach
 _FLOATS = (Unbox.DOUBLE, Unbox.FLOAT)
 _EXTENSIONS = {
@@ -558,7 +558,7 @@ class _Gate(Boxing):
             self._deliver(way, RAX)
             self.others.append((way, obj, RAX))
             return
-        if value_bits < _DIGIT_BITS and not wraps:
+        if value_bits < DIGIT_BITS and not wraps:
             a.mov32_rm(RAX, obj, form.digit_offset)
             a.note(f"fits {step.size_bytes} byte{'s' * (step.size_bytes > 1)}?")
             a.cmp32_ri(RAX, (1 << value_bits) - 1)
@@ -691,7 +691,7 @@ class _Gate(Boxing):
         a.jcc("ne", "longer")
         a.mov32_rm(R11, RAX, form.digit_offset + 4)
         a.mov32_rm(RAX, RAX, form.digit_offset)
-        a.shl_ri(R11, _DIGIT_BITS)
+        a.shl_ri(R11, DIGIT_BITS)
         a.add_rr(RAX, R11)
         a.ret_near()
         a.label("longer")

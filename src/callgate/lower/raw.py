@@ -20,6 +20,7 @@ from callgate.abi.plan import CallPlan, classify_types
 from callgate.asm.code import Code
 from callgate.c import types
 from callgate.cpython.conversion import Box, BoxStep
+from callgate.cpython.layout import DIGIT_BITS
 from callgate.errors import EngineError
 from callgate.lower.boxing import Boxing
 from callgate.lower.machine import Machine, check_code_is_made
@@ -45,7 +46,6 @@ MOST_WORDS = 32
 _USUAL = 2
 """The count of words for which the builtins need no jump."""
 
-_DIGIT_BITS = 30
 _SIGN_BIT = 2  # of lv_tag
 _RESULT = BoxStep(Box.SIGNED, 8)
 _WORD_TYPE = types.INT64
@@ -201,7 +201,7 @@ class _Raw(Boxing):
         a.jcc("ne", slow)
         a.mov32_rm(R11, RAX, form.digit_offset + 4)
         a.mov32_rm(RAX, RAX, form.digit_offset)
-        a.shl_ri(R11, _DIGIT_BITS)
+        a.shl_ri(R11, DIGIT_BITS)
         a.add_rr(R11, RAX)
         registers = [(a.general[name], number) for number, name in enumerate(self.in_registers[:count], 1)]
         for register, number in sorted(registers, key=lambda pair: pair[0] == RSI):
@@ -293,7 +293,7 @@ class _Raw(Boxing):
         a.cmp_ri(R11, 3)
         a.jcc("a", self._label("long"))
         a.mov32_rm(R11, RAX, form.digit_offset + 4)
-        a.shl_ri(R11, _DIGIT_BITS)
+        a.shl_ri(R11, DIGIT_BITS)
         a.add_rr(RDX, R11)
         a.mov_rm(R11, RAX, form.tag_offset)
         a.jmp(self._label("third"))
@@ -324,7 +324,7 @@ class _Raw(Boxing):
         a.note("below 2**64")
         a.cmp32_ri(RAX, 15)
         a.jcc("a", self._label("long"))
-        a.shl_ri(RAX, 2 * _DIGIT_BITS)
+        a.shl_ri(RAX, 2 * DIGIT_BITS)
         a.add_rr(RDX, RAX)
         a.jmp(self._label("whole"))
         a.label(self._label("long"))

@@ -62,7 +62,7 @@ from callgate.runtime.environment import is_asked_for
 from callgate.runtime.gate import Gate
 from callgate.runtime.image import ImageCode, MappedImage, SlotThunks
 from callgate.runtime.lifetime import keep_for_ever, permanent_memory, untrack
-from callgate.runtime.probe import probe
+from callgate.runtime.probe import free_lists, probe
 from callgate.runtime.stack import HANDLER_BEFORE, STACKS, Stack
 from callgate.runtime.thread_keys import new_key, python_key
 from callgate.runtime.unwind import LOOK, FrameTables, is_cxx_here
@@ -154,6 +154,13 @@ def machine_here(layout: Layout | None = None) -> Machine:
     return Machine(HOST, layout if layout is not None else probe(), is_asked_for("CALLGATE_CHECK"))
 
 
+def _known_lists() -> tuple[int, int]:
+    lists = free_lists()
+    if lists is None:
+        raise EngineError("this interpreter has no free lists as the code expects them")
+    return lists
+
+
 class NativeEngine:
     """Makes gates for one object layout.  One per process; tests make others with facts left out.
 
@@ -243,6 +250,10 @@ class NativeEngine:
                 return id(False)
             case "small_int_0":
                 return id(0)
+            case "free_ints":
+                return _known_lists()[0]
+            case "free_floats":
+                return _known_lists()[1]
             case "format_elements":
                 return bytes_address(self._format_table)
             case "empty_tuple":

@@ -9,13 +9,19 @@ from __future__ import annotations
 import ctypes
 import struct
 import sys
+from functools import cache
 
-from callgate.cpython.layout import IntForm, Layout, SmallInts
+from callgate.cpython.layout import DIGIT_BITS, IntForm, Layout, SmallInts
 from callgate.errors import EngineError
 from callgate.target import IS_CPYTHON, IS_FREE_THREADED
 
 _TYPE_OFFSET = 8
 _BYTES_DATA_OFFSET = 32
+_STATE_BYTES = 1 << 14
+"""How much of a PyInterpreterState is searched; all of it is more than ten times as much."""
+_MOST_FREED = 200  # more than any free list holds
+_FREED = 4
+_ATTEMPTS = 3  # another thread may free something at the wrong moment
 
 
 class GateBase:
@@ -46,7 +52,7 @@ def probe_ints() -> IntForm | None:
     """How ints of one digit look, or None where they look like nothing known."""
     values = (1, 2, 255, 257, 12345, 67890, (1 << 30) - 1)
     digits_match = all(_word(value, 24) & 0xFFFFFFFF == abs(value) for one in values for value in (one, -one))
-    if not digits_match or sys.int_info.bits_per_digit != 30:
+    if not digits_match or sys.int_info.bits_per_digit != DIGIT_BITS:
         return None
     large = [value for value in values if value > 1024]  # beyond every version's shared ints, which may be marked
     positive = {_word(value, 16) for value in large}
@@ -106,6 +112,45 @@ def probe_byref() -> tuple[int, int] | None:
     return (value, thing) if value is not None and thing is not None and value < thing else None
 
 
+def probe_free_list(first: float) -> int | None:
+    """The address of this interpreter's list of freed objects like `first`, a float or an int; None if it is not seen.
+
+    A few are freed, and the word is looked for that becomes the address of the last of them, before one that counts.
+    """
+    get_state = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyInterpreterState_Get", ctypes.pythonapi))
+    address: int = get_state()
+    state = (ctypes.c_char * _STATE_BYTES).from_address(address)
+    things = [first + number for number in range(_MOST_FREED)]  # now the list is empty
+    chain = [id(thing) for thing in things[:_FREED]]
+    heads = [(ctypes.c_char * 16).from_address(place) for place in chain]
+    held, before = b"".join(heads), bytes(state)
+    del things[:_FREED]  # the first is freed last
+    freed, after = b"".join(heads), bytes(state)
+    # No int or float comes or goes between those two lines.
+    cls = id(type(first))
+    if held != struct.pack("<2Q", 1, cls) * _FREED:
+        return None
+    if freed != b"".join(struct.pack("<2Q", following, cls) for following in (*chain[1:], 0)):
+        return None
+    offset = after.find(struct.pack("<2Q", chain[0], _FREED))
+    return address + offset if offset >= 0 and before[offset : offset + 16] == bytes(16) else None
+
+
+@cache
+def free_lists() -> tuple[int, int] | None:
+    """The addresses of the lists of freed ints and of freed floats; None where objects are freed otherwise.
+
+    Before 3.14 ints have none.  Builds that count all references want to hear of each object that is made.
+    """
+    if IS_FREE_THREADED or sys.version_info < (3, 14) or hasattr(sys, "gettotalrefcount"):
+        return None
+    for _ in range(_ATTEMPTS):
+        ints, floats = probe_free_list(1 << 20), probe_free_list(1.5)
+        if ints is not None and floats is not None:
+            return ints, floats
+    return None
+
+
 def probe() -> Layout:
     """The layout of this interpreter; EngineError where gates cannot be made for it at all."""
     if not IS_CPYTHON:
@@ -146,4 +191,5 @@ def probe() -> Layout:
         has_thread_local_state=sys.version_info >= (3, 12),
         carg_value_offset=byref[0] if byref is not None else None,
         carg_object_offset=byref[1] if byref is not None else 0,
+        has_free_lists=free_lists() is not None,
     )
