@@ -350,3 +350,58 @@ def test_a_gate_that_runs_while_the_process_forks(run: Callable[[str], None]) ->
         assert told == [97 + 98 + 99]
         end()
     """)
+
+
+@pytest.mark.parametrize("what", ["a callback", "a first stack", "a stack"])
+def test_a_fork_while_another_thread_makes_what_there_is_one_lock_for(
+    run: Callable[[str], None], engine: str, what: str
+) -> None:
+    """The child makes its own."""
+    if engine == "ctypes" and what != "a callback":
+        pytest.skip("the ctypes engine makes no stacks")
+    program = """
+        import signal
+        from callgate.runtime import ctypes_callbacks, stack
+        from callgate.runtime.engine import choose
+        is_making, goes_on = threading.Event(), threading.Event()
+        def slow(*given):
+            if threading.current_thread() is thread:
+                is_making.set()
+                assert goes_on.wait(60)
+            return real(*given)
+        def make():
+            if what == "a callback":
+                def triple(n: i32) -> i32:
+                    return 3 * n
+                back = cg.callback(triple, engine=engine)
+                assert ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int)(back.address)(5) == 15
+            else:
+                assert cg.load("c").function(stack_bytes=1 << 16, engine=engine)(labs)(-5) == 5
+        def labs(n: cg.long) -> cg.long: ...
+        class Nodes(list):
+            def append(self, node):
+                slow(node)
+        native = choose(engine)
+        if what == "a callback":
+            place, name = (ctypes_callbacks, "make_closure") if native is None else (native, "install_callback")
+        elif what == "a first stack":
+            place, name = stack._Watch, "__init__"
+        else:
+            kept = cg.load("c").function(stack_bytes=1 << 16, engine=engine)(labs)
+            place, name, stack._nodes = stack, "nodes_append", Nodes(stack._nodes)
+        real = getattr(place, name, lambda node: None)
+        setattr(place, name, slow)
+        thread = threading.Thread(target=make)
+        thread.start()
+        assert is_making.wait(60)
+        def child():
+            signal.alarm(60)
+            make()
+        wait = fork(child)
+        goes_on.set()
+        thread.join()
+        wait()
+        make()
+        end()
+    """
+    run(f"what = {what!r}\n{dedent(program)}")

@@ -169,7 +169,7 @@ def test_a_forked_child_goes_on(report: Callable[..., str]) -> None:
         assert library.add(2, 2) == 4
         holds, over = threading.Event(), threading.Event()
         def hold_lock():
-            with trace._lock:
+            with trace._lock.here:
                 holds.set()
                 over.wait()
         thread = threading.Thread(target=hold_lock)

@@ -31,6 +31,7 @@ from callgate.lower.callback import (
 )
 from callgate.lower.image import THUNK_COUNT
 from callgate.runtime import reference
+from callgate.runtime.locks import ProcessLock
 from callgate.runtime.probe import GateBase
 from callgate.runtime.trace import IS_TRACED, traced_callback
 from callgate.target import DATA_MODEL
@@ -173,14 +174,14 @@ class Callback(GateBase, names.Callback):
         if engine == "ctypes":
             if self._closure is None:
                 make_closure = _late("ctypes_callbacks", "make_closure")
-                with _LOCK:
+                with _LOCK.here:
                     if self._closure is None:
                         self._closure = make_closure(self)
             closure: Any = self._closure
             return ctypes.c_void_p.from_buffer(closure.function).value or 0
         if self._words is None:
             native = _late("engine", "native_engine")()
-            with _LOCK:
+            with _LOCK.here:
                 if self._words is None:
                     native.install_callback(self)
         address: int = self._words[SLOT_THUNK // 8]
@@ -247,7 +248,7 @@ def _prototype(callback_type: CallbackType) -> Pointer:
     return Pointer(FunctionPrototype(callback_type.prototype, parameters, callback_type.result_type))
 
 
-_LOCK = threading.RLock()  # of the first address of a callback; a finalizer may ask for another meanwhile
+_LOCK = ProcessLock()  # of the first address of a callback
 
 
 # -- what is passed where C wants a function -------------------------------------------------------------------------

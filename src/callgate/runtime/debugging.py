@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-import threading
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from callgate.asm.code import Code
 from callgate.runtime.elf import Symbol, descriptor_library, symbol_file
 from callgate.runtime.environment import is_asked_for
+from callgate.runtime.locks import ProcessLock
 from callgate.runtime.unwind import frame_table
 from callgate.target import DATA_MODEL, IS_WINDOWS
 
@@ -127,14 +127,11 @@ class _Debugger:
     """
 
     def __init__(self) -> None:
-        self._renew_lock()
+        self._lock = ProcessLock()
         self._library: Any = None
         self._is_refused = False
         self._entries: dict[int, tuple[_Entry, object]] = {}  # in the order of the list, the newest first in memory
         self._gone: deque[int] = deque()  # what finalizers leave, at any moment, to the next `add`
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.RLock()
 
     def _load(self) -> None:
         if DATA_MODEL.system != "linux":
@@ -142,13 +139,12 @@ class _Debugger:
         descriptor = os.memfd_create("callgate-gdb", os.MFD_CLOEXEC)  # stays open: debuggers come later
         os.write(descriptor, descriptor_library(DATA_MODEL.architecture))
         self._library = ctypes.PyDLL(f"/proc/{os.getpid()}/fd/{descriptor}")
-        os.register_at_fork(after_in_child=self._renew_lock)
 
     def add(self, address: int, code: Code, symbols: list[Symbol]) -> object:
         """Let GDB know the symbols and frames of code."""
         table = frame_table(address, len(code.data), code.frames) if code.frames else b""
         file = symbol_file(DATA_MODEL.architecture, address, len(code.data), symbols, table)
-        with self._lock:
+        with self._lock.here:
             if self._library is None:
                 if self._is_refused:
                     return None

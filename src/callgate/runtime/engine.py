@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from collections.abc import Mapping
 
@@ -12,6 +11,7 @@ from callgate.runtime.debugging import IS_DEBUGGED, IS_PROFILED
 from callgate.runtime.declared import Watch
 from callgate.runtime.environment import is_asked_for
 from callgate.runtime.image import MappedImage, image_paths
+from callgate.runtime.locks import ProcessLock
 from callgate.runtime.native import NativeEngine, machine_here
 from callgate.target import HOST
 
@@ -37,17 +37,7 @@ IMAGES: dict[str, str] = {}
 """The images that were found, by path, each with why it is not used, or "" where it is."""
 
 _asked: set[object] = set()  # modules whose images were looked for
-_adopting = threading.RLock()  # a finalizer or signal handler may declare functions of another module meanwhile
-
-
-def _renew_lock() -> None:
-    """In a forked child: another thread may have held the lock."""
-    global _adopting  # noqa: PLW0603  # one per process
-    _adopting = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+_adopting = ProcessLock()
 
 
 def what_forbids_images() -> str:
@@ -71,7 +61,7 @@ def use_images_of(names: Mapping[str, object]) -> None:
     if key in _asked:
         return
     problems = []
-    with _adopting:
+    with _adopting.here:
         _asked.add(key)
         if HOST is None or Watch.current is not None or what_forbids_images():
             return

@@ -35,6 +35,7 @@ from callgate.lower.stacks import (
     has_stacks,
 )
 from callgate.runtime.lifetime import permanent_memory, untrack
+from callgate.runtime.locks import ProcessLock
 from callgate.runtime.posix_memory import ANONYMOUS, PRIVATE, READ, WRITE, get_libc, in_pages
 from callgate.runtime.probe import GateBase
 from callgate.target import DATA_MODEL, IS_WINDOWS
@@ -226,14 +227,14 @@ def _take_node(size_bytes: int, message: bytes) -> int:
     ):
         _write(node + offset, word)
     if is_new:
-        with _chaining:
+        with _chaining.here:
             _nodes.append(node)
             _write(node + NODE_NEXT, STACKS[STACKS_FIRST // 8])
             STACKS[STACKS_FIRST // 8] = node
     return node
 
 
-_chaining = threading.Lock()
+_chaining = ProcessLock()
 
 
 def _give_node(node: int) -> None:
@@ -287,7 +288,7 @@ class _Watch:
 
 
 _watches: list[_Watch] = []
-_watching = threading.Lock()
+_watching = ProcessLock()
 
 
 def _watch() -> _Watch:
@@ -295,7 +296,7 @@ def _watch() -> _Watch:
         from callgate.runtime.engine import native_engine
 
         native = native_engine()
-        with _watching:
+        with _watching.here:
             if not _watches:
                 _watches.append(_Watch(native.routine))
     return _watches[0]

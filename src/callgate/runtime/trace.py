@@ -6,7 +6,6 @@ Tracing puts a Python function before the gate, so traced programs are slower; t
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from callgate.runtime.environment import is_asked_for
+from callgate.runtime.locks import ProcessLock
 
 if TYPE_CHECKING:
     from callgate.runtime.gate import Gate
@@ -41,7 +41,7 @@ class Count:
 
     def add(self, spent: int, inside: int) -> None:
         """One more call; Python ran for `inside` of it."""
-        with _lock:  # no calls inside: where the interpreter makes none, it runs no finalizers either
+        with _lock.here:  # no calls inside: where the interpreter makes none, it runs no finalizers either
             self.calls += 1
             self.total_ns += spent
             if spent > self.longest_ns:  # noqa: PLR1730
@@ -56,22 +56,14 @@ class _Callbacks(threading.local):
 
 _counts: dict[tuple[str, str, str], Count] = {}
 _callbacks = _Callbacks()
-_lock = threading.RLock()  # a finalizer or signal handler may call a gate while this thread counts
-
-
-def _renew_lock() -> None:
-    """In a forked child: another thread may have held the lock."""
-    global _lock  # noqa: PLW0603  # one per process
-    _lock = threading.RLock()
+_lock = ProcessLock()
 
 
 def _count(name: str, library: str, kind: str) -> Count:
     """The count of a function: gates made again and callbacks made for one call go on counting."""
-    with _lock:
+    with _lock.here:
         if not _counts:
             atexit.register(report)
-            if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_renew_lock)
         return _counts.setdefault((name, library, kind), Count(name, kind))
 
 
@@ -126,7 +118,7 @@ def traced_callback(function: Callable[..., Any], name: str) -> Callable[..., An
 
 def report_text() -> str:
     """The table of all functions that were called, the longest in total first."""
-    with _lock:
+    with _lock.here:
         called = sorted((count for count in _counts.values() if count.calls), key=lambda count: -count.total_ns)
         lines = [f"{'callgate trace':<32} {'calls':>10} {'total ms':>10} {'longest us':>11} {'long GIL holds':>15}"]
         for count in called:
