@@ -40,6 +40,7 @@ from tests.live.telling import Problem, told
 import callgate as cg
 from callgate.errors import EngineError
 from callgate.runtime.engine import native_engine
+from callgate.target import IS_FREE_THREADED
 
 try:
     native_engine()
@@ -153,6 +154,8 @@ import ctypes, enum, sys, types
 from ctypes import *
 import numpy as np
 import callgate as cg
+from callgate.target import IS_FREE_THREADED
+copied = "str", "'x'", "MyStr"  # ctypes passes a copy of them
 class E(enum.IntEnum): A = 7
 class F(enum.IntFlag): A = 1; B = 2
 class MyInt(int): pass
@@ -254,6 +257,7 @@ for index, (name, argtype, restype) in enumerate(declarations):
         if argtype is FromParamSame and sys.platform == "win32" and label in ("c_short", "c_byte", "S", "SubS", "U", "AP S"): continue  # rubbish
         before, after = outcome(plain[index], value), outcome(fast, value)
         count += 1
+        if IS_FREE_THREADED and label in copied and before[0] == after[0] and str(before[1]).isdigit(): continue  # where the copy lay
         if before != after:
             wrong += 1
             print("different:", name, getattr(argtype, "__name__", argtype), getattr(restype, "__name__", restype), label, before, after)
@@ -654,6 +658,7 @@ print(after - before)
 """
 
 
+@pytest.mark.skipif(IS_FREE_THREADED, reason="there is no GIL to hold")
 @pytest.mark.parametrize("kind", ["PyDLL", "CDLL"])
 def test_the_gil_is_held(path: str, kind: str) -> None:
     """PyDLL holds it, CDLL with blocking=False too: the other thread counts at most just before and after."""

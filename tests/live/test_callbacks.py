@@ -26,7 +26,7 @@ from telling import Index, raising, told
 import callgate as cg
 from callgate import Ptr, f64, i32
 from callgate.runtime.code_memory import MEMORY
-from callgate.target import DATA_MODEL
+from callgate.target import DATA_MODEL, IS_FREE_THREADED
 
 
 @pytest.fixture
@@ -1184,6 +1184,6 @@ def nothing_raised() -> Iterator[None]:
     from callgate.runtime.callbacks import PENDING
     from callgate.runtime.native import RAISED_COUNT
 
-    assert RAISED_COUNT.value == 0
+    assert RAISED_COUNT.value == 0 or IS_FREE_THREADED  # there it says whether any callback ever raised
     assert not PENDING._raised
     assert not PENDING._depths

@@ -14,7 +14,7 @@ import callgate as cg
 from callgate.abi.plan import classify
 from callgate.c.declarations import parse_function
 from callgate.cpython.conversion import Judgement, convert
-from callgate.cpython.layout import PYTHONS, IntForm, Layout, SmallInts
+from callgate.cpython.layout import CPYTHON_3_13T, PYTHONS, IntForm, Layout, SmallInts
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
 from callgate.lower.machine import Machine
@@ -23,19 +23,20 @@ from callgate.runtime import probe as probe_module
 from callgate.runtime.gate import Gate, GateBase, Options
 from callgate.runtime.native import NativeEngine
 from callgate.runtime.probe import probe
-from callgate.target import DATA_MODEL, HOST, IS_CPYTHON, IS_FREE_THREADED
+from callgate.target import AARCH64_LINUX, DATA_MODEL, HOST, IS_CPYTHON, IS_FREE_THREADED
 
-if not IS_CPYTHON or IS_FREE_THREADED:
+if not IS_CPYTHON:
     pytest.skip("no gates are made for this interpreter's layout", allow_module_level=True)
 
 IS_TAGGED = sys.version_info >= (3, 12)
 native = pytest.mark.skipif(HOST is None, reason="no machine code can be made for this platform")
 RealMemory = Callable[[object, int], bytes]
+HEADER = probe_module.HEADER_BYTES
 
 
 def test_the_known_facts() -> None:
     """cpython/layout.py names what these versions look like; probing finds the same."""
-    named = PYTHONS.get(f"3.{sys.version_info.minor}")
+    named = {**PYTHONS, "3.13t": CPYTHON_3_13T}.get(f"3.{sys.version_info.minor}{'t' * IS_FREE_THREADED}")
     if named is None:
         pytest.skip("later versions are free to look otherwise")
     found = probe()
@@ -99,19 +100,19 @@ def disguise(monkeypatch: pytest.MonkeyPatch) -> Disguise:
 @pytest.mark.parametrize(
     ("offset", "change"),
     [
-        (16, lambda word: word + 1),
-        (16, lambda word: word << 1),
-        (16, lambda word: 0),
-        (16, lambda word: -word),
-        (16, lambda word: word | 4),
-        (24, lambda word: word + 1),
-        (24, lambda word: word << 2),
-        (24, lambda word: 0),
+        (0, lambda word: word + 1),
+        (0, lambda word: word << 1),
+        (0, lambda word: 0),
+        (0, lambda word: -word),
+        (0, lambda word: word | 4),
+        (8, lambda word: word + 1),
+        (8, lambda word: word << 2),
+        (8, lambda word: 0),
     ],
 )
 def test_ints_that_look_otherwise(disguise: Disguise, offset: int, change: Callable[[int], int]) -> None:
     honest = probe()
-    disguise.patch(int, offset, change)
+    disguise.patch(int, HEADER + offset, change)
     assert probe() == honest._replace(ints=None)
 
 
@@ -128,26 +129,26 @@ def test_digits_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("change", [lambda word: word + 1, lambda word: 0, lambda word: word ^ 1 << 63])
 def test_floats_that_look_otherwise(disguise: Disguise, change: Callable[[int], int]) -> None:
     honest = probe()
-    disguise.patch(float, 16, change)
+    disguise.patch(float, HEADER, change)
     assert probe() == honest._replace(float_value_offset=None)
 
 
 def test_bytes_whose_size_lies_elsewhere(disguise: Disguise) -> None:
     honest = probe()
-    disguise.patch(bytes, 16, lambda word: word + 1)
+    disguise.patch(bytes, HEADER, lambda word: word + 1)
     assert probe() == honest._replace(has_inline_bytes=False)
 
 
 def test_bytes_whose_data_lie_elsewhere(disguise: Disguise) -> None:
-    disguise.patch(bytes, 32, lambda word: word + 1)
-    with pytest.raises(EngineError, match="the contents of bytes are not found at offset 32"):
+    disguise.patch(bytes, HEADER + 16, lambda word: word + 1)
+    with pytest.raises(EngineError, match=f"the contents of bytes are not found at offset {HEADER + 16}"):
         probe()
 
 
 @pytest.mark.parametrize("cls", [int, float, bytes, type(None), bool, tuple, ctypes.c_int])
 def test_types_that_lie_elsewhere(disguise: Disguise, cls: type) -> None:
-    disguise.patch(cls, 8, lambda word: word + 16)
-    with pytest.raises(EngineError, match=r"the type of .* is not found at offset 8 of the object"):
+    disguise.patch(cls, HEADER - 8, lambda word: word + 16)
+    with pytest.raises(EngineError, match=f"the type of .* is not found at offset {HEADER - 8} of"):
         probe()
 
 
@@ -177,18 +178,28 @@ def test_counts_that_move(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probe_module.probe_immortals() is False
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("IS_CPYTHON", False, "cpython is not CPython: its objects cannot be read by machine code"),
-        ("IS_FREE_THREADED", True, "this is a free-threaded build, whose object layout has no gates yet"),
-    ],
-)
-def test_other_interpreters(monkeypatch: pytest.MonkeyPatch, name: str, value: bool, message: str) -> None:
-    monkeypatch.setattr(probe_module, name, value)
+def test_other_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_module, "IS_CPYTHON", False)
     with pytest.raises(EngineError) as caught:
         probe()
-    assert str(caught.value) == message
+    assert str(caught.value) == "cpython is not CPython: its objects cannot be read by machine code"
+
+
+def test_free_threaded_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have gates on x86-64, where None, True and False are not counted."""
+    monkeypatch.setattr(probe_module, "IS_FREE_THREADED", True)
+    with monkeypatch.context() as patch:
+        patch.setattr(probe_module, "DATA_MODEL", AARCH64_LINUX)
+        with pytest.raises(EngineError) as caught:
+            probe()
+        assert str(caught.value) == "for free-threaded builds machine code is made on x86-64 only so far"
+    if DATA_MODEL.architecture == "x86_64":
+        monkeypatch.setattr(probe_module, "probe_immortals", lambda: False)
+        with pytest.raises(EngineError) as caught:
+            probe()
+        assert str(caught.value) == (
+            "None, True and False are counted here, which machine code does in no free-threaded build"
+        )
 
 
 def test_other_byte_orders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +291,7 @@ def test_a_missing_fact_turns_its_path_off(path: str) -> None:
         "a shared small int?": "int f(void)",
         "one that was freed?": "double f(void)",
     }[path]
-    layout = probe()._replace(has_free_lists=True)  # which is only read here
+    layout = probe()._replace(has_free_lists=True, small_ints=SmallInts(-5, 256, 32))  # which are only read here
     without = PATHS[path](layout)
     assert path in listing(layout, simple)
     assert path not in listing(without, simple)
@@ -291,7 +302,7 @@ def test_a_missing_fact_turns_its_path_off(path: str) -> None:
 @native
 def test_immortals_are_not_counted() -> None:
     """Without immortal objects None is given a reference, with them it is left alone."""
-    layout = probe()
+    layout = probe()._replace(small_ints=SmallInts(-5, 256, 32))
     for text in ("void f(void)", "_Bool f(void)", "int f(void)"):
         assert "inc" in listing(layout._replace(has_immortals=False), text)
         assert "inc" not in listing(layout._replace(has_immortals=True), text)
@@ -385,8 +396,11 @@ def test_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_forms_of_ints() -> None:
     """The two forms, as the interpreter at hand has them."""
-    assert probe_module.probe_ints() == IntForm(IS_TAGGED, 16, 24, 8 if IS_TAGGED else 1)
+    assert probe_module.probe_ints() == IntForm(IS_TAGGED, HEADER, HEADER + 8, 8 if IS_TAGGED else 1)
     small = probe_module.probe_small_ints()
+    if IS_FREE_THREADED:
+        assert small is None  # their distance is no power of two
+        return
     assert small is not None
     assert small == SmallInts(-5, small.maximum, 32)
     assert small.maximum >= 256

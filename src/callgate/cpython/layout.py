@@ -3,7 +3,7 @@
 A Layout is either named here (for listings made on any host) or probed from the live interpreter
 (`runtime.probe`).  A fact that is None turns off the inline code that needs it; nothing is ever guessed.
 
-    PyObject  0 ob_refcnt   8 ob_type
+    PyObject  0 ob_refcnt   8 ob_type    free-threaded: 24 ob_type, and everything below 16 bytes later
     int       16 ob_size (3.10, 3.11) or lv_tag (3.12 and later)   24 digits of 30 bits
     float     16 ob_fval
     free list  0 the first object   8 how many there are
@@ -47,6 +47,8 @@ class Layout(NamedTuple):
     `has_thread_local_state` tells that `_PyThreadState_UncheckedGet` gives the calling thread's state (3.12 and later),
     not that of whatever thread holds the GIL.  `has_free_lists` tells that freed floats, and ints of one digit, wait in
     two lists (3.14 and later): the first word of each object is the address of the next, its type stays.
+    `is_free_threaded` tells that threads run at once: reference counts are left to the C API, and what the routines
+    share is locked.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Layout(NamedTuple):
     carg_value_offset: int | None = 32
     carg_object_offset: int = 48
     has_free_lists: bool = False
+    is_free_threaded: bool = False
 
 
 _OB_SIZE = IntForm(is_tagged=False, tag_offset=16, digit_offset=24, one_positive_digit=1)
@@ -75,8 +78,13 @@ CPYTHON_3_13 = Layout("cpython-3.13", 8, 16, 16, 32, 16, True, _LV_TAG, 16, _SMA
 CPYTHON_3_14 = CPYTHON_3_13._replace(name="cpython-3.14", carg_object_offset=64, has_free_lists=True)
 CPYTHON_3_15 = CPYTHON_3_14._replace(name="cpython-3.15", small_ints=SmallInts(-5, 1024, 32))
 
+_LV_TAG_32 = IntForm(is_tagged=True, tag_offset=32, digit_offset=40, one_positive_digit=8)
+CPYTHON_3_13T = Layout(
+    "cpython-3.13t", 24, 32, 32, 48, 32, True, _LV_TAG_32, 32, None, True, True, 48, 64, is_free_threaded=True
+)
+
 LAYOUTS: dict[str, Layout] = {
-    layout.name: layout for layout in (CPYTHON_3_11, CPYTHON_3_13, CPYTHON_3_14, CPYTHON_3_15)
+    layout.name: layout for layout in (CPYTHON_3_11, CPYTHON_3_13, CPYTHON_3_14, CPYTHON_3_15, CPYTHON_3_13T)
 }
 """Layouts by name; 3.10 is laid out as 3.11, 3.12 as 3.13."""
 

@@ -469,6 +469,9 @@ class Plain(Assembler):
     def sar_rc(self, register: int) -> None:
         self.asr_x(_NUMBERS[register], _NUMBERS[register], _NUMBERS[RCX])
 
+    def exchange_mr(self, base: int, displacement: int, register: int) -> None:
+        raise AssertionError("no code is made for free-threaded builds here")
+
     def inc_m(self, base: int, displacement: int = 0) -> None:
         self._load(IP0, base, displacement)
         self.add_i(IP0, IP0, 1)

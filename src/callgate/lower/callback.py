@@ -9,6 +9,7 @@ C enters through a thunk, which says in r10 where the callback's slot is and jum
            32  the next free slot
            40  the text that takes its place when the callback is freed
            48  the thunk
+           56  a lock, where threads run at once
 
 A stub keeps the arguments, makes sure that the thread holds the GIL, holds the record and the function, boxes, calls,
 and converts the result.  Where a Python function raises, the exception stays set and `raised_count` is raised: the gate
@@ -20,6 +21,9 @@ the callbacks under way.  Where Python keeps its thread states under no key (3.1
 when another thread's state is deleted, each of its callbacks has a state of its own.  When the thread ends its
 node goes to a list, and whoever attaches next clears the state: the thread itself must not wait for the GIL, which
 somebody who joins it may hold.
+
+Where threads run at once (a free-threaded build) the record of a slot is a weak reference, read under the slot's lock:
+another thread may be closing or freeing the callback.  `raised_count` then says only whether any callback ever raised.
 
 The frame of a stub:
 
@@ -63,7 +67,8 @@ from callgate.lower.operations import (
 from callgate.lower.stacks import STACKS_IN_USE
 from callgate.target import Target
 
-SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE, SLOT_NEXT, SLOT_FREED, SLOT_THUNK = 0, 8, 16, 24, 32, 40, 48
+SLOT_STUB, SLOT_RECORD, SLOT_FUNCTION, SLOT_MESSAGE = 0, 8, 16, 24
+SLOT_NEXT, SLOT_FREED, SLOT_THUNK, SLOT_LOCK = 32, 40, 48, 56
 SLOT_BYTES = 64
 """The offsets of a callback's slot, and its size."""
 
@@ -193,6 +198,9 @@ class _Stub(Boxing):
         a.mov_mr(RSP, frame.saved_rbx, RBX)
         a.mov_rr(RBX, R10)
         self._save_arguments()
+        if self.layout.is_free_threaded:
+            a.mov_rm(RAX, RBX, SLOT_STUB)
+            a.mov_mr(RSP, frame.stub, RAX)
         self._check_gil()
         a.label("attached")
         a.note("does any call run on a stack of its own?")
@@ -206,11 +214,17 @@ class _Stub(Boxing):
         a.jcc("ne", "raised_before")
         a.label("go")
         a.note("record and function live until the call is over")
-        a.mov_rm(RAX, RBX, SLOT_RECORD)
+        if self.layout.is_free_threaded:
+            a.mov_rr(RDI, RBX)
+            a.mov_rm(RSI, RSP, frame.stub)
+            a.call_l("callgate_hold")
+        else:
+            a.mov_rm(RAX, RBX, SLOT_RECORD)
         a.test_rr(RAX, RAX)
         a.jcc("e", "gone")
         a.mov_mr(RSP, frame.self_slot, RAX)
-        a.inc_m(RAX, 0)
+        if not self.layout.is_free_threaded:
+            a.inc_m(RAX, 0)
         a.mov_rm(RAX, RBX, SLOT_FUNCTION)
         a.mov_mr(RSP, frame.function, RAX)
         self._hold(RAX, "function")
@@ -337,8 +351,14 @@ class _Stub(Boxing):
             self._drop(RAX, f"{label}_{index}")
 
     def _hold(self, register: int, label: str) -> None:
-        """Take a reference to the object in a register."""
+        """Take a reference to the object in a register (rax)."""
         a = self.a
+        if self.layout.is_free_threaded:
+            a.mov_mr(RSP, self.places.result_slot, register)
+            a.mov_rr(RDI, register)
+            a.call_l("Py_IncRef")
+            a.mov_rm(register, RSP, self.places.result_slot)
+            return
         if self.layout.has_immortals:
             a.cmp32_mi(register, 0, 0)
             a.jcc("l", f"{label}_held")
@@ -348,6 +368,10 @@ class _Stub(Boxing):
     def _drop(self, register: int, label: str) -> None:
         """Give up a reference to the object in a register (rax)."""
         a = self.a
+        if self.layout.is_free_threaded:
+            a.mov_rr(RDI, register)
+            a.call_l("Py_DecRef")
+            return
         if self.layout.has_immortals:
             a.note("immortal?")
             a.cmp32_mi(register, 0, 0)

@@ -19,12 +19,14 @@ from callgate.lower.callback import (
     NONE,
     SLOT_FREED,
     SLOT_FUNCTION,
+    SLOT_LOCK,
     SLOT_MESSAGE,
     SLOT_NEXT,
     SLOT_RECORD,
+    SLOT_STUB,
 )
 from callgate.lower.machine import Machine
-from callgate.lower.operations import RAX, RBX, RCX, RDI, RDX, RSI, XMM0, Operations, operations
+from callgate.lower.operations import R12, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, XMM0, Operations, operations
 
 
 def lower_callback_routines(machine: Machine, *, with_listing: bool = False) -> Code:
@@ -34,9 +36,13 @@ def lower_callback_routines(machine: Machine, *, with_listing: bool = False) -> 
     callgate_gone(slot, mode) raises; callgate_unused, where the thunks of slots lead that never had a callback;
     callgate_thread_ends(node), the destructor of `thread_key`; callgate_drain() clears the states of ended threads;
     callgate_take_slot() -> a capsule, or None; callgate_free_slot(capsule), its destructor;
-    callgate_give_slots(first, last, count).
+    callgate_give_slots(first, last, count).  Where threads run at once, callgate_hold(slot, stub) -> the record, held,
+    or 0; callgate_set_record(slot, weak reference or 0).
     """
     a = operations(machine.target, with_listing=with_listing)
+    if machine.layout.is_free_threaded:
+        _emit_hold(a)
+        _emit_set_record(a)
     for emit in (
         _emit_attach,
         _emit_detach,
@@ -146,7 +152,11 @@ def _emit_failed(a: Operations, machine: Machine) -> None:
     a.cmp32_ri(RDI, FOREIGN)
     a.jcc("e", "nobody_raises")
     a.mov_rl(RCX, "raised_count")
-    a.inc_m(RCX, 0)
+    if machine.layout.is_free_threaded:
+        a.note("threads cannot count together; from now on every gate asks")
+        a.mov_mi(RCX, 0, 1)
+    else:
+        a.inc_m(RCX, 0)
     a.ret()
     a.label("nobody_raises")
     a.mov_rr(RDI, RSI)
@@ -244,6 +254,7 @@ def _emit_take_slot(a: Operations, machine: Machine) -> None:
     a.accept()
     a.enter((RBX,), 0)
     a.call("drain")
+    _lock(a, machine, "pthread_mutex_lock")
     a.mov_rl(RCX, "free_slots")
     a.mov_rm(RAX, RCX, FREE_COUNT)
     a.cmp_rm(RAX, RCX, FREE_RESERVE)
@@ -252,6 +263,7 @@ def _emit_take_slot(a: Operations, machine: Machine) -> None:
     a.mov_rm(RAX, RBX, SLOT_NEXT)
     a.mov_mr(RCX, FREE_HEAD, RAX)
     a.dec_m(RCX, FREE_COUNT)
+    _lock(a, machine, "pthread_mutex_unlock")
     a.mov_mi(RBX, SLOT_NEXT, 0)
     a.mov_rr(RDI, RBX)
     a.xor32_rr(RSI, RSI)
@@ -261,6 +273,7 @@ def _emit_take_slot(a: Operations, machine: Machine) -> None:
     a.leave((RBX,), 0)
     a.ret()
     a.label("only_the_reserve")
+    _lock(a, machine, "pthread_mutex_unlock")
     a.mov_rl(RDI, "Py_None")
     a.mov_rr(RBX, RDI)
     a.call_l("Py_IncRef")
@@ -276,8 +289,15 @@ def _emit_free_slot(a: Operations, machine: Machine) -> None:
     a.enter((), 8)
     a.xor32_rr(RSI, RSI)
     a.call_l("PyCapsule_GetPointer")
+    if machine.layout.is_free_threaded:
+        a.mov_mr(RSP, 0, RAX)
+        a.mov_rr(RDI, RAX)
+        a.xor32_rr(RSI, RSI)
+        a.call("set_record")
+        a.mov_rm(RAX, RSP, 0)
     a.leave((), 8)
-    a.mov_mi(RAX, SLOT_RECORD, 0)
+    if not machine.layout.is_free_threaded:
+        a.mov_mi(RAX, SLOT_RECORD, 0)
     a.mov_mi(RAX, SLOT_FUNCTION, 0)
     a.mov_rm(RCX, RAX, SLOT_FREED)
     a.mov_mr(RAX, SLOT_MESSAGE, RCX)
@@ -292,6 +312,16 @@ def _emit_give_slots(a: Operations, machine: Machine) -> None:
     a.label("callgate_give_slots")
     a.accept()
     a.label("give_slots")
+    if machine.layout.is_free_threaded:
+        # rbx the first   rbp the last   r12 their count
+        a.enter((RBX, RBP, R12), 0)
+        a.mov_rr(RBX, RDI)
+        a.mov_rr(RBP, RSI)
+        a.mov_rr(R12, RDX)
+        _lock(a, machine, "pthread_mutex_lock")
+        a.mov_rr(RDI, RBX)
+        a.mov_rr(RSI, RBP)
+        a.mov_rr(RDX, R12)
     a.mov_rl(RCX, "free_slots")
     a.mov_mi(RSI, SLOT_NEXT, 0)
     a.mov_rm(RAX, RCX, FREE_COUNT)
@@ -307,4 +337,76 @@ def _emit_give_slots(a: Operations, machine: Machine) -> None:
     a.mov_rm(RAX, RCX, FREE_COUNT)
     a.add_rr(RAX, RDX)
     a.mov_mr(RCX, FREE_COUNT, RAX)
+    if machine.layout.is_free_threaded:
+        _lock(a, machine, "pthread_mutex_unlock")
+        a.leave((RBX, RBP, R12), 0)
+    a.ret()
+
+
+# -- where threads run at once -------------------------------------------------------------------------------------
+# Nothing that could wait for other threads is called with a lock held: whoever waits for the lock cannot be stopped,
+# and the world is stopped to collect garbage and to fork.
+
+
+def _lock(a: Operations, machine: Machine, step: str) -> None:
+    """Lock or unlock the list of free slots; where a GIL is held that is lock enough."""
+    if machine.layout.is_free_threaded:
+        a.mov_rl(RDI, "slots_lock")
+        a.call_l(step)
+
+
+def _emit_hold(a: Operations) -> None:
+    """Hold the record of a slot, if the slot is still that of a callback of this stub's and the callback lives."""
+    # rbx the slot   rbp the stub, then the weak reference   [rsp] the record
+    a.label("callgate_hold")
+    a.enter((RBX, RBP), 8)
+    a.mov_rr(RBX, RDI)
+    a.mov_rr(RBP, RSI)
+    a.mov_mi(RSP, 0, 0)
+    a.add_ri(RDI, SLOT_LOCK)
+    a.call_l("pthread_spin_lock")
+    a.cmp_mr(RBX, SLOT_STUB, RBP)
+    a.mov_rm(RBP, RBX, SLOT_RECORD)
+    a.jcc("e", "hold_reference")
+    a.xor32_rr(RBP, RBP)
+    a.label("hold_reference")
+    a.mov_rr(RDI, RBP)
+    a.note("0 is no object to it")
+    a.call_l("Py_IncRef")
+    a.lea(RDI, RBX, SLOT_LOCK)
+    a.call_l("pthread_spin_unlock")
+    a.test_rr(RBP, RBP)
+    a.jcc("e", "held")
+    a.mov_rr(RDI, RBP)
+    a.lea(RSI, RSP, 0)
+    a.call_l("PyWeakref_GetRef")
+    a.mov_rr(RDI, RBP)
+    a.call_l("Py_DecRef")
+    a.label("held")
+    a.mov_rm(RAX, RSP, 0)
+    a.leave((RBX, RBP), 8)
+    a.ret()
+
+
+def _emit_set_record(a: Operations) -> None:
+    """Put a weak reference into a slot, or 0; the slot owns what it has."""
+    # rbx the slot   rbp the new one, then the old one
+    a.label("callgate_set_record")
+    a.accept()
+    a.label("set_record")
+    a.enter((RBX, RBP), 8)
+    a.mov_rr(RBX, RDI)
+    a.mov_rr(RBP, RSI)
+    a.mov_rr(RDI, RSI)
+    a.call_l("Py_IncRef")
+    a.lea(RDI, RBX, SLOT_LOCK)
+    a.call_l("pthread_spin_lock")
+    a.mov_rm(RAX, RBX, SLOT_RECORD)
+    a.mov_mr(RBX, SLOT_RECORD, RBP)
+    a.mov_rr(RBP, RAX)
+    a.lea(RDI, RBX, SLOT_LOCK)
+    a.call_l("pthread_spin_unlock")
+    a.mov_rr(RDI, RBP)
+    a.call_l("Py_DecRef")
+    a.leave((RBX, RBP), 8)
     a.ret()

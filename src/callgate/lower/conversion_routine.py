@@ -512,6 +512,10 @@ def _emit_convert_list(a: Operations, machine: Machine) -> None:
     a.note("void takes no list, but an int as an address")
     a.cmp8_mi(RBP, FIELD_ELEMENT, int(Element.ANY))
     a.jcc("e", "handle_int")
+    if machine.layout.is_free_threaded:
+        a.note("another thread may change the list meanwhile")
+        a.jmp("python_owner")
+        return
     a.mov_rl(RAX, "PyList_Type")
     a.cmp_mr(R15, type_offset, RAX)
     a.jcc("ne", "python_owner")

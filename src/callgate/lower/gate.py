@@ -791,7 +791,7 @@ class _Gate(Boxing):
         if conversion.is_on_stack:
             self._emit_target(in_self_slot=True)
             self._load_stack(R10, self.target_register)
-            emit_claim(a, R10, RAX, "stack_taken")
+            emit_claim(a, self.layout, R10, RAX, "stack_taken")
         if conversion.is_blocking:
             a.note("release the GIL")
             a.call_l("PyEval_SaveThread")
@@ -856,7 +856,7 @@ class _Gate(Boxing):
         if conversion.is_on_stack:
             self._load_stack(R10, self.target_register)
             if not self.is_spilled:
-                emit_claim(a, R10, RAX, "stack_taken")
+                emit_claim(a, self.layout, R10, RAX, "stack_taken")
             emit_go(a, self.plan.stack_bytes)
         if self.plan.is_variadic:
             a.vector_count(self.plan.vector_registers)
@@ -876,7 +876,7 @@ class _Gate(Boxing):
         if conversion.is_on_stack:
             emit_come_back(a, self.plan.stack_bytes)
             if not conversion.is_blocking:
-                emit_release(a, R10, R11)
+                emit_release(a, self.layout, R10, R11)
         if self.plan.result.is_quad:
             a.quad_to_double()
         is_saved = self.is_spilled and not self.makes_result
@@ -898,7 +898,7 @@ class _Gate(Boxing):
             if conversion.is_on_stack:
                 self._emit_target(in_self_slot=True)
                 self._load_stack(R10, self.target_register)
-                emit_release(a, R10, R11)
+                emit_release(a, self.layout, R10, R11)
         if is_saved:
             self._restore_result()
         if self.rules.checks_error:
@@ -974,7 +974,7 @@ class _Gate(Boxing):
         if self.conversion.is_on_stack:
             self._load_target()
             self._load_stack(R10, self.target_register)
-            emit_release(a, R10, R11)
+            emit_release(a, self.layout, R10, R11)
         a.note("an exception that waits comes first")
         a.call_l("callgate_raised")
         a.jcc("ne", "raising")

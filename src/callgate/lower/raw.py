@@ -123,7 +123,7 @@ class _Raw(Boxing):
         a.label(self._label("go"))
         if self.is_on_stack:
             a.mov_rm(R10, RSP, frame.node)
-            emit_claim(a, R10, RAX, self._label("taken"))
+            emit_claim(a, self.layout, R10, RAX, self._label("taken"))
             a.cmp_mi(RSP, frame.behind, 0)
             emit_go(a, self.plan.stack_bytes, self._label("gone"))
         a.vector_count(0)
@@ -131,7 +131,7 @@ class _Raw(Boxing):
         a.call_r(R11)
         if self.is_on_stack:
             emit_come_back(a, self.plan.stack_bytes)
-            emit_release(a, R10, R11)
+            emit_release(a, self.layout, R10, R11)
         a.note("did a callback raise?")
         a.mov_rl(RCX, "raised_count")
         a.cmp_mi(RCX, 0, 0)

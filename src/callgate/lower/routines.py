@@ -487,7 +487,8 @@ def _emit_boxes(a: Operations, machine: Machine) -> None:
     a.mov_rl(RAX, "raised_count")
     a.cmp_mi(RAX, 0, 0)
     a.jcc("e", "none_raised")
-    a.dec_m(RAX, 0)
+    if not machine.layout.is_free_threaded:
+        a.dec_m(RAX, 0)
     a.label("none_raised")
     a.mov_rm(RAX, RSP, 0)
     a.movsd_xm(XMM0, RSP, 8)

@@ -18,13 +18,15 @@ Every Stack has a node, which stays for ever (a later Stack may get it), so that
     |  guard pages            |
     lower addresses
 
-A call claims the node while it holds the GIL.  Python code never runs on such a stack, whose place and size its
-own checks know nothing of: what C calls back goes to the thread's stack first, below the gate's frame.
+A call claims the node while it holds the GIL, or in one step where threads run at once.  Python code never runs on such
+a stack, whose place and size its own checks know nothing of: what C calls back goes to the thread's stack first, below
+the gate's frame.
 """
 
 from __future__ import annotations
 
 from callgate.cpython.conversion import Conversion
+from callgate.cpython.layout import Layout
 from callgate.lower.machine import Machine, result_operand_offset
 from callgate.lower.operations import (
     R10,
@@ -78,9 +80,18 @@ def emit_check_thread(a: Operations, node: int, scratch: int, unknown: str) -> N
     a.jcc("ne", unknown)
 
 
-def emit_claim(a: Operations, node: int, scratch: int, taken: str) -> None:
-    """Make the stack this call's; jump where another has it.  The GIL is held."""
+def emit_claim(a: Operations, layout: Layout, node: int, scratch: int, taken: str) -> None:
+    """Make the stack this call's; jump where another has it."""
     a.note("is a call on that stack?")
+    if layout.is_free_threaded:
+        a.mov_ri(scratch, 1)
+        a.exchange_mr(node, NODE_IN_USE, scratch)
+        a.test_rr(scratch, scratch)
+        a.jcc("ne", taken)
+        a.note("threads cannot count together; from now on every callback looks where it is")
+        a.mov_rl(scratch, "stacks")
+        a.mov_mi(scratch, STACKS_IN_USE, 1)
+        return
     a.cmp_mi(node, NODE_IN_USE, 0)
     a.jcc("ne", taken)
     a.mov_mi(node, NODE_IN_USE, 1)
@@ -88,9 +99,11 @@ def emit_claim(a: Operations, node: int, scratch: int, taken: str) -> None:
     a.inc_m(scratch, STACKS_IN_USE)
 
 
-def emit_release(a: Operations, node: int, scratch: int) -> None:
+def emit_release(a: Operations, layout: Layout, node: int, scratch: int) -> None:
     """Undo `emit_claim`."""
     a.mov_mi(node, NODE_IN_USE, 0)
+    if layout.is_free_threaded:
+        return
     a.mov_rl(scratch, "stacks")
     a.dec_m(scratch, STACKS_IN_USE)
 

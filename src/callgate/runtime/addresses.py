@@ -15,6 +15,8 @@ _WINDOWS_C = {
     **{name: (_UCRT, name) for name in ("calloc", "free", "strlen", "wcslen", "memcpy", "memset")},
     "pthread_mutex_lock": ("kernel32", "AcquireSRWLockExclusive"),
     "pthread_mutex_unlock": ("kernel32", "ReleaseSRWLockExclusive"),
+    "pthread_spin_lock": ("kernel32", "AcquireSRWLockExclusive"),  # zeros are one that is free
+    "pthread_spin_unlock": ("kernel32", "ReleaseSRWLockExclusive"),
     "pthread_getspecific": ("kernel32", "FlsGetValue"),  # unlike TlsGetValue with a function at a thread's end
     "pthread_setspecific": ("kernel32", "FlsSetValue"),
     "set_python_key": ("kernel32", "TlsSetValue"),  # Python's own key is of that kind
@@ -42,6 +44,12 @@ def c_address(name: str) -> int:
         return function_address(ctypes.CDLL(None), "pthread_setspecific" if name == "set_python_key" else name)
     library, name = _WINDOWS_C[name]
     return function_address(ctypes.CDLL(library), name)
+
+
+def initialize_spin_lock(address: int) -> None:
+    """Make the zeroed 8 bytes at an address a lock that is free."""
+    if not IS_WINDOWS:
+        ctypes.CDLL(None).pthread_spin_init(_void_p(address), 0)
 
 
 def gcc_address(name: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
+import weakref
 from collections.abc import Callable
 from importlib import import_module
 from types import BuiltinFunctionType, MethodType
@@ -23,6 +24,7 @@ from callgate.errors import EngineError
 from callgate.lower.callback import (
     SLOT_BYTES,
     SLOT_FREED,
+    SLOT_LOCK,
     SLOT_MESSAGE,
     SLOT_NEXT,
     SLOT_RECORD,
@@ -31,8 +33,9 @@ from callgate.lower.callback import (
 )
 from callgate.lower.image import THUNK_COUNT
 from callgate.runtime import reference
+from callgate.runtime.addresses import initialize_spin_lock
 from callgate.runtime.locks import ProcessLock
-from callgate.runtime.probe import GateBase
+from callgate.runtime.probe import HEADER_BYTES, GateBase
 from callgate.runtime.trace import IS_TRACED, traced_callback
 from callgate.target import DATA_MODEL
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from callgate.runtime.reference import Formal
 
 _BYTES_DATA = bytes.__basicsize__ - 1  # the terminating NUL counts
-_CAPSULE_POINTER = 16  # the first field of a capsule
+_CAPSULE_POINTER = HEADER_BYTES  # the first field of a capsule
 _Words = ctypes.c_uint64 * (SLOT_BYTES // 8)
 
 
@@ -50,7 +53,8 @@ class Thunks:
 
     Taking and freeing are single steps of machine code, so that no other thread, finalizer or signal comes between.
     `take`, `give` are its routines, `make` gives THUNK_COUNT more thunks with their slots, or None where it has let go
-    of the reserve instead, `unused` is where the thunks of new slots lead.
+    of the reserve instead, `unused` is where the thunks of new slots lead.  Where threads run at once
+    `set_record(slot, weak reference or 0)` is the routine that says whose a slot is.
     """
 
     def __init__(
@@ -59,11 +63,13 @@ class Thunks:
         give: Callable[[int, int, int], None],
         make: Callable[[], SlotThunks | None],
         unused: int,
+        set_record: Callable[[int, int], None] | None = None,
     ) -> None:
         self._take = take
         self._give = give
         self._make = make
         self._unused = unused
+        self._set_record = set_record
         self._texts: dict[int, tuple[bytes, bytes]] = {}
         self._grow()
         self._check_capsules()
@@ -86,6 +92,21 @@ class Thunks:
         words[SLOT_FREED // 8] = id(freed) + _BYTES_DATA
         return anchor, words
 
+    def put_record(self, callback: Callback, words: Any) -> None:
+        """From now on C's calls are the callback's; its function is in its slot."""
+        if self._set_record is None:
+            words[SLOT_RECORD // 8] = id(callback)
+        else:  # by a weak reference, which says whether the callback lives while another thread frees it
+            record = weakref.ref(callback)
+            self._set_record(ctypes.addressof(words), id(record))
+
+    def drop_record(self, words: Any) -> None:
+        """From now on a call by C is an error."""
+        if self._set_record is None:
+            words[SLOT_RECORD // 8] = 0
+        else:
+            self._set_record(ctypes.addressof(words), 0)
+
     def _check_capsules(self) -> None:
         """Capsules are read in memory: ctypes would make an interrupt or a recursion error one of its own."""
         prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
@@ -104,6 +125,8 @@ class Thunks:
             words[SLOT_STUB // 8] = self._unused
             words[SLOT_NEXT // 8] = slot + SLOT_BYTES
             words[SLOT_THUNK // 8] = thunks + thunk_bytes * index
+            if self._set_record is not None:
+                initialize_spin_lock(slot + SLOT_LOCK)
         self._give(slots, slots + SLOT_BYTES * (THUNK_COUNT - 1), THUNK_COUNT)
 
 
@@ -125,6 +148,7 @@ class Callback(GateBase, names.Callback):
         "_function",
         "_is_for_one_call",
         "_stub",
+        "_thunks",
         "_words",
         "engine",
         "type",
@@ -145,6 +169,7 @@ class Callback(GateBase, names.Callback):
         self._closed = False
         self._anchor: object = None
         self._words: Any = None
+        self._thunks: Thunks | None = None
         self._closure: object = None
         self._formal: Formal | None = None
         self._stub: object = None
@@ -190,8 +215,8 @@ class Callback(GateBase, names.Callback):
     def close(self) -> None:
         """End it: from now on a call by C is an error.  Closing twice does nothing."""
         self._closed = True
-        if self._words is not None:
-            self._words[SLOT_RECORD // 8] = 0
+        if self._thunks is not None:
+            self._thunks.drop_record(self._words)
         if self._closure is not None:
             self._closure.close()  # type: ignore[attr-defined]
 

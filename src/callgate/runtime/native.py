@@ -30,9 +30,9 @@ from callgate.errors import EngineError
 from callgate.lower.call import lower_call
 from callgate.lower.callback import (
     FREE_RESERVE,
+    NO_STATE_KEY,
     SLOT_BYTES,
     SLOT_FUNCTION,
-    SLOT_RECORD,
     SLOT_STUB,
     lower_callback,
     lower_thunks,
@@ -178,6 +178,7 @@ class NativeEngine:
             "state_key": ctypes.c_uint(),
             "ended_lock": (ctypes.c_uint64 * 8)(),  # PTHREAD_MUTEX_INITIALIZER is zeros
             "ended_nodes": ctypes.c_uint64(),
+            "slots_lock": (ctypes.c_uint64 * 8)(),
             "free_slots": (ctypes.c_uint64 * 4)(0, 0, 0, THUNK_COUNT // 2),
             _FREE_SLOT: ctypes.c_uint64(),  # a routine refers to another by its address
         }
@@ -302,6 +303,8 @@ class NativeEngine:
                 | "sigaltstack"
                 | "write"
                 | "set_python_key"
+                | "pthread_spin_lock"
+                | "pthread_spin_unlock"
             ):
                 return c_address(symbol)
             case "__extenddftf2" | "__trunctfdf2":  # between double and the long double of AArch64
@@ -478,8 +481,9 @@ class NativeEngine:
         anchor, words = thunks.take(declared.name)
         words[SLOT_STUB // 8] = stub.block.address
         words[SLOT_FUNCTION // 8] = id(callback._function)
-        words[SLOT_RECORD // 8] = id(callback)
         callback._anchor = anchor
+        thunks.put_record(callback, words)
+        callback._thunks = thunks
         callback._words = words
 
     def _stub(self, declared: CallbackType) -> Shape:
@@ -509,7 +513,8 @@ class NativeEngine:
         """The routines of callbacks, what they keep in memory, and the list of slots.  All of it stays for ever."""
         keep_for_ever(self._needs)
         cells = self._callback_cells
-        cells["state_key"].value = python_key()
+        # a state that another thread ends would have to be one of a thread that waits
+        cells["state_key"].value = NO_STATE_KEY if self.machine.layout.is_free_threaded else python_key()
         if "callgate_attach" not in self._addresses:  # as it is where an image has been taken
             keep_for_ever(self._publish_routines(lower_callback_routines(self.machine)))
         cells["thread_key"].value = new_key(self._addresses["callgate_thread_ends"])
@@ -517,13 +522,17 @@ class NativeEngine:
         give = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
             self._addresses["callgate_give_slots"]
         )
-
+        set_record = None
+        if self.machine.layout.is_free_threaded:
+            prototype = ctypes.PYFUNCTYPE(None, ctypes.c_size_t, ctypes.c_size_t)
+            set_record = prototype(self._addresses["callgate_set_record"])
         drain = ctypes.PYFUNCTYPE(None)(self._addresses["callgate_drain"])
-        nodes, lock = cells["ended_nodes"], cells["ended_lock"]
+        nodes, lock, slots_lock = cells["ended_nodes"], cells["ended_lock"], cells["slots_lock"]
 
         def forget() -> None:  # a forked child has one thread, and freed the states of the others
             ctypes.memset(ctypes.addressof(nodes), 0, ctypes.sizeof(nodes))
             ctypes.memset(ctypes.addressof(lock), 0, ctypes.sizeof(lock))
+            ctypes.memset(ctypes.addressof(slots_lock), 0, ctypes.sizeof(slots_lock))
 
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=drain, after_in_child=forget)
@@ -545,7 +554,7 @@ class NativeEngine:
             keep_for_ever((thunks, tell(thunks.address, code, "callgate_thunks")))
             return SlotThunks(slots, thunks.address, thunk_bytes(self.machine.target))
 
-        return Thunks(take, give, make, self._addresses["callgate_unused"])
+        return Thunks(take, give, make, self._addresses["callgate_unused"], set_record)
 
 
 def _box_operands(offset: int, box: BoxStep, result: Result) -> list[tuple[int, int]]:

@@ -13,10 +13,14 @@ from functools import cache
 
 from callgate.cpython.layout import DIGIT_BITS, IntForm, Layout, SmallInts
 from callgate.errors import EngineError
-from callgate.target import IS_CPYTHON, IS_FREE_THREADED
+from callgate.target import DATA_MODEL, IS_CPYTHON, IS_FREE_THREADED
 
-_TYPE_OFFSET = 8
-_BYTES_DATA_OFFSET = 32
+HEADER_BYTES: int = getattr(object, "__basicsize__", 16)
+"""What every object begins with: 16 bytes, 32 in free-threaded builds (PyPy does not say; it has no gates)."""
+
+_TYPE_OFFSET = HEADER_BYTES - 8
+_BYTES_DATA_OFFSET = HEADER_BYTES + 16
+
 _STATE_BYTES = 1 << 14
 """How much of a PyInterpreterState is searched; all of it is more than ten times as much."""
 _MOST_FREED = 200  # more than any free list holds
@@ -51,27 +55,28 @@ def _find_word(thing: object, wanted: int, size_bytes: int) -> int | None:
 def probe_ints() -> IntForm | None:
     """How ints of one digit look, or None where they look like nothing known."""
     values = (1, 2, 255, 257, 12345, 67890, (1 << 30) - 1)
-    digits_match = all(_word(value, 24) & 0xFFFFFFFF == abs(value) for one in values for value in (one, -one))
+    tag, digits = HEADER_BYTES, HEADER_BYTES + 8
+    digits_match = all(_word(value, digits) & 0xFFFFFFFF == abs(value) for one in values for value in (one, -one))
     if not digits_match or sys.int_info.bits_per_digit != DIGIT_BITS:
         return None
     large = [value for value in values if value > 1024]  # beyond every version's shared ints, which may be marked
-    positive = {_word(value, 16) for value in large}
-    negative = {_word(-value, 16) for value in large}
-    two_digits = {_word(1 << 30, 16), _word((1 << 45) + 7, 16)}
-    zero = _word(0, 16)
+    positive = {_word(value, tag) for value in large}
+    negative = {_word(-value, tag) for value in large}
+    two_digits = {_word(1 << 30, tag), _word((1 << 45) + 7, tag)}
+    zero = _word(0, tag)
     if positive == {1} and negative == {-1} and two_digits == {2} and zero == 0:
-        return IntForm(is_tagged=False, tag_offset=16, digit_offset=24, one_positive_digit=1)
+        return IntForm(is_tagged=False, tag_offset=tag, digit_offset=digits, one_positive_digit=1)
     if positive == {8} and negative == {8 | 2} and two_digits == {16} and zero & 3 == 1 and zero >> 3 == 0:
-        return IntForm(is_tagged=True, tag_offset=16, digit_offset=24, one_positive_digit=8)
+        return IntForm(is_tagged=True, tag_offset=tag, digit_offset=digits, one_positive_digit=8)
     return None
 
 
 def probe_floats() -> int | None:
     """The offset of a float's value, or None."""
     for value in (1.5, -2.25, 1e300):
-        if _memory(value, 24)[16:] != struct.pack("<d", value):
+        if _memory(value, HEADER_BYTES + 8)[HEADER_BYTES:] != struct.pack("<d", value):
             return None
-    return 16
+    return HEADER_BYTES
 
 
 def probe_small_ints() -> SmallInts | None:
@@ -155,8 +160,8 @@ def probe() -> Layout:
     """The layout of this interpreter; EngineError where gates cannot be made for it at all."""
     if not IS_CPYTHON:
         raise EngineError(f"{sys.implementation.name} is not CPython: its objects cannot be read by machine code")
-    if IS_FREE_THREADED:
-        raise EngineError("this is a free-threaded build, whose object layout has no gates yet")
+    if IS_FREE_THREADED and DATA_MODEL.architecture != "x86_64":
+        raise EngineError("for free-threaded builds machine code is made on x86-64 only so far")
     if sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != 8:
         raise EngineError("gates are made for 64-bit little-endian processors")
     for thing in (12345, 1.5, b"bytes", None, True, (), ctypes.c_int()):
@@ -172,24 +177,28 @@ def probe() -> Layout:
     if gate_data_offset is None:
         raise EngineError("the slots of an object are not found inside it")
     number = ctypes.c_int64(0x1234567890)
-    pointer_offset = _find_word(number, ctypes.addressof(number), 32)
+    pointer_offset = _find_word(number, ctypes.addressof(number), HEADER_BYTES + 16)
     if pointer_offset is None:
         raise EngineError("ctypes objects do not hold the address of their data where expected")
     byref = probe_byref()
+    has_immortals = probe_immortals()
+    if IS_FREE_THREADED and not has_immortals:
+        raise EngineError("None, True and False are counted here, which machine code does in no free-threaded build")
     return Layout(
         name=f"probed-{sys.version_info.major}.{sys.version_info.minor}",
         type_offset=_TYPE_OFFSET,
         gate_data_offset=gate_data_offset,
-        bytes_size_offset=16,
+        bytes_size_offset=HEADER_BYTES,
         bytes_data_offset=_BYTES_DATA_OFFSET,
         cdata_pointer_offset=pointer_offset,
-        has_immortals=probe_immortals(),
+        has_immortals=has_immortals,
         ints=probe_ints(),
         float_value_offset=probe_floats(),
         small_ints=probe_small_ints(),
-        has_inline_bytes=_word(sample, 16) == len(sample),
+        has_inline_bytes=_word(sample, HEADER_BYTES) == len(sample),
         has_thread_local_state=sys.version_info >= (3, 12),
         carg_value_offset=byref[0] if byref is not None else None,
         carg_object_offset=byref[1] if byref is not None else 0,
         has_free_lists=free_lists() is not None,
+        is_free_threaded=IS_FREE_THREADED,
     )

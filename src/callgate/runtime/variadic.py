@@ -8,6 +8,7 @@ the gate made for them.  Machine code does that for the types seen first, this m
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import Any, NoReturn
@@ -36,7 +37,7 @@ from callgate.lower.machine import pack_variadic
 from callgate.runtime import reference
 from callgate.runtime.callbacks import gate_behind
 from callgate.runtime.gate import Gate
-from callgate.target import DATA_MODEL
+from callgate.target import DATA_MODEL, IS_FREE_THREADED
 
 MOST_ENTRIES = 32
 """How many lists of types machine code looks through; the others are found by a dict."""
@@ -45,16 +46,20 @@ _FUNCTION = Pointer(FunctionPrototype("void (*)()"))
 _BYREF = type(ctypes.byref(ctypes.c_int()))
 
 
+_adding = threading.RLock()  # a finalizer may call a variadic gate meanwhile
+
+
 class VariadicGate(Gate):
     """The gate of a variadic function; `shapes` are the gates made so far, by the types of the variable arguments."""
 
-    __slots__ = ("_bind", "_entries", "shapes")
+    __slots__ = ("_bind", "_entries", "_replaced", "shapes")
 
     def __init__(self, *given: Any, bind: Callable[[FunctionType], Callable[..., Any]]) -> None:
         super().__init__(*given)
         self._bind = bind
         self.shapes: dict[tuple[object, ...], Callable[..., Any]] = {}
         self._entries: list[tuple[int, int, list[int]]] = []
+        self._replaced: list[bytes] = []
 
     def _call_new(self, *given: object, **named: object) -> object:
         """Call with types that machine code does not know yet."""
@@ -86,8 +91,11 @@ class VariadicGate(Gate):
         record = getattr(function, "__self__", None)
         has_room = gate_behind not in key and len(self._entries) < MOST_ENTRIES
         if has_room and isinstance(record, Gate) and record.engine == "native":
-            self._entries.append((id(record), record.inside_address, [id(cls) for cls in key]))
-            self._data = pack_variadic(count, self._entries)
+            with _adding:
+                self._entries.append((id(record), record.inside_address, [id(cls) for cls in key]))
+                if IS_FREE_THREADED:
+                    self._replaced.append(self._data)  # another thread may be looking through it
+                self._data = pack_variadic(count, self._entries)
         return function
 
 

@@ -457,6 +457,7 @@ class Assembler(Emitter):
     cmp32_mi = _mi("cmp", 7, 32)
     cmp8_mi = _mi_full("cmp", 0x80, 7, 8, 1)
     test8_mi = _mi_full("test", 0xF6, 0, 8, 1)
+    exchange_mr = _mr("xchg", 0x87)  # of memory it locks the bus by itself
     inc_m = _m("inc", 0xFF, 0, 64, 0x48)
     dec_m = _m("dec", 0xFF, 1, 64, 0x48)
     neg_r = _r("neg", 0xF7, 3)
