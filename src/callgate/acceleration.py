@@ -14,7 +14,7 @@ import gc
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import CellType, MemberDescriptorType, ModuleType
+from types import CellType, ClassMethodDescriptorType, MemberDescriptorType, ModuleType, NoneType
 from types import FunctionType as PythonFunction
 from typing import Any
 
@@ -191,28 +191,29 @@ def gate_for(function: Any, blocking: bool | None) -> Any:
 
 def _parameter(argtype: Any, where: str) -> Parameter:
     scalar = scalar_of(argtype)
+    is_struct = isinstance(argtype, type) and issubclass(argtype, (ctypes.Structure, ctypes.Union))
+    if (scalar is not None or is_struct) and _has_own_from_param(argtype):
+        raise CannotAccelerate(f"{where} has a from_param of its own")
     if scalar is not None:
         return Parameter("", scalar, Passing.CTYPES, False, argtype)
-    if isinstance(argtype, type) and issubclass(argtype, (ctypes.Structure, ctypes.Union)):
+    if is_struct:
         ctype, _ = value_type(argtype, where)
         return Parameter("", ctype, Passing.CTYPES, False, argtype)
     if not hasattr(argtype, "from_param"):
         raise CannotAccelerate(f"{where} has no from_param")
-    if not isinstance(argtype, type) or not issubclass(argtype, names.CDATA):
+    if not isinstance(argtype, type) or not issubclass(argtype, names.CDATA) or _has_own_from_param(argtype):
         return Parameter("", types.VOID_POINTER, Passing.CTYPES, False, argtype, None, types.INT)
     if issubclass(argtype, ctypes.Array):
         return Parameter("", types.VOID_POINTER, Passing.CTYPES, False, argtype, None, types.VOID)
-    takes_none = (
-        isinstance(argtype, type)
-        and issubclass(argtype, (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p))
-        and not _has_own_from_param(argtype)
-    )
+    takes_none = issubclass(argtype, (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p))
     held = types.VOID_POINTER if takes_none and issubclass(argtype, ctypes._Pointer) else None
     return Parameter("", types.VOID_POINTER, Passing.CTYPES, takes_none, argtype, None, held)
 
 
 def _has_own_from_param(cls: type) -> bool:
-    return any("from_param" in base.__dict__ for base in cls.__mro__)
+    """Whether a class, or a base of it, converts arguments in Python."""
+    found = (base.__dict__["from_param"] for base in cls.__mro__ if "from_param" in base.__dict__)
+    return not isinstance(next(found, None), (NoneType, ClassMethodDescriptorType))  # some of ctypes' own have one
 
 
 def _result(restype: Any) -> Result:

@@ -123,6 +123,8 @@ def _call_on_refuses_count(count: int) -> None:
 
 
 def _call_on_refuses_stack(thing: object) -> NoReturn:
+    if type(thing) is Stack:
+        raise TypeError("call_on() argument 1 must be a Stack that Stack(size_bytes) made")
     raise TypeError(f"call_on() argument 1 must be Stack, not {type_name(thing)}")
 
 

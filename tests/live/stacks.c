@@ -49,6 +49,13 @@ long call_each(long (*f)(long), long count)
     return sum;
 }
 
+typedef struct { double a, b, c, d; } four;
+double sum_four(four (*f)(long), long n)
+{
+    four given = f(n);
+    return given.a + 10 * given.b + 100 * given.c + 1000 * given.d;
+}
+
 typedef struct { long a, b, c, d; } large;
 typedef struct { double x; long n; } pair;
 

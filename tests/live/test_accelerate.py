@@ -362,6 +362,110 @@ def test_what_from_param_gives_lives_during_the_call(both: Callable[..., Pair]) 
         assert fast("x" * length) == length
 
 
+def test_a_struct_that_is_made_for_the_call_lives_during_it(both: Callable[..., Pair]) -> None:
+    class Large(Structure):
+        _fields_ = (("numbers", c_long * 4), ("text", c_char * 8))
+
+    class Makes:
+        @property
+        def _as_parameter_(self) -> Large:
+            return Large((c_long * 4)(1, 2, 3, 4), b"made")
+
+    plain, fast = both(declared("echo_Big", [Large], Large), "echo_Big")
+    for function in (plain, fast):
+        for _ in range(50):
+            result = function(Makes())
+            assert (list(result.numbers), result.text) == ([1, 2, 3, 4], b"made")
+        made = Makes()
+        before = sys.getrefcount(made)
+        assert function(made).text == b"made"
+        assert sys.getrefcount(made) == before
+
+
+def test_classes_that_convert_for_themselves_are_left_or_asked(path: str) -> None:
+    class Later(c_long):
+        @classmethod
+        def from_param(cls, thing: Any) -> Any:
+            return c_long(100 + (thing if isinstance(thing, int) else thing.value))
+
+    class Other(Structure):
+        _fields_ = (("a", c_int), ("b", c_double))
+
+        @classmethod
+        def from_param(cls, thing: Any) -> Any:
+            return cls(thing.a + 1, thing.b + 1)
+
+    class Refuses(POINTER(c_int)):  # type: ignore[misc]
+        _type_ = c_int
+
+        @classmethod
+        def from_param(cls, thing: Any) -> Any:
+            if isinstance(thing, cls):
+                raise Problem("mine")
+            return byref(c_int(5))
+
+    def library() -> Any:
+        made = CDLL(path)
+        for name, argtypes, restype in (
+            ("echo_l", [Later], c_long), ("echo_S", [Other], Other), ("deref", [Refuses], c_int), ("strn", [c_char_p], c_int)
+        ):  # fmt: skip
+            function = getattr(made, name)
+            function.argtypes, function.restype = argtypes, restype
+        return made
+
+    fast, plain = library(), library()
+    report = cg.accelerate(fast)
+    assert report.fast == ("deref", "strn")
+    assert report.left == dict.fromkeys(("echo_l", "echo_S"), "argument 1 has a from_param of its own")
+    for made in (plain, fast):
+        assert (made.echo_l(1), made.echo_l(Later(2)), made.strn(b"abc")) == (101, 102, 3)
+        result = made.echo_S(Other(1, 2))
+        assert (result.a, result.b, made.deref(7)) == (2, 3, 5)
+        assert told(made.deref, Refuses()) == "ArgumentError: argument 1: Problem: mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no mprotect")
+def test_no_byte_beyond_a_scalar_is_read(path: str) -> None:
+    """Of ctypes objects whose memory ends where a page ends."""
+    out, _ = run_child(SCALARS_AT_THE_EDGE, path)
+    assert out == "unharmed\n"
+
+
+SCALARS_AT_THE_EDGE = """
+import ctypes, mmap, os, sys
+import callgate as cg
+libc = ctypes.CDLL(None)
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+end = ctypes.addressof(ctypes.c_char.from_buffer(pages)) + mmap.PAGESIZE
+assert not libc.mprotect(end, mmap.PAGESIZE, 0)
+def at_the_edge(cls, value):
+    thing = cls.from_address(end - ctypes.sizeof(cls))
+    thing.value = value
+    return thing
+library = ctypes.CDLL(sys.argv[1])
+cases = [(ctypes.c_byte, "b", -5), (ctypes.c_ubyte, "B", 250), (ctypes.c_short, "h", -300), (ctypes.c_ushort, "H", 65000), (ctypes.c_int, "i", -70000),
+         (ctypes.c_uint, "I", 2**32 - 1), (ctypes.c_long, "l", -(2**40)), (ctypes.c_float, "f", 2.5), (ctypes.c_double, "d", 0.1), (ctypes.c_bool, "z", True),
+         (ctypes.c_char, "c", b"x"), (ctypes.c_wchar, "u", "x")]
+for cls, letter, _ in cases:
+    function = library["echo_" + letter]
+    function.argtypes, function.restype = [cls], cls
+    setattr(library, "echo_" + letter, function)
+assert len(cg.accelerate(library).fast) == len(cases)
+for cls, letter, value in cases:
+    assert getattr(library, "echo_" + letter)(at_the_edge(cls, value)) == value, letter
+formats = {"b": b"%d", "B": b"%d", "h": b"%d", "H": b"%d", "i": b"%d", "I": b"%u", "l": b"%ld", "f": b"%.1f", "d": b"%.1f", "z": b"%d", "c": b"%c"}
+printf = cg.load("c", "int snprintf(char *text, size_t size, const char *format, ...);").snprintf
+for cls, letter, value in cases:
+    if letter in formats:
+        text = bytearray(40)
+        printf(text, 40, formats[letter], at_the_edge(cls, value))
+        assert text.rstrip(b"\\0") == formats[letter] % value, letter
+print("unharmed", flush=True)
+os._exit(0)
+"""
+
+
 def test_as_parameter(both: Callable[..., Pair]) -> None:
     class Holder:
         def __init__(self, thing: object) -> None:

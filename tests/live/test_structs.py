@@ -87,6 +87,13 @@ struct triple { double x, y, z; };
 double triple(struct triple t, int n) { return t.x + t.y + t.z + n; }
 struct empty {};
 int after_empty(struct empty e, int x) { return x; }
+static struct point kept[2] = {{1, 2}, {3, 4}};
+struct line outs(char *letter, struct point **handle, const char **text) {
+    struct line l = {{1, 2}, {3, 4}};
+    *letter = 'x', *handle = kept, *text = "\xff";
+    return l;
+}
+double first_kept(void) { return kept[0].x; }
 """
 
 
@@ -1161,6 +1168,47 @@ def test_structs_that_are_filled(library: Any) -> None:
     assert repr(with_result(None)) == "(5, Point(x=7.0, y=0.0))"
     assert told(midpoint, None) == "CallError: midpoint() failed with status 5"
     assert told(own_error, None) == "ValueError: 5"
+
+
+def test_an_out_that_fails_beside_a_result_in_memory(engine: str, path: str) -> None:
+    """What was made is dropped, and nothing else: neither what C points to, nor what a character or pointer was."""
+    out, _ = run_child(
+        """
+        import sys
+        import callgate as cg
+        from callgate import Out, Ptr, Struct, char, f64
+
+        class Point(Struct):
+            x: f64
+            y: f64
+        class Line(Struct):
+            start: Point
+            end: Point
+        library = cg.load(sys.argv[1], "double first_kept(void);", engine=sys.argv[2])
+        @library.function
+        def outs(letter: Out[char], handle: Out[Ptr[Point]], text: Out[str]) -> Line: ...
+        @library.function(symbol="outs", fails_if=lambda line: False, blocking=True)
+        def judged(letter: Out[char], handle: Out[Ptr[Point]], text: Out[str]) -> Line: ...
+        @library.function(symbol="outs", fails_if=lambda line: line.end.x == 3)
+        def failed(letter: Out[char], handle: Out[Ptr[Point]], text: Out[bytes]) -> Line: ...
+        @library.function(symbol="outs", fails_if=lambda line: False)
+        def fits(letter: Out[char], handle: Out[Ptr[Point]], text: Out[bytes]) -> Line: ...
+        for _ in range(100):
+            for function, kind in ((outs, UnicodeDecodeError), (judged, UnicodeDecodeError), (failed, OSError)):
+                try:
+                    function()
+                except kind:
+                    assert library.first_kept() == 1
+                else:
+                    raise SystemExit("nothing raised")
+            line, letter, handle, text = fits()
+            assert (line.start.x, line.end.y, letter, handle[1].y, text) == (1, 4, b"x", 4, b"\\xff")
+        print("kept")
+        """,
+        path,
+        engine,
+    )
+    assert out == "kept\n"
 
 
 # -- nothing is left -------------------------------------------------------------------------------------------------

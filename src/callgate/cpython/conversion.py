@@ -69,7 +69,7 @@ class Element(IntEnum):
     WIDE_CHARACTER = 5
     BYTE = 6  # one-byte items of any kind
     OTHER = 7  # pointers and structs: the reference conversion decides
-    CLASS = 8  # of a PARAM: what the from_param of a class that is none of ctypes' gives back
+    CLASS = 8  # of a PARAM, and of a STRUCT as ctypes converts it: what a from_param makes lives during the call
 
 
 class UnboxStep(NamedTuple):
@@ -97,6 +97,8 @@ class UnboxStep(NamedTuple):
     @property
     def may_own(self) -> bool:
         """Whether the conversion may hold an object or a buffer until the call is over."""
+        if self.kind is Unbox.STRUCT:
+            return self.element is Element.CLASS
         return self.kind in _OWNING or (self.kind is Unbox.PARAM and self.element not in NUMBERS)
 
 
@@ -283,7 +285,7 @@ def _unbox_param(parameter: Parameter, target: Target) -> UnboxStep:
     """An argument as ctypes converts it: ints wrap, and what machine code does not know goes to from_param."""
     ctype = parameter.type
     if isinstance(ctype, Record):
-        return UnboxStep(Unbox.STRUCT, 0)
+        return UnboxStep(Unbox.STRUCT, 0, element=Element.CLASS)
     if isinstance(ctype, Scalar) and size_bytes(ctype, target) <= 8:
         element = Element.FLOATING if ctype.kind is Kind.FLOATING else _BY_KIND[ctype.kind][2]
         if element not in NUMBERS:

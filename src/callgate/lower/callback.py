@@ -572,7 +572,7 @@ class _Stub(Boxing):
         """Take the result to where C waits for it."""
         a, frame = self.a, self.places
         a.mov_rm(RCX, RSP, frame.moved_from)
-        for offset in (frame.value, frame.value + 8):
+        for offset in range(frame.value, frame.mode, 8):
             a.mov_rm(RAX, RSP, offset)
             a.mov_mr(RCX, offset, RAX)
         a.set_stack(RCX)

@@ -9,7 +9,7 @@ higher addresses
 |  keyword slots          |  an object pointer for each argument, for calls with keywords
 |  out storage            |  16 bytes for each Out parameter, 16-aligned
 |  quads                  |  16 bytes for each argument that is a long double in a vector register
-|  several words          |  a result in several registers
+|  several words          |  a result in several registers, or the object made for one in memory
 |  what came back         |  of gates that check their calls: the stack pointer before and after, and the registers
 |  scratch words          |  thread state, result, errno, value, "views are in use", argument objects
 |  values                 |  8 bytes for each argument that Python passes

@@ -805,15 +805,20 @@ class _Gate(Boxing):
         self._emit_loads()
         if self.makes_result:
             a.note("where the result goes")
-            a.mov_rm(RAX, RSP, frame.result_slot)
+            a.mov_rm(RAX, RSP, self._made_result)
             a.mov_rm(self.a.general[self.plan.result_pointer], RAX, self.layout.cdata_pointer_offset)
         self._load_target()
+
+    @property
+    def _made_result(self) -> int:
+        """The slot of the object made for a result in memory: boxing uses the result slot, and no pieces come."""
+        return self.frame.wide_slot
 
     @property
     def _made_slots(self) -> list[tuple[int, int]]:
         """The slots of the objects made before the call, and their operands."""
         made = [(self.frame.out(index), 1 + index) for index in self.made_outs]
-        return [(self.frame.result_slot, 0), *made] if self.makes_result else made
+        return [(self._made_result, 0), *made] if self.makes_result else made
 
     def _make_records(self) -> None:
         """Make the objects that C writes into."""
@@ -1082,15 +1087,12 @@ class _Gate(Boxing):
             self._box_result(is_tail=False)
             a.test_rr(RAX, RAX)
             a.jcc("e", "give_up" if self._made_slots else "leave")
-            a.mov_mr(RSP, frame.result_slot, RAX)
             a.note("the predicate")
             a.mov_rm(RDI, RSP, frame.self_slot)
             a.mov_rr(RSI, RAX)
             a.mov32_rm(RDX, RSP, frame.errno_slot)
             a.note("takes over the result; gives it back, or 0")
             a.call_l("callgate_judge")
-            if self._made_slots:
-                a.mov_mr(RSP, frame.result_slot, RAX)
             a.test_rr(RAX, RAX)
             a.jcc("e", "give_up" if self._made_slots else "leave")
             if not is_kept:
@@ -1145,9 +1147,9 @@ class _Gate(Boxing):
         """The result as an object in rax."""
         result = self.conversion.result
         if self.makes_result:
-            self.a.mov_rm(RAX, RSP, self.frame.result_slot)
+            self.a.mov_rm(RAX, RSP, self._made_result)
             self.a.note("the caller's now")
-            self.a.mov_mi(RSP, self.frame.result_slot, 0)
+            self.a.mov_mi(RSP, self._made_result, 0)
             self._finish_box(is_tail=is_tail)
         elif result.kind in (Box.STRUCT, Box.WIDE):
             self._box_memory(result, "result", 0, self.frame.wide_slot, is_tail=is_tail)
@@ -1184,7 +1186,6 @@ class _Gate(Boxing):
         if is_kept:
             if is_judged_object:
                 a.mov_rm(RAX, RSP, frame.result_slot)
-                a.mov_mi(RSP, frame.result_slot, 0)
             else:
                 if not self.makes_result and not self.is_several_words:
                     self._load_result()
@@ -1206,7 +1207,7 @@ class _Gate(Boxing):
             a.xor32_rr(RAX, RAX)
             a.jmp("leave")
         a.label("no_tuple")
-        if is_kept and is_judged_object and not self.makes_result:
+        if is_kept and is_judged_object:
             a.mov_rm(RDI, RSP, frame.result_slot)
             a.call_l("Py_DecRef")
         if self._made_slots:

@@ -89,13 +89,21 @@ class Stack(GateBase):
 
     __slots__ = ("__weakref__", "_lock", "_message", "_node", "_user", "size_bytes")
 
-    def __init__(self, size_bytes: int) -> None:
-        self._make(checked_size(size_bytes), "", is_native=_is_native())
+    def __new__(cls, size_bytes: int) -> Stack:
+        checked = checked_size(size_bytes)
+        stack = super().__new__(cls)
+        stack._make(checked, "", is_native=_is_native())
+        return stack
 
     def __init_subclass__(cls) -> None:
         raise TypeError("Stack cannot be a base class")
 
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if getattr(self, "_node", 0) and not _is_finalizing():
+            _give_node(self._node)
+
     def _make(self, size_bytes: int, function: str, *, is_native: bool) -> None:
+        """Take the memory; for a function if that has a name."""
         self._user = function
         self._lock = threading.Lock()
         self._node = 0
@@ -106,12 +114,8 @@ class Stack(GateBase):
             text = f"callgate: {owner} of {self.size_bytes} bytes; it needs a larger {remedy}\n"
             self._message = text.encode(errors="backslashreplace")
             self._node = _take_node(self.size_bytes, self._message)
-        self._data = _WORD.pack(self._node)
+        self._data = _WORD.pack(self._node or ctypes.addressof(_NO_NODE))
         untrack(self)
-
-    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if getattr(self, "_node", 0) and not _is_finalizing():
-            _give_node(self._node)
 
     def __repr__(self) -> str:
         return f"<stack of {self.size_bytes} bytes, {'in use' if self.is_in_use else 'free'}>"
@@ -132,6 +136,11 @@ class Stack(GateBase):
     # -- for machine code, and for the ctypes engine ---------------------------------------------------
     def _prepare_stack(self) -> None:
         """Make the calling thread ready to use it; RuntimeError where a call of another thread is on it."""
+        if not self._node:
+            raise TypeError(
+                "call_on() argument 1 must be a Stack with memory of its own; this one was made while ctypes was "
+                "asked for"
+            )
         if self.is_in_use:
             self._refuse_stack()
         _prepare_thread()
@@ -158,8 +167,9 @@ class Stack(GateBase):
 
 def stack_of_gate(size_bytes: object, function: str, *, is_native: bool) -> Stack:
     """The stack of a gate with `stack_bytes=`; raises as `Stack` does."""
-    stack = Stack.__new__(Stack)
-    stack._make(checked_size(size_bytes), function, is_native=is_native and has_stacks(DATA_MODEL))
+    checked = checked_size(size_bytes)
+    stack: Stack = GateBase.__new__(Stack)
+    stack._make(checked, function, is_native=is_native and has_stacks(DATA_MODEL))
     return stack
 
 
@@ -182,6 +192,9 @@ def _is_native() -> bool:
 
 
 # -- nodes ---------------------------------------------------------------------------------------------
+_NO_NODE = (ctypes.c_uint64 * (NODE_BYTES // 8))()
+"""What machine code finds of a Stack without memory: no thread ever used it, so that `_prepare_stack` is asked."""
+
 _nodes: list[int] = []
 _free_nodes: list[int] = []
 
