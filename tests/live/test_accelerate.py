@@ -382,6 +382,22 @@ def test_a_struct_that_is_made_for_the_call_lives_during_it(both: Callable[..., 
         assert sys.getrefcount(made) == before
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, KeyError])
+def test_a_property_that_raises_is_asked_once(both: Callable[..., Pair], kind: type[BaseException]) -> None:
+    asked: list[int] = []
+
+    class Raises:
+        @property
+        def _as_parameter_(self) -> Any:
+            asked.append(1)
+            raise kind("mine")
+
+    _, fast = both(declared("deref", [POINTER(c_int)]), "deref")
+    with pytest.raises(ArgumentError if kind is KeyError else kind, match="mine"):
+        fast(Raises())
+    assert asked == [1]
+
+
 def test_classes_that_convert_for_themselves_are_left_or_asked(path: str) -> None:
     class Later(c_long):
         @classmethod

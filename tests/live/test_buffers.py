@@ -588,6 +588,16 @@ def test_exporters_written_in_python(typed_as: Any) -> None:
             total(Exporter(problem), 3)
         assert info.value is problem
 
+    class Interrupted(Exporter):
+        def __buffer__(self, flags: int) -> memoryview:
+            self.problem, problem = None, self.problem
+            if problem is not None:
+                raise problem
+            return memoryview(self.data)
+
+    with pytest.raises(KeyboardInterrupt):  # and not asked again, when it might be content
+        total(Interrupted(KeyboardInterrupt()), 3)
+
     class Sly(bytes):
         def __buffer__(self, flags: int) -> memoryview:
             raise Problem("__buffer__ of bytes")

@@ -170,12 +170,13 @@ def test_perf_map(debuggee: str) -> None:
     assert run_child(dedent(PREAMBLE) + dedent(program), debuggee, CALLGATE_PERF="1") == ("", "")
 
 
-def test_perf_map_of_somebody_else(debuggee: str) -> None:
-    """A link under the map's name is not followed: a warning, once."""
+@pytest.mark.parametrize("make", ['os.symlink("/tmp/nowhere", path)', "os.mkfifo(path)"])
+def test_perf_map_of_somebody_else(debuggee: str, make: str) -> None:
+    """A link under the map's name is not followed, a FIFO not waited for: a warning, once."""
     program = """
         import warnings
         path = f"/tmp/perf-{os.getpid()}.map"
-        os.symlink("/tmp/nowhere", path)
+        MAKE
         try:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
@@ -187,7 +188,8 @@ def test_perf_map_of_somebody_else(debuggee: str) -> None:
         assert not os.path.exists("/tmp/nowhere")
         print(len(told), told[0].category.__name__, str(told[0].message).replace(path, "PATH").split(": [")[0])
     """
-    out, error = run_child("import os, sys\n" + dedent(program), debuggee, CALLGATE_PERF="1")
+    program = dedent(program).replace("MAKE", make)
+    out, error = run_child("import os, sys\n" + program, debuggee, CALLGATE_PERF="1")
     assert (out, error) == ("1 RuntimeWarning CALLGATE_PERF: PATH is not written\n", "")
 
 

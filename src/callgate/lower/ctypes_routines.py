@@ -104,6 +104,11 @@ def emit_convert_param(a: Operations, machine: Machine) -> None:
     a.call_l("Py_DecRef")
     a.jmp("from_param")
     a.label("param_strange")
+    a.note("it has none?")
+    a.mov_rl(RDI, "AttributeError")
+    a.call_l("PyErr_ExceptionMatches")
+    a.test32_rr(RAX, RAX)
+    a.jcc("e", "param_raised")
     a.call_l("PyErr_Clear")
     a.jmp("from_param")
 

@@ -86,7 +86,7 @@ class _PerfMap:
 
 def _append(path: str, data: bytes) -> None:
     """Append to a file of this user's; others can put files where its name is."""
-    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # of a FIFO
     descriptor = os.open(path, flags, 0o600)
     try:
         file = os.fstat(descriptor)

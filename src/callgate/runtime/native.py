@@ -271,6 +271,10 @@ class NativeEngine:
                 return id(Stack)
             case "RuntimeError":
                 return id(RuntimeError)
+            case "Exception":
+                return id(Exception)
+            case "AttributeError":
+                return id(AttributeError)
             case "CallOriginal":
                 return id(params.CallOriginal)
             case "_CData":
