@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from callgate.target import IS_WINDOWS
+from callgate.target import IS_CPYTHON, IS_WINDOWS
 
 _void_p = ctypes.c_void_p
 
@@ -65,6 +65,16 @@ def api_address(name: str) -> int:
     if symbol is not None:
         return ctypes.addressof(symbol)
     return function_address(ctypes.pythonapi, name)
+
+
+def is_main_interpreter() -> bool:
+    """Whether this code runs in the process's first interpreter, to which the C API attaches threads."""
+    if not IS_CPYTHON:
+        return True
+    current, main = (
+        ctypes.PYFUNCTYPE(ctypes.c_void_p)((f"PyInterpreterState_{name}", ctypes.pythonapi)) for name in ("Get", "Main")
+    )
+    return bool(current() == main())
 
 
 def bytes_address(data: bytes) -> int:

@@ -33,7 +33,7 @@ from callgate.lower.callback import (
 )
 from callgate.lower.image import THUNK_COUNT
 from callgate.runtime import reference
-from callgate.runtime.addresses import initialize_spin_lock
+from callgate.runtime.addresses import initialize_spin_lock, is_main_interpreter
 from callgate.runtime.locks import ProcessLock
 from callgate.runtime.probe import HEADER_BYTES, GateBase
 from callgate.runtime.trace import IS_TRACED, traced_callback
@@ -196,6 +196,11 @@ class Callback(GateBase, names.Callback):
         """The address for a gate of an engine: machine code, or a closure of ctypes."""
         if self._closed:
             raise ValueError(f"{self.type.name}() is closed, and C cannot have it any more")
+        if self._closure is None and self._words is None and not is_main_interpreter():
+            raise EngineError(
+                f"{self.type.name}() cannot be called by C in a sub-interpreter, for threads that come from C belong "
+                "to the main one: make callbacks in the main interpreter, or in a process of its own"
+            )
         if engine == "ctypes":
             if self._closure is None:
                 make_closure = _late("ctypes_callbacks", "make_closure")

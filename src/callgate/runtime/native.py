@@ -54,7 +54,7 @@ from callgate.lower.raw import lower_raw
 from callgate.lower.routines import lower_routines
 from callgate.lower.stacks import stack_operand_offset
 from callgate.runtime import params, reference
-from callgate.runtime.addresses import api_address, bytes_address, c_address, gcc_address, interned
+from callgate.runtime.addresses import api_address, bytes_address, c_address, gcc_address, interned, is_main_interpreter
 from callgate.runtime.callbacks import Callback, Thunks
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.debugging import IS_DEBUGGED, NAMES_CODE, code_name, tell
@@ -361,7 +361,7 @@ class NativeEngine:
     def watch_for_cxx(self) -> None:
         """From the moment a C++ runtime is in the process, or if asked for, gates have unwind tables."""
         LOOK.is_due = False
-        if self._frames is not None or not (IS_DEBUGGED or is_cxx_here()):
+        if self._frames is not None or not (IS_DEBUGGED or is_cxx_here()) or not is_main_interpreter():
             return
         try:
             self._frames = FrameTables(self._addresses["callgate_personality"])
