@@ -460,15 +460,70 @@ def test_a_python_of_unknown_layout(run: Callable[..., None]) -> None:
     """)
 
 
-def test_a_python_of_partly_unknown_layout(run: Callable[..., None]) -> None:
-    """What is missing costs time only."""
+LOOKS_OTHERWISE = {
+    "ints": ("int", "the form of ints is unknown: the C API converts them"),
+    "floats": ("float", "the form of floats is unknown: the C API converts them"),
+    "bytes": ("bytes", "the size of bytes is not where expected: the C API reads them"),
+    "byref()": ("type(ctypes.byref(ctypes.c_int()))", "what byref() makes is unknown: Python converts it"),
+}
+
+
+@pytest.mark.parametrize("fact", LOOKS_OTHERWISE)
+def test_objects_that_look_otherwise(run: Callable[..., None], fact: str) -> None:
+    """What is missing costs time only: each fact by itself, disguised where the probe reads memory."""
+    cls, lacking = LOOKS_OTHERWISE[fact]
+    run(f"""
+        import ctypes
+        from callgate.runtime import probe
+        honest, disguised = probe._memory, {cls}
+        def memory(thing, size_bytes):
+            data = bytearray(honest(thing, size_bytes))
+            if type(thing) is disguised:
+                for position in range(probe.HEADER_BYTES, size_bytes):
+                    data[position] ^= 0x55
+                if disguised is bytes:
+                    data[probe.HEADER_BYTES + 8:] = honest(thing, size_bytes)[probe.HEADER_BYTES + 8:]
+            return bytes(data)
+        probe._memory = memory
+        check("native")
+        said = doctor("off layout {lacking}", "gates are machine code here", status=0)
+        inline = said.partition("read inline: ")[2].splitlines()[0].split(", ")
+        assert "{fact}" not in inline and len(inline) == 4, said
+        libm = cg.load("m", "double ldexp(double x, int exponent); double modf(double x, double *whole);")
+        libc = cg.load("c", "long labs(long x); unsigned long strlen(const char *s);")
+        whole = ctypes.c_double()
+        assert [libm.ldexp(0.75, 3), libm.ldexp(3, -1), libm.modf(2.5, whole), whole.value] == [6.0, 1.5, 0.5, 2.0]
+        assert [libc.labs(-5), libc.labs(-1 << 40), libc.strlen(b"abc"), libc.strlen(b"")] == [5, 1 << 40, 3, 0]
+        cdll = ctypes.CDLL("libm.so.6")
+        cdll.modf.argtypes, cdll.modf.restype = [ctypes.c_double, ctypes.POINTER(ctypes.c_double)], ctypes.c_double
+        cg.accelerate(cdll)
+        assert (cdll.modf(3.25, ctypes.byref(whole)), whole.value) == (0.25, 3.0)
+        print("done")
+    """)
+
+
+def test_shared_ints_that_are_no_array(run: Callable[..., None]) -> None:
     run("""
         from callgate.runtime import probe
-        probe.probe_ints = probe.probe_small_ints = lambda: None
+        probe.id = lambda thing: id(thing) + (1000 if type(thing) is int and thing == 1 else 0)
+        check("native")
+        doctor("off layout the shared ints are not one array: the C API makes ints of results", status=0)
+        print("done")
+    """)
+
+
+def test_a_python_of_which_nothing_is_known(run: Callable[..., None]) -> None:
+    run("""
+        from callgate.runtime import probe
+        probe.probe_ints = probe.probe_floats = probe.probe_small_ints = probe.probe_byref = lambda: None
+        probe.probe_immortals = lambda: False
         check("native")
         doctor(
+            "ok layout probed-",
             "off layout the form of ints is unknown: the C API converts them",
+            "off layout the form of floats is unknown: the C API converts them",
             "off layout the shared ints are not one array: the C API makes ints of results",
+            "off layout what byref() makes is unknown: Python converts it",
             "gates are machine code here",
             status=0,
         )
