@@ -493,6 +493,19 @@ def test_as_parameter(both: Callable[..., Pair]) -> None:
         assert told(plain, Holder(thing)) == told(fast, Holder(thing))
 
 
+def test_byref_where_its_layout_is_not_known(both: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is guessed: ctypes itself passes it."""
+    monkeypatch.setattr("callgate.runtime.params._CARG_VALUE", None)
+
+    class Foreign:
+        @classmethod
+        def from_param(cls, thing: Any) -> Any:
+            return types.SimpleNamespace(_as_parameter_=byref(thing))
+
+    _, fast = both(declared("deref", [Foreign]), "deref")
+    assert fast(c_int(41)) == 41
+
+
 def test_callbacks_as_arguments(both: Callable[..., Pair]) -> None:
     prototype = CFUNCTYPE(c_int, c_int, c_int)
     plain, fast = both(declared("call", [prototype, c_int, c_int]), "call")

@@ -40,6 +40,8 @@ The frame of a stub:
 
 Where C runs on a stack of its own (`lower/stacks.py`) the frame, with C's stack arguments, moves to the thread's stack
 before anything of Python's runs, and the result goes back to where the frame was.
+
+Long because it is one stub's emission, block by block; the routines that stubs share are in `callback_routines`.
 """
 
 from __future__ import annotations

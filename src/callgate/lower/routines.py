@@ -11,6 +11,8 @@ convert them or raise: the rule for what is accepted is written there once, for 
     callgate_judge(self, result, errno) -> result, or 0 with an exception set and the result given up
     callgate_box_python(self, which, word), callgate_box_enum(members, type, value, is_unsigned) -> object, or 0
     callgate_raised(): the zero flag is clear where a callback of this thread left an exception
+
+Long because it is a collection: each routine is a page, and none needs another but by its label.
 """
 
 from __future__ import annotations

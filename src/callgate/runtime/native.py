@@ -1,4 +1,7 @@
-"""The native engine: shapes of machine code, and the installation of gates as builtins."""
+"""The native engine: shapes of machine code, and the installation of gates as builtins.
+
+Long because here meet all that machine code refers to: symbols, operands, method definitions, callbacks' routines.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from callgate.runtime.probe import probe_byref
 from callgate.target import DATA_MODEL, IS_CPYTHON
 
 _CARG = type(ctypes.byref(ctypes.c_int()))
-_CARG_VALUE = (probe_byref() or (32, 48))[0] if IS_CPYTHON else 32  # read only where there are gates
+_CARG_VALUE = (probe_byref() or (None,))[0] if IS_CPYTHON else None
 _POINTERS = (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p, names.FUNCTION_POINTER)
 _FLOATS = (ctypes.c_float, ctypes.c_double, ctypes.c_longdouble)
 _MOST_NESTED = 100
@@ -82,6 +82,8 @@ def _bytes_of(given: object, depth: int, is_number: bool) -> bytes:
     if given is None:
         return bytes(16)
     if isinstance(given, _CARG):
+        if _CARG_VALUE is None:  # where its value lies is not known
+            raise CallOriginal
         return ctypes.string_at(id(given) + _CARG_VALUE, 16)
     if isinstance(given, ctypes.Array):
         return ctypes.addressof(given).to_bytes(16, "little")

@@ -31,7 +31,6 @@ from callgate.errors import unreachable
 from callgate.runtime import callbacks, params
 
 _POINTER = ctypes._Pointer
-_SIMPLE = ctypes._SimpleCData
 _BYREF = type(ctypes.byref(ctypes.c_int()))
 _POINTER_VALUES = (_POINTER, names.FUNCTION_POINTER, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p)
 _void_p = ctypes.c_void_p
