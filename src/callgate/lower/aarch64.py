@@ -12,7 +12,7 @@ x16, x17 and v24 are scratch within one operation.  `leave` gives back x30, the 
 the top of its frame.
 
 Some pairs of operations become one instruction: a comparison with 0 and the jump behind it (`cbz`), the return address
-and a word stored below it (`stp`), a result and its move to x0.
+and a word stored below it (`stp`), a result and its move to x0, a call's result and the one store that wants it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ _COUNTED = b"".join(
     for word in (0xF9400000 | _RAX << 5 | IP0, 0x91000400 | IP0 << 5 | IP0, 0xF9000000 | _RAX << 5 | IP0)
 )
 """ldr x16, [x9]; add x16, x16, #1; str x16, [x9]: a reference to the result is counted."""
+_STORE, _STORES_64 = 0xB9000000, 1 << 30
+"""str of a word or, with one bit more, of 8 bytes, at an offset that is scaled."""
 _WORD_MASK = 0xFFFFFFFF
 
 
@@ -75,6 +77,7 @@ class Plain(Assembler):
         "_left",
         "_lost_flags",
         "_rows",
+        "_taken",
         "_target",
     )
     thunk_bytes = 32
@@ -94,6 +97,7 @@ class Plain(Assembler):
         )
         self._lost_flags = -1  # where a jump was made of comparison and branch: nobody can look at the flags there
         self._last_label = -1
+        self._taken = -1  # where a result was moved to x9
         self._before_leave = self._after_leave = -1
 
     @property
@@ -189,24 +193,58 @@ class Plain(Assembler):
         """Take the last instruction back."""
         del self.code[-4:]
 
-    def call(self, label: str) -> None:
-        self.bl(label)
+    def _take_result(self) -> None:
+        """x9 = x0, behind a call."""
+        self._taken = len(self.code)
         self.mov_x(_RAX, _X0)
+
+    @property
+    def _has_just_taken(self) -> bool:
+        """Whether the last instruction took a result."""
+        return self._taken == len(self.code) - 4 and self._last_label <= self._taken
+
+    def _untake(self) -> None:
+        """The last instruction took a result; no longer."""
+        self._unwrite()
+        self._taken = -1
+
+    def _lose_result(self) -> None:
+        """Behind this x9 is another: a result that at most one store has used need not have been moved there."""
+        if self._has_just_taken:
+            self._untake()
+        elif self._taken == len(self.code) - 8 and self._last_label <= self._taken:
+            word = int.from_bytes(self.code[-4:], "little")
+            register, base = word & 31, word >> 5 & 31
+            if word & 0xBFC00000 != _STORE or (register == _RAX) == (base == _RAX):
+                return
+            self._unwrite()
+            self._untake()
+            row = self.str_x if word & _STORES_64 else self.str_w
+            offset = (word >> 10 & 0xFFF) << (3 if word & _STORES_64 else 2)
+            row(_X0 if register == _RAX else register, _X0 if base == _RAX else base, offset)
+
+    def call(self, label: str) -> None:
+        self._lose_result()
+        self.bl(label)
+        self._take_result()
 
     def call_l(self, symbol: str) -> None:
+        self._lose_result()
         self.ldr_literal(IP0, symbol)
         self.blr(IP0)
-        self.mov_x(_RAX, _X0)
+        self._take_result()
 
     def call_m(self, base: int, displacement: int = 0, *, gives_rax: bool = True) -> None:
+        if base != RAX:
+            self._lose_result()
         self._load(IP0, base, displacement)
         self.blr(IP0)
         if gives_rax:
-            self.mov_x(_RAX, _X0)
+            self._take_result()
 
     def call_r(self, register: int) -> None:
         self.blr(_NUMBERS[register])
-        self.mov_x(_RAX, _X0)
+        self._take_result()
 
     def call_api_m(self, base: int, displacement: int = 0) -> None:
         self.call_m(base, displacement)
@@ -312,8 +350,18 @@ class Plain(Assembler):
     def mov_ri(self, register: int, immediate: int) -> None:
         self._set(_NUMBERS[register], immediate)
 
+    def _load_over(self, row: Row, size_bytes: int, register: int, base: int, displacement: int) -> None:
+        """A load that may take the place of a result in x9, or read where it points."""
+        source = _NUMBERS[base]
+        if register == RAX and base != RAX:
+            self._lose_result()
+        elif register == base == RAX and self._has_just_taken:
+            self._untake()
+            source = _X0
+        self._access(row, size_bytes, _NUMBERS[register], source, displacement)
+
     def mov_rm(self, register: int, base: int, displacement: int = 0) -> None:
-        self._load(_NUMBERS[register], base, displacement)
+        self._load_over(self.ldr_x, 8, register, base, displacement)
 
     def mov_pair_rm(self, first: int, second: int, base: int, displacement: int) -> None:
         assert first != base  # it is loaded first where the pair is out of reach
@@ -324,7 +372,7 @@ class Plain(Assembler):
             self._load(_NUMBERS[second], base, displacement + 8)
 
     def mov32_rm(self, register: int, base: int, displacement: int = 0) -> None:
-        self._access(self.ldr_w, 4, _NUMBERS[register], _NUMBERS[base], displacement)
+        self._load_over(self.ldr_w, 4, register, base, displacement)
 
     def mov_mr(self, base: int, displacement: int, register: int) -> None:
         if base == RSP and self._entered == (len(self.code), displacement + 8) and fits_pair(displacement):
@@ -356,6 +404,8 @@ class Plain(Assembler):
         self._access(self.str_w, 4, self._number(immediate & _WORD_MASK), _NUMBERS[base], displacement)
 
     def mov_rl(self, register: int, symbol: str) -> None:
+        if register == RAX:
+            self._lose_result()
         self.ldr_literal(_NUMBERS[register], symbol)
 
     def lea(self, register: int, base: int, displacement: int = 0) -> None:
@@ -650,9 +700,15 @@ class Listing(Plain, ListingAssembler):
                 self._recorded[index] = (offset, is_instruction, text.replace(old, new, 1), comment)
                 return
 
+    def _lose_result(self) -> None:
+        pending, self._comment = self._comment, ""  # of the instruction that follows
+        super()._lose_result()
+        self._comment = pending or self._comment
+
     def _unwrite(self) -> None:
         super()._unwrite()
-        _, _, _, self._comment = self._recorded.pop()
+        _, _, _, comment = self._recorded.pop()
+        self._comment = comment or self._comment
 
 
 def _frame_bytes(registers: tuple[int, ...], scratch_bytes: int) -> int:
