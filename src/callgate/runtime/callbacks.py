@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from callgate.runtime.image import SlotThunks
     from callgate.runtime.reference import Formal
 
-_BYTES_DATA = bytes.__basicsize__ - 1  # the terminating NUL counts
+_BYTES_DATA = HEADER_BYTES + 16  # as the probe checks
 _CAPSULE_POINTER = HEADER_BYTES  # the first field of a capsule
 _Words = ctypes.c_uint64 * (SLOT_BYTES // 8)
 
