@@ -9,19 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from here import LONG_BITS
 from telling import Index, Problem, raising, told
 
 import callgate as cg
 from callgate import Readable, Writable
 
+INT_CODES, LONG_CODES = ("i", "lq") if LONG_BITS == 64 else ("il", "q")
 # suffix in targets.c, element, its short name, format codes that fit, values
 ELEMENTS: list[tuple[str, Any, str, str, list[Any]]] = [
     ("i16", cg.i16, "i16", "h", [-(2**15), 0, 2**15 - 1]),
     ("u16", cg.u16, "u16", "H", [0, 1, 2**16 - 1]),
-    ("i32", cg.i32, "i32", "i", [-(2**31), 0, 2**31 - 1]),
-    ("u32", cg.u32, "u32", "I", [0, 1, 2**32 - 1]),
-    ("i64", cg.i64, "i64", "lq", [-(2**63), 0, 2**63 - 1]),
-    ("u64", cg.u64, "u64", "LQ", [0, 1, 2**64 - 1]),
+    ("i32", cg.i32, "i32", INT_CODES, [-(2**31), 0, 2**31 - 1]),
+    ("u32", cg.u32, "u32", INT_CODES.upper(), [0, 1, 2**32 - 1]),
+    ("i64", cg.i64, "i64", LONG_CODES, [-(2**63), 0, 2**63 - 1]),
+    ("u64", cg.u64, "u64", LONG_CODES.upper(), [0, 1, 2**64 - 1]),
     ("f32", cg.f32, "f32", "f", [-1.5, 0.0, 2.0**127]),
     ("f64", cg.f64, "f64", "d", [-1.5, 0.0, 1e300]),
 ]
@@ -129,8 +131,9 @@ def test_what_has_no_such_items_is_refused(typed_as: Any, element: tuple[Any, ..
 
 
 def test_longs_of_both_names_are_one(typed_as: Any) -> None:
-    for thing in (array("l", [7]), array("q", [7]), np.array([7], dtype=np.longlong), (ctypes.c_long * 1)(7)):
-        assert at(typed_as, "long", cg.long)(thing, 0) == at(typed_as, "longlong", cg.longlong)(thing, 0) == 7
+    twin, cls = ("longlong", cg.longlong) if LONG_BITS == 64 else ("int", cg.int_)
+    for thing in (*(array(code, [7]) for code in ("lq" if LONG_BITS == 64 else "li")), np.array([7], dtype=cls), (ctypes.c_long * 1)(7)):  # fmt: skip
+        assert at(typed_as, "long", cg.long)(thing, 0) == at(typed_as, twin, cls)(thing, 0) == 7
 
 
 @pytest.mark.parametrize("row", BYTES, ids=["i8", "u8"])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from calling_back import SOURCE, Bind, Problem, binder
 from children import run_child
+from here import C_LIBRARY
 from telling import told
 
 import callgate as cg
@@ -375,8 +376,8 @@ def test_exit_called_in_a_callback(path: str, engine: str) -> None:
     out, _ = run(
         path,
         engine,
-        """
-        libc = ctypes.PyDLL(None)
+        f"""
+        libc = ctypes.PyDLL({C_LIBRARY!r})
         kept = made(lambda x: 1)
         bind("call_at_exit(f: K) -> None")(kept)
         bind("call(f: F, x: i32) -> i32")(lambda x: libc.exit(4), 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import gc
 import os
 import struct
@@ -36,6 +35,7 @@ from callgate.runtime.executable import Executable, Piece, Rung
 from callgate.runtime.linux_memory import LADDER
 from callgate.target import HOST, IS_MACOS, IS_WINDOWS
 
+fcntl = pytest.importorskip("fcntl", reason="POSIX only: descriptors")
 if HOST is None or IS_WINDOWS or IS_MACOS:
     pytest.skip("the ladder is that of Linux, the code that of x86-64 and AArch64", allow_module_level=True)
 

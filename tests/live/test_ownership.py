@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from tests.live.children import run_child
+from tests.live.here import C_LIBRARY, LONG_BITS, WCHAR_BITS
 from tests.live.telling import Problem, told
 
 import callgate as cg
@@ -211,8 +212,9 @@ def test_strings_are_copied_and_freed(library: Any, blocks: Blocks) -> None:
         "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
     )
     assert blocks() == (1, 1)
-    assert told(beyond).startswith("ValueError: ")
-    assert blocks() == (1, 1)
+    if WCHAR_BITS == 32:
+        assert told(beyond).startswith("ValueError: ")
+        assert blocks() == (1, 1)
 
 
 def test_free_may_be_a_gate_or_any_callable(library: Any, blocks: Blocks) -> None:
@@ -550,6 +552,9 @@ def test_a_free_that_raises_at_exit(engine: str, path: str) -> None:
 # -- arrays ----------------------------------------------------------------------------------------------------------
 
 
+I32 = "i" if LONG_BITS == 64 else "l"
+
+
 def test_length_is_a_number(library: Any) -> None:
     @library.function(length=3)
     def get_numbers(a: i8, count: i8, b: i32, /) -> Array[i32]: ...
@@ -558,10 +563,10 @@ def test_length_is_a_number(library: Any) -> None:
 
     view = get_numbers(0, 0, 0)
     assert (type(view), view.format, view.shape, view.readonly, view.tolist()) == (
-        memoryview, "i", (3,), False, [1, 2, 3],
+        memoryview, I32, (3,), False, [1, 2, 3],
     )  # fmt: skip
     empty = nothing(0, 0, 0)
-    assert (type(empty), empty.format, empty.shape, empty.nbytes) == (memoryview, "i", (0,), 0)
+    assert (type(empty), empty.format, empty.shape, empty.nbytes) == (memoryview, I32, (0,), 0)
 
 
 def test_length_is_a_parameter(library: Any) -> None:
@@ -861,7 +866,7 @@ def test_wrong_variables(library: Any) -> None:
     ]:  # fmt: skip
         assert told(cg.variable, library, "counter", wrong) == f"DeclarationError: variable 'counter': {text}"
     assert told(cg.variable, library, "counter", None) == "DeclarationError: variable 'counter': void has no value"
-    for wrong, kind in ((ctypes.CDLL(None), "CDLL"), ("c", "str"), (None, "NoneType")):
+    for wrong, kind in ((ctypes.CDLL(C_LIBRARY), "CDLL"), ("c", "str"), (None, "NoneType")):
         assert told(cg.variable, wrong, "counter", i32) == f"TypeError: variable() takes a Library, not {kind}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from here import C_LIBRARY, IS_WINDOWS
 
 import callgate as cg
 from callgate.abi.plan import classify
@@ -40,6 +41,8 @@ def test_the_known_facts() -> None:
     if named is None:
         pytest.skip("later versions are free to look otherwise")
     found = probe()
+    if IS_WINDOWS:  # a long double is a double there, of which a byref() object has one
+        named = named._replace(carg_object_offset=40)
     assert found._replace(name=named.name) == named
     assert found.name == f"probed-3.{sys.version_info.minor}"
 
@@ -319,7 +322,7 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
         if missing in (path, "all"):
             layout = remove(layout)
     engine = NativeEngine(layout)
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL(C_LIBRARY)
 
     def made(engine: NativeEngine, text: str) -> Any:
         signature = parse_function(text, DATA_MODEL)
@@ -331,7 +334,7 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
     labs, ldexp, strlen, memcmp = (
         made(engine, text)
         for text in (
-            "long labs(long x)",
+            "long long llabs(long long x)",
             "double ldexp(double x, int exponent)",
             "unsigned long strlen(const char *s)",
             "int memcmp(const void *a, const void *b, unsigned long count)",
@@ -363,11 +366,11 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
     assert [strlen(b""), strlen("é" * 50), strlen(b"x" * 300)] == [0, 100, 300]
     assert [memcmp(b"ab", bytearray(b"ab"), 2), memcmp(b"a", b"b", 1) < 0] == [0, True]
     for call, arguments, message in [
-        (labs, (1.0,), "labs() argument 1 must be int, not float"),
+        (labs, (1.0,), "llabs() argument 1 must be int, not float"),
         (
             labs,
             (1 << 63,),
-            "labs() argument 1 must be in -9223372036854775808..9223372036854775807 (long), not 9223372036854775808",
+            "llabs() argument 1 must be in -9223372036854775808..9223372036854775807 (long long), not 9223372036854775808",
         ),
         (ldexp, ("x", 1), "ldexp() argument 1 must be float, not str"),
         (ldexp, (1.0, 1 << 31), "ldexp() argument 2 must be in -2147483648..2147483647 (int), not 2147483648"),

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from here import IS_WINDOWS
 
 import callgate as cg
 from callgate import i64
@@ -47,7 +48,9 @@ def address_of(path: str, name: str) -> int:
 
 
 def calls(raw: ModuleType) -> list[Callable[..., int]]:
-    """Both functions, so that they take the same arguments."""
+    """Both functions, so that they take the same arguments; Windows has no stacks of their own."""
+    if IS_WINDOWS:
+        return [raw.call]
     stack = cg.Stack(1 << 16)
     return [raw.call, lambda *words: raw.call_on(stack, *words)]
 
@@ -121,7 +124,7 @@ REFUSED = [
 @pytest.mark.parametrize(("given", "kind", "text"), REFUSED, ids=range(len(REFUSED)))
 def test_refusals(raw: ModuleType, path: str, given: tuple[Any, ...], kind: type[Exception], text: str) -> None:
     given = tuple(address_of(path, "here") if word == "here" else word for word in given)
-    for function, call, shift in zip(("call", "call_on"), calls(raw), (0, 1), strict=True):
+    for function, call, shift in zip(("call", "call_on"), calls(raw), (0, 1), strict=False):
         with pytest.raises(kind) as caught:
             call(*given)
         assert type(caught.value) is kind

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from children import WAITING, run_child
+from here import C_LIBRARY
 
 import callgate as cg
 from callgate import f64, i32
@@ -208,7 +209,7 @@ def test_calls_in_threads_of_c_libraries(engine: str, waiting: str) -> None:
 
     def work(number: int) -> None:
         compare = compare_type(lambda a, b: add(a[0], -b[0]))
-        sort = ctypes.CDLL(None).qsort
+        sort = ctypes.CDLL(C_LIBRARY).qsort
         sort.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, compare_type]
         sort.restype = None
         numbers = (ctypes.c_int * 50)(*((37 * index + number) % 50 for index in range(50)))

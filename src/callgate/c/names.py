@@ -44,6 +44,7 @@ cstr = ctypes.c_char_p
 wstr = ctypes.c_wchar_p
 
 SHORT_NAMES: dict[object, str] = {
+    ctypes.c_longdouble: "longdouble",  # first: on Windows it is c_double, whose name counts
     ctypes.c_float: "f32",
     ctypes.c_double: "f64",
     ctypes.c_int8: "i8",
@@ -54,7 +55,6 @@ SHORT_NAMES: dict[object, str] = {
     ctypes.c_uint16: "u16",
     ctypes.c_uint32: "u32",
     ctypes.c_uint64: "u64",
-    ctypes.c_longdouble: "longdouble",
     ctypes.c_bool: "bool_",
     ctypes.c_char: "char",
     ctypes.c_wchar: "wchar",
