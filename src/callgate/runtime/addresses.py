@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from functools import cache
 
 from callgate.target import IS_CPYTHON, IS_WINDOWS
 
@@ -67,6 +68,7 @@ def api_address(name: str) -> int:
     return function_address(ctypes.pythonapi, name)
 
 
+@cache
 def is_main_interpreter() -> bool:
     """Whether this code runs in the process's first interpreter, to which the C API attaches threads."""
     if not IS_CPYTHON:
