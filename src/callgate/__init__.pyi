@@ -252,7 +252,7 @@ def callback(function: Callable[_P, _R], /, *, engine: _Engine | None = None) ->
 # -- declarations ----------------------------------------------------------------------------------------------------
 _Engine: TypeAlias = Literal["native", "ctypes"]
 _FailsIf: TypeAlias = Literal["negative", "minus_one", "null", "nonzero"] | Callable[[Any], object]
-_Error: TypeAlias = Callable[[int], BaseException]
+_Error: TypeAlias = Callable[[int], BaseException] | Literal["last"]
 _Name: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 class _Declare(Protocol[_N_co]):

@@ -24,7 +24,7 @@ from callgate.c.types import (
     Returning,
     Scalar,
 )
-from callgate.cpython.conversion import CtypesRules, Judgement
+from callgate.cpython.conversion import CtypesRules, Judgement, SavedError
 from callgate.errors import DeclarationError, EngineError
 from callgate.runtime import ctypes_engine, trace
 from callgate.runtime.declared import Declared, Watch
@@ -32,7 +32,7 @@ from callgate.runtime.engine import choose, engine_beside_ctypes, is_native_aske
 from callgate.runtime.gate import JUDGEMENTS, Gate, Options, judgement_of
 from callgate.runtime.stack import LEAST_BYTES, Stack, stack_of_gate
 from callgate.runtime.variadic import VariadicGate
-from callgate.target import DATA_MODEL
+from callgate.target import DATA_MODEL, IS_WINDOWS
 
 
 def bind(signature: FunctionType, address: int, library: object, options: Options) -> Callable[..., Any]:
@@ -124,10 +124,11 @@ def _bind_fixed(
 
 def declare(signature: FunctionType, options: Options) -> Declared:
     """A function with what its options mean for its conversions; DeclarationError where they do not fit it."""
+    saved_error = _saved_error(signature.name, options)
     return Declared(
         signature,
         _judgement(signature, options),
-        saves_errno=options.fails_if is not None and options.error is None,
+        saved_error,
         is_blocking=options.blocking,
         is_on_stack=options.stack_bytes is not None,
     )
@@ -161,7 +162,7 @@ def bind_ctypes(
     rules: CtypesRules,
 ) -> Callable[..., Any]:
     """A gate that takes the place of a ctypes function; EngineError where there is no machine code, or none wanted."""
-    declared = Declared(signature, Judgement.NEVER, False, options.blocking, rules)
+    declared = Declared(signature, Judgement.NEVER, SavedError.NONE, options.blocking, rules)
     if Watch.current is not None:
         Watch.current.gates.append(declared)
     native = engine_beside_ctypes()
@@ -265,23 +266,39 @@ def _typed_callback(prototype: FunctionPrototype, name: str, records: dict[str, 
     return CallbackType(declared.name, parameters, result)
 
 
+def _saved_error(name: str, options: Options) -> SavedError:
+    """Which error of the system a failing result is explained by; DeclarationError for an `error` that is none."""
+    error = options.error
+    if error is None:
+        return SavedError.NONE if options.fails_if is None else SavedError.ERRNO
+    if callable(error):
+        return SavedError.NONE
+    if error != "last":
+        raise DeclarationError(
+            f'{name}(): error= must be a callable that takes the result and returns an exception, or "last"'
+        )
+    if not IS_WINDOWS:
+        raise DeclarationError(
+            f'{name}(): error="last" is GetLastError, which is there on Windows only; leave error= out for errno'
+        )
+    return SavedError.LAST
+
+
 def _judgement(signature: FunctionType, options: Options) -> Judgement:
     """When the result means failure; DeclarationError where the result cannot be judged so."""
     fails_if, name = options.fails_if, signature.name
     if fails_if is not None and not callable(fails_if) and fails_if not in JUDGEMENTS:
         raise DeclarationError(f"{name}(): fails_if={fails_if!r} is none of {', '.join(map(repr, JUDGEMENTS))}")
-    if options.error is not None and not callable(options.error):
-        raise DeclarationError(f"{name}(): error= must be a callable that takes the result and returns an exception")
     result = signature.result
     if fails_if is None and result.returning is not Returning.STATUS and isinstance(result.type, Pointer):
         # `error` alone judges a number; a pointer fails by being NULL
         return Judgement.ZERO if options.error is not None else Judgement.NEVER
     judgement = judgement_of(options, is_status=result.returning is Returning.STATUS)
-    _check_judgeable(name, judgement, result)
+    _check_judgeable(name, judgement, result, options)
     return judgement
 
 
-def _check_judgeable(name: str, judgement: Judgement, result: Result) -> None:
+def _check_judgeable(name: str, judgement: Judgement, result: Result, options: Options) -> None:
     ctype = result.type
     if isinstance(ctype, Enumeration):
         ctype = ctype.base
@@ -293,9 +310,10 @@ def _check_judgeable(name: str, judgement: Judgement, result: Result) -> None:
                 raise DeclarationError(f"{name}(): a void result cannot be judged by fails_if")
             return
         case Judgement.ZERO:
-            if not isinstance(ctype, Pointer):
+            if isinstance(ctype, Pointer):
+                return
+            if options.fails_if == "null":
                 raise DeclarationError(f'{name}(): fails_if="null" needs a pointer result')
-            return
     is_int = isinstance(ctype, Scalar) and ctype.kind in (Kind.SIGNED, Kind.UNSIGNED, Kind.BOOLEAN)
     is_pointer_minus_one = judgement is Judgement.MINUS_ONE and isinstance(ctype, Pointer)  # MAP_FAILED
     if not is_int and not is_pointer_minus_one:

@@ -23,7 +23,7 @@ from callgate.c.types import (
     declaration,
     spell,
 )
-from callgate.cpython.conversion import Conversion, Judgement, convert, convert_callback
+from callgate.cpython.conversion import Conversion, Judgement, SavedError, convert, convert_callback
 from callgate.cpython.layout import CPYTHON_3_13, LAYOUTS, Layout
 from callgate.errors import EngineError
 from callgate.library import gate
@@ -53,7 +53,7 @@ def explain(function: Callable[..., Any] | str, *, target: str | None = None, la
 
         signature = with_python_types(parse_function(function, _target(target)), {})
         conversion = convert(
-            signature, _target(target), judgement=Judgement.NEVER, saves_errno=False, is_blocking=False
+            signature, _target(target), judgement=Judgement.NEVER, saved_error=SavedError.NONE, is_blocking=False
         )
         return explain_signature(signature, conversion, Machine(_target(target), _layout(layout)))
     if isinstance(function, Callback):

@@ -47,7 +47,10 @@ class _Defaults:
     __slots__ = ("blocking", "engine", "error")
 
     def __init__(
-        self, blocking: bool = False, error: Callable[[int], BaseException] | None = None, engine: str | None = None
+        self,
+        blocking: bool = False,
+        error: Callable[[int], BaseException] | str | None = None,
+        engine: str | None = None,
     ) -> None:
         self.blocking = blocking
         self.error = error
@@ -232,6 +235,8 @@ def _adapted(free: Callable[[Any], object]) -> Callable[[Any], object]:
 def errno() -> int:
     """The errno of this thread's last call that failed, or that a predicate of `fails_if` judged; 0 before any.
 
+    Of a function with `error="last"` it is what GetLastError said.
+
     >>> libc = load("c")
     >>> @libc.function(fails_if="minus_one")
     ... def close(fd: names.i32) -> names.i32: ...
@@ -260,7 +265,7 @@ def load(
     /,
     *,
     blocking: bool = False,
-    error: Callable[[int], BaseException] | None = None,
+    error: Callable[[int], BaseException] | str | None = None,
     engine: str | None = None,
 ) -> Any:
     """Load a library and declare its functions.

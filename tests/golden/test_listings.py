@@ -17,7 +17,7 @@ from callgate.bind import with_python_types
 from callgate.c.annotations import callback_type, function_type
 from callgate.c.declarations import parse_function
 from callgate.c.types import FunctionType
-from callgate.cpython.conversion import Conversion, Judgement, convert
+from callgate.cpython.conversion import Conversion, Judgement, SavedError, convert
 from callgate.cpython.layout import CPYTHON_3_11, CPYTHON_3_13, CPYTHON_3_14, Layout
 from callgate.explanation import explain_callback, explain_signature
 from callgate.lower.call import lower_call
@@ -44,9 +44,10 @@ def mixed(a: i16, b: f32, c: bool_, d: u8, e: f64, f: i64) -> f32: ...
 def name() -> str: ...
 
 
-PLAIN = dict(judgement=Judgement.NEVER, saves_errno=False, is_blocking=False)
-ERRNO = dict(judgement=Judgement.MINUS_ONE, saves_errno=True, is_blocking=False)
-STATUS = dict(judgement=Judgement.NONZERO, saves_errno=False, is_blocking=False)
+PLAIN = dict(judgement=Judgement.NEVER, saved_error=SavedError.NONE, is_blocking=False)
+ERRNO = dict(judgement=Judgement.MINUS_ONE, saved_error=SavedError.ERRNO, is_blocking=False)
+LAST_ERROR = dict(judgement=Judgement.ZERO, saved_error=SavedError.LAST, is_blocking=False)
+STATUS = dict(judgement=Judgement.NONZERO, saved_error=SavedError.NONE, is_blocking=False)
 
 CASES = [
     ("noop", "void noop(void)", PLAIN),
@@ -186,17 +187,18 @@ def test_callback(layout: Layout, suffix: str) -> None:
 
 
 WINDOWS = [
-    ("add", "long add(long a, long b)"),
-    ("point_struct", "struct point { double x, y; }; struct point scale(struct point p, double by)"),
-    ("mixed", "float mixed(float a, int b, double c, unsigned char d, float e)"),
+    ("add", "long add(long a, long b)", PLAIN),
+    ("point_struct", "struct point { double x, y; }; struct point scale(struct point p, double by)", PLAIN),
+    ("mixed", "float mixed(float a, int b, double c, unsigned char d, float e)", PLAIN),
+    ("delete_file", "int DeleteFileW(const wchar_t *name)", LAST_ERROR),
 ]
 
 
-@pytest.mark.parametrize(("name", "declared"), WINDOWS, ids=[case[0] for case in WINDOWS])
-def test_windows(name: str, declared: str) -> None:
+@pytest.mark.parametrize(("name", "declared", "options"), WINDOWS, ids=[case[0] for case in WINDOWS])
+def test_windows(name: str, declared: str, options: dict[str, object]) -> None:
     """The interpreter's convention at the edges, the lowering's inside."""
     signature = with_python_types(parse_function(declared, X86_64_WINDOWS), {})
-    conversion = convert(signature, X86_64_WINDOWS, **PLAIN)
+    conversion = convert(signature, X86_64_WINDOWS, **options)
     text = explain_signature(signature, conversion, Machine(X86_64_WINDOWS, CPYTHON_3_13))
     compare(f"{name}.windows.313", text)
 

@@ -188,7 +188,8 @@ def test_status(typed_as: Any) -> None:
     [
         (i32, {"fails_if": "neg"}, "fails_if='neg' is none of 'negative', 'minus_one', 'null', 'nonzero'"),
         (i32, {"fails_if": 5}, "fails_if=5 is none of 'negative', 'minus_one', 'null', 'nonzero'"),
-        (i32, {"error": 5}, "error= must be a callable that takes the result and returns an exception"),
+        (i32, {"error": 5}, "error= must be a callable that takes the result and returns an exception, or \"last\""),
+        (i32, {"error": "first", "fails_if": "negative"}, "error= must be a callable that takes the result and returns an exception, or \"last\""),
         (i32, {"fails_if": "null"}, 'fails_if="null" needs a pointer result'),
         (cg.u32, {"fails_if": "negative"}, 'fails_if="negative" needs a signed result'),
         (bool, {"fails_if": "negative"}, 'fails_if="negative" needs a signed result'),

@@ -14,7 +14,7 @@ from here import C_LIBRARY, IS_WINDOWS
 import callgate as cg
 from callgate.abi.plan import classify
 from callgate.c.declarations import parse_function
-from callgate.cpython.conversion import Judgement, convert
+from callgate.cpython.conversion import Judgement, SavedError, convert
 from callgate.cpython.layout import CPYTHON_3_13T, PYTHONS, IntForm, Layout, SmallInts
 from callgate.errors import EngineError
 from callgate.lower.call import lower_call
@@ -280,7 +280,9 @@ PATHS = {
 def listing(layout: Layout, text: str) -> str:
     assert HOST is not None
     signature = parse_function(text, DATA_MODEL)
-    conversion = convert(signature, DATA_MODEL, judgement=Judgement.NEVER, saves_errno=False, is_blocking=False)
+    conversion = convert(
+        signature, DATA_MODEL, judgement=Judgement.NEVER, saved_error=SavedError.NONE, is_blocking=False
+    )
     return lower_call(classify(signature, HOST), conversion, Machine(HOST, layout), with_listing=True).listing()
 
 
@@ -326,7 +328,9 @@ def test_results_without_a_fact(missing: str, monkeypatch: pytest.MonkeyPatch) -
 
     def made(engine: NativeEngine, text: str) -> Any:
         signature = parse_function(text, DATA_MODEL)
-        conversion = convert(signature, DATA_MODEL, judgement=Judgement.NEVER, saves_errno=False, is_blocking=False)
+        conversion = convert(
+            signature, DATA_MODEL, judgement=Judgement.NEVER, saved_error=SavedError.NONE, is_blocking=False
+        )
         address = ctypes.cast(getattr(libc, signature.name), ctypes.c_void_p).value
         assert address is not None
         return engine.install(Gate(signature, conversion, address, None, Options(), "native", engine.machine))

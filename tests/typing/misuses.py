@@ -258,6 +258,7 @@ cg.load("m", Math, Math)  # E  # runtime: TypeError
 libm.function(fails_if="never")  # E
 libm.function(symbols="cos")  # E  # runtime: TypeError
 libm.function(error=5)  # E
+libm.function(error="first")  # E
 cg.function(at="main")  # E
 cg.gate(cos).adress  # E
 cg.gate(cos).address = 0  # E

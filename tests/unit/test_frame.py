@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from callgate.abi.plan import classify
 from callgate.c.declarations import parse_function
-from callgate.cpython.conversion import Judgement, convert
+from callgate.cpython.conversion import Judgement, SavedError, convert
 from callgate.lower.frame import lay_out_frame
 from callgate.lower.machine import (
     STEP_BYTES,
@@ -29,7 +29,9 @@ def test_slots(types: list[str], result: str) -> None:
     text = f"{result} f({', '.join(types) or 'void'})"
     signature = parse_function(text, X86_64_LINUX)
     plan = classify(signature, X86_64_LINUX)
-    conversion = convert(signature, X86_64_LINUX, judgement=Judgement.NEVER, saves_errno=False, is_blocking=True)
+    conversion = convert(
+        signature, X86_64_LINUX, judgement=Judgement.NEVER, saved_error=SavedError.NONE, is_blocking=True
+    )
     frame = lay_out_frame(plan, conversion)
     count = len(types)
     ranges = [
@@ -50,7 +52,9 @@ def test_slots(types: list[str], result: str) -> None:
 
 def test_the_data_of_a_gate() -> None:
     signature = parse_function("int f(int a, void *b)", X86_64_LINUX)
-    conversion = convert(signature, X86_64_LINUX, judgement=Judgement.NEVER, saves_errno=False, is_blocking=False)
+    conversion = convert(
+        signature, X86_64_LINUX, judgement=Judgement.NEVER, saved_error=SavedError.NONE, is_blocking=False
+    )
     steps = pack_steps(conversion.steps, 1)
     offset, result = step_operand_offset(1), result_operand_offset(2, 0)
     data = pack_data(0x1122, 0x3344, steps, [(offset, 0x55), (result + 8, 0x66)])

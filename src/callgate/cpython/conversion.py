@@ -168,6 +168,14 @@ class Judgement(IntEnum):
     PREDICATE = 5
 
 
+class SavedError(IntEnum):
+    """What is cleared before a call and read right after it: why the call failed, where the result says that it did."""
+
+    NONE = 0
+    ERRNO = 1
+    LAST = 2  # GetLastError, of Windows
+
+
 class CtypesRules(NamedTuple):
     """What a gate does as the ctypes function did whose place it takes.
 
@@ -193,7 +201,7 @@ class Conversion(NamedTuple):
     result: BoxStep
     drops_result: bool
     judgement: Judgement
-    saves_errno: bool
+    saved_error: SavedError
     is_blocking: bool
     is_variadic: bool = False
     ctypes: CtypesRules | None = None
@@ -381,7 +389,7 @@ def convert(
     target: Target,
     *,
     judgement: Judgement,
-    saves_errno: bool,
+    saved_error: SavedError,
     is_blocking: bool,
     ctypes: CtypesRules | None = None,
 ) -> Conversion:
@@ -406,7 +414,7 @@ def convert(
         result,
         function.result.returning is Returning.STATUS,
         judgement,
-        saves_errno,
+        saved_error,
         is_blocking,
         function.is_variadic,
         ctypes,

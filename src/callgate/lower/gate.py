@@ -26,7 +26,17 @@ from typing import NamedTuple
 
 from callgate.abi.plan import Argument, CallPlan, Class, Piece
 from callgate.asm.code import Code
-from callgate.cpython.conversion import Box, BoxStep, Conversion, CtypesRules, Element, Judgement, Unbox, UnboxStep
+from callgate.cpython.conversion import (
+    Box,
+    BoxStep,
+    Conversion,
+    CtypesRules,
+    Element,
+    Judgement,
+    SavedError,
+    Unbox,
+    UnboxStep,
+)
 from callgate.cpython.layout import DIGIT_BITS
 from callgate.errors import DeclarationError, unreachable
 from callgate.lower.boxing import FLOATING_BOXES, POINTER_BOXES, UNROLLED_BYTES, Boxing, emit_copy
@@ -135,7 +145,7 @@ class _Gate(Boxing):
         self.is_spilled = (
             conversion.is_blocking
             or self.rules.swaps_errno
-            or conversion.saves_errno
+            or conversion.saved_error is not SavedError.NONE
             or self.makes_result
             or bool(self.made_outs)
             or conversion.result.length_step is not None
@@ -796,10 +806,19 @@ class _Gate(Boxing):
             a.note("release the GIL")
             a.call_l("PyEval_SaveThread")
             a.mov_mr(RSP, frame.state_slot, RAX)
-        if conversion.saves_errno:
-            a.call_l("__errno_location")
-            a.note("errno = 0")
-            a.mov32_mi(RAX, 0, 0)
+        match conversion.saved_error:
+            case SavedError.ERRNO:
+                a.call_l("__errno_location")
+                a.note("errno = 0")
+                a.mov32_mi(RAX, 0, 0)
+            case SavedError.LAST:
+                a.note("the last error = 0")
+                a.xor32_rr(RDI, RDI)
+                a.call_l("SetLastError")
+            case SavedError.NONE:
+                pass
+            case _:
+                unreachable(conversion.saved_error)
         if self.rules.swaps_errno:
             self._swap_errno()
         self._emit_loads()
@@ -890,10 +909,18 @@ class _Gate(Boxing):
             is_saved = False
         if is_saved:
             self._save_result()
-        if conversion.saves_errno:
-            a.call_l("__errno_location")
-            a.mov32_rm(RAX, RAX, 0)
-            a.mov32_mr(RSP, frame.errno_slot, RAX)
+        match conversion.saved_error:
+            case SavedError.ERRNO:
+                a.call_l("__errno_location")
+                a.mov32_rm(RAX, RAX, 0)
+                a.mov32_mr(RSP, frame.errno_slot, RAX)
+            case SavedError.LAST:
+                a.call_l("GetLastError")
+                a.mov32_mr(RSP, frame.errno_slot, RAX)
+            case SavedError.NONE:
+                pass
+            case _:
+                unreachable(conversion.saved_error)
         if self.rules.swaps_errno:
             self._swap_errno()
         if conversion.is_blocking:

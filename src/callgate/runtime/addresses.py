@@ -21,8 +21,9 @@ _WINDOWS_C = {
     "pthread_getspecific": ("kernel32", "FlsGetValue"),  # unlike TlsGetValue with a function at a thread's end
     "pthread_setspecific": ("kernel32", "FlsSetValue"),
     "set_python_key": ("kernel32", "TlsSetValue"),  # Python's own key is of that kind
+    **{name: ("kernel32", name) for name in ("GetLastError", "SetLastError")},
 }
-"""What stands for functions of the POSIX C library: the DLL, and the name there."""
+"""What stands for functions of the POSIX C library, and Windows' own: the DLL, and the name there."""
 
 _WINDOWS_API = {
     "PyLong_FromLong": "PyLong_FromLongLong",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from callgate.c.types import FunctionType, Result
-from callgate.cpython.conversion import Box, BoxStep, Judgement
+from callgate.cpython.conversion import Box, BoxStep, Judgement, SavedError
 from callgate.errors import unreachable
 from callgate.runtime import boxing, reference
 from callgate.runtime.callbacks import PENDING
@@ -19,7 +19,14 @@ from callgate.runtime.gate import Gate
 from callgate.runtime.native import text_signature
 from callgate.runtime.variadic import VariadicGate
 
-_CDECL, _HOLDS_GIL, _USES_ERRNO = 0x1, 0x4, 0x8  # FUNCFLAG_… of ctypes
+_CDECL, _HOLDS_GIL, _USES_ERRNO, _USES_LAST_ERROR = 0x1, 0x4, 0x8, 0x10  # FUNCFLAG_… of ctypes
+
+_SAVED_ERRORS: dict[SavedError, tuple[int, Callable[[int], int]]] = {
+    SavedError.NONE: (0, lambda _: 0),
+    SavedError.ERRNO: (_USES_ERRNO, ctypes.set_errno),
+    SavedError.LAST: (_USES_LAST_ERROR, vars(ctypes).get("set_last_error", ctypes.set_errno)),
+}
+"""The flag with which ctypes swaps an error of the system with its own copy, and what sets that copy."""
 
 
 _BASES: tuple[Any, ...] = (ctypes.Structure, ctypes.Union, ctypes._Pointer, ctypes._SimpleCData, CFuncPtr)
@@ -114,13 +121,13 @@ def _make_call(gate: Gate) -> Callable[..., object]:
     else:
         argument_types = tuple(raw_type(parameter.type) for parameter in signature.parameters)
         result_type = None if conversion.result.kind is Box.NONE else raw_type(signature.result.type)
-    errno_flag = _USES_ERRNO if conversion.saves_errno else 0
+    error_flag, swap_error = _SAVED_ERRORS[conversion.saved_error]
     gil_flag = 0 if conversion.is_blocking else _HOLDS_GIL
 
     class Function(CFuncPtr):
         _argtypes_ = argument_types
         _restype_ = result_type
-        _flags_ = _CDECL | gil_flag | errno_flag
+        _flags_ = _CDECL | gil_flag | error_flag
 
     function = Function(gate.address)
     formals = gate.formals
@@ -170,13 +177,9 @@ def _make_call(gate: Gate) -> Callable[..., object]:
             stack._claim()
         PENDING.enter()
         try:
-            if errno_flag:
-                before = ctypes.set_errno(0)
-                raw = function(*given)
-                errno = ctypes.set_errno(before)
-            else:
-                raw = function(*given)
-                errno = 0
+            before = swap_error(0)
+            raw = function(*given)
+            errno = swap_error(before)
         finally:
             if stack is not None:
                 stack._release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from callgate.c.types import CallbackType, FunctionType
-from callgate.cpython.conversion import Conversion, CtypesRules, Judgement, convert
+from callgate.cpython.conversion import Conversion, CtypesRules, Judgement, SavedError, convert
 from callgate.lower.stacks import has_stacks
 from callgate.target import Target
 
@@ -15,7 +15,7 @@ class Declared(NamedTuple):
 
     signature: FunctionType
     judgement: Judgement
-    saves_errno: bool
+    saved_error: SavedError
     is_blocking: bool
     ctypes: CtypesRules | None = None
     is_on_stack: bool = False
@@ -26,7 +26,7 @@ class Declared(NamedTuple):
             self.signature,
             target,
             judgement=self.judgement,
-            saves_errno=self.saves_errno,
+            saved_error=self.saved_error,
             is_blocking=self.is_blocking,
             ctypes=self.ctypes,
         )

@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 from callgate.abi.plan import CallPlan, classify
 from callgate.c.annotations import ctypes_of
 from callgate.c.types import Array, FunctionType, Pointer, Result, Void, declaration
-from callgate.cpython.conversion import Box, Conversion, Judgement, Unbox
+from callgate.cpython.conversion import Box, Conversion, Judgement, SavedError, Unbox
 from callgate.errors import CallError, ConventionError
 from callgate.lower.call import accept_bytes, lower_call
 from callgate.lower.machine import Machine
@@ -34,7 +34,7 @@ class _Last(threading.local):
 
 
 LAST = _Last()
-"""The errno of this thread's last call that failed, or that a predicate judged."""
+"""The errno, or last error, of this thread's last call that failed, or that a predicate judged."""
 
 
 class Options(NamedTuple):
@@ -45,7 +45,7 @@ class Options(NamedTuple):
     required: bool = True
     blocking: bool = False
     fails_if: str | Callable[[object], object] | None = None
-    error: Callable[[int], BaseException] | None = None
+    error: Callable[[int], BaseException] | str | None = None
     engine: str | None = None
     free: Callable[[object], object] | str | None = None
     length: object = None
@@ -261,10 +261,9 @@ class Gate(GateBase):
 
     def failure(self, code: int, errno: int) -> BaseException:
         """The exception for a failing result."""
-        if self.conversion.saves_errno:
-            LAST.errno = errno
+        number = self._keep_error(errno)
         error = self.options.error
-        if error is not None:
+        if callable(error):
             exception = error(code)
             if not isinstance(exception, BaseException):
                 raise TypeError(
@@ -272,9 +271,24 @@ class Gate(GateBase):
                 )
             return exception
         name = self.signature.name
-        if not self.conversion.saves_errno:
-            return CallError(name, code)
-        return OSError(errno, os.strerror(errno) if errno else f"{name}() failed with result {code} and set no errno")
+        match self.conversion.saved_error:
+            case SavedError.NONE:
+                return CallError(name, code)
+            case SavedError.ERRNO if number:
+                return OSError(number, os.strerror(number))
+            case SavedError.LAST if number:
+                explained: OSError = vars(ctypes)["WinError"](number)
+                return explained
+            case saved:
+                what = "errno" if saved is SavedError.ERRNO else "last error"
+                return OSError(0, f"{name}() failed with result {code} and set no {what}")
+
+    def _keep_error(self, word: int) -> int:
+        """Keep the system's error of a call that is judged; as the C int that it is."""
+        number = ctypes.c_int(word).value
+        if self.conversion.saved_error is not SavedError.NONE:
+            LAST.errno = number
+        return number
 
     def _box(self, which: int, word: int, length: int = 0) -> object:
         """What machine code leaves to Python: `word` is the pointer, or the address of a value of several words."""
@@ -302,8 +316,7 @@ class Gate(GateBase):
                 boxing.release(self, word)
 
     def _judge(self, result: object, errno: int) -> None:
-        if self.conversion.saves_errno:
-            LAST.errno = errno
+        self._keep_error(errno)
         predicate = self.options.fails_if
         assert callable(predicate)  # Judgement.PREDICATE
         if predicate(result):
@@ -330,8 +343,13 @@ def _element(signature: FunctionType, position: int, kind: Unbox) -> type | None
 
 
 def judgement_of(options: Options, *, is_status: bool) -> Judgement:
-    """When a result means failure: `fails_if`, or non-zero for a Status and wherever `error` is given."""
+    """When a result means failure: `fails_if`, or non-zero for a Status and wherever `error` is given.
+
+    A function of Windows that leaves a last error gives FALSE or NULL.
+    """
     fails_if = options.fails_if
+    if fails_if is None and isinstance(options.error, str):
+        return Judgement.ZERO
     if fails_if is None:
         return Judgement.NONZERO if is_status or options.error is not None else Judgement.NEVER
     if isinstance(fails_if, str):

@@ -310,6 +310,8 @@ class NativeEngine:
                 | "sigaltstack"
                 | "write"
                 | "set_python_key"
+                | "GetLastError"
+                | "SetLastError"
                 | "pthread_spin_lock"
                 | "pthread_spin_unlock"
             ):
