@@ -191,6 +191,7 @@ WINDOWS = [
     ("point_struct", "struct point { double x, y; }; struct point scale(struct point p, double by)", PLAIN),
     ("mixed", "float mixed(float a, int b, double c, unsigned char d, float e)", PLAIN),
     ("delete_file", "int DeleteFileW(const wchar_t *name)", LAST_ERROR),
+    ("huge_struct", "struct huge { char a[70000]; }; int first(struct huge h)", PLAIN),
 ]
 
 

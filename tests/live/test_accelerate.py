@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -34,7 +35,7 @@ from typing import Any
 
 import pytest
 from tests.live.children import WAITING, run_child
-from tests.live.here import posix_only
+from tests.live.here import IS_WINDOWS, posix_only
 from tests.live.telling import Problem, told
 
 import callgate as cg
@@ -1149,6 +1150,10 @@ def test_threads(both: Callable[..., Pair]) -> None:
     assert wrong == []
 
 
+INTERRUPTED = 0xC000013A if IS_WINDOWS else -signal.SIGINT
+"""How the interpreter itself ends by a KeyboardInterrupt."""
+
+
 # -- callgate run ----------------------------------------------------------------------------------------------------
 
 
@@ -1283,8 +1288,8 @@ def test_tracebacks_are_the_programs_own(folder: Path, program: str) -> None:
     status = 130 if "Keyboard" in program else 1
     for arguments in (("script.py",), ("-m", "script")):
         _, err = run(folder, *arguments, status=status)
-        # python itself dies of the signal, which a shell tells as 130 too
-        _, plain = run(folder, *arguments, status=-2 if status == 130 else status, command=())
+        # python itself dies of the signal, which a POSIX shell tells as 130 too
+        _, plain = run(folder, *arguments, status=INTERRUPTED if status == 130 else status, command=())
         lines = plain.replace(f"{folder}{os.sep}", "").splitlines()
         first = next(
             number for number, line in enumerate(lines) if "script.py" in line

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from children import run_child
 from here import IS_WINDOWS
 from telling import told
 
@@ -210,3 +211,55 @@ class TestLastError:
         assert told(typed_as, "fail_i32", i32, i32, result, error="last") == (
             f"{said}the result is no integer, so fails_if or error= cannot judge it"
         )
+
+
+GUARDED = """
+import ctypes, os, threading
+import callgate as cg
+from callgate import Array, Struct, field, u8, u32
+
+class Huge(Struct):
+    bytes: Array[u8] = field(length=200_000)
+
+library = cg.load("kernel32", engine="native")
+@library.function
+def GetCurrentProcessId(ignored: Huge) -> u32: ...
+
+kernel = ctypes.WinDLL("kernel32")
+kernel.VirtualFree.argtypes = ctypes.c_size_t, ctypes.c_size_t, ctypes.c_ulong
+kernel.VirtualProtect.argtypes = ctypes.c_size_t, ctypes.c_size_t, ctypes.c_ulong, ctypes.c_void_p
+CONTEXT_BYTES, CONTEXT_RSP = 1232, 0x98
+MEM_DECOMMIT, PAGE_READWRITE, PAGE_GUARD = 0x4000, 4, 0x100
+
+def shorten_stack():
+    "Leave 64 KiB of this thread's stack, then a guard page, and nothing below but what the system adds to it."
+    low, high = ctypes.c_size_t(), ctypes.c_size_t()
+    kernel.GetCurrentThreadStackLimits(ctypes.byref(low), ctypes.byref(high))
+    memory = ctypes.create_string_buffer(CONTEXT_BYTES + 16)
+    context = ctypes.addressof(memory) + 15 & ~15
+    kernel.RtlCaptureContext(ctypes.c_void_p(context))
+    stack_pointer = ctypes.c_size_t.from_address(context + CONTEXT_RSP).value
+    assert low.value < stack_pointer < high.value
+    guard = stack_pointer - 0x10000 & ~4095
+    lowest = low.value + 0x10000
+    assert guard - lowest > 500_000
+    assert kernel.VirtualFree(lowest, guard - lowest, MEM_DECOMMIT)
+    assert kernel.VirtualProtect(guard, 4096, PAGE_READWRITE | PAGE_GUARD, ctypes.byref(ctypes.c_ulong()))
+
+def run():
+    huge = Huge()
+    shorten_stack()
+    assert GetCurrentProcessId(huge) == os.getpid()
+    print("grown", flush=True)
+
+threading.stack_size(4 << 20)
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+
+
+@on_windows
+def test_large_frames_let_the_stack_grow() -> None:
+    """A frame that passes over the guard page without touching it would end the process."""
+    assert run_child(GUARDED)[0].split() == ["grown"]

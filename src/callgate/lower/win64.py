@@ -18,7 +18,7 @@ Of the vector registers only xmm0 to xmm5 are free to change, so that xmm5 stand
 from __future__ import annotations
 
 from callgate.asm.x86_64.assembler import ListingAssembler
-from callgate.asm.x86_64.registers import R8, R9, RCX, RDI, RDX, RSI, RSP
+from callgate.asm.x86_64.registers import R8, R9, R11, RAX, RCX, RDI, RDX, RSI, RSP
 from callgate.lower import x86_64
 
 _SCRATCH, _XMM5 = 15, 5
@@ -27,6 +27,7 @@ _INSIDE = "callgate_"
 
 _CALL_BYTES = 48  # home space and the fifth and sixth argument
 _HOME_RCX, _HOME_RDX = 8, 16  # above the return address
+_PAGE_BYTES = 4096
 
 
 class Plain(x86_64.Plain):
@@ -55,6 +56,25 @@ class Plain(x86_64.Plain):
         self.ret()
         self.label(label)
         assert len(self.code) - start == self.accept_bytes, len(self.code) - start
+
+    def enter(self, registers: tuple[int, ...], scratch_bytes: int) -> None:
+        """Frames of a page or more touch every page first, from above: a stack grows by the page below its guard page.
+
+        Changes rax and r11 then.
+        """
+        pages = (8 * len(registers) + scratch_bytes) // _PAGE_BYTES
+        if pages:
+            label = f"probe_{len(self.code)}"
+            self._row((), 0)
+            self.note("the stack grows page by page")
+            self.mov_ri(RAX, pages)
+            self.lea(R11, RSP, 0)
+            self.label(label)
+            self.sub_ri(R11, _PAGE_BYTES)
+            self.mov_mi(R11, 0, 0)
+            self.sub_ri(RAX, 1)
+            self.jcc("ne", label)
+        super().enter(registers, scratch_bytes)
 
     def _give(self) -> None:
         """Six arguments go to their Windows places; what a function does not take does no harm."""
