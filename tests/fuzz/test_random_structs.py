@@ -29,15 +29,23 @@ import callgate
 from callgate.abi.plan import Class
 from callgate.abi.sysv import eightbyte_classes
 from callgate.c.types import CType, Pointer, Record
-from callgate.lower.machine import Machine
-from callgate.runtime import engine as engines
-from callgate.runtime.native import NativeEngine
 from callgate.target import HOST, X86_64_LINUX
 from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
 from fuzz.generate import Index, Real, Whole
 from fuzz.isolation import Watch, isolated
 from fuzz.records import ENUMERATIONS
-from fuzz.values import BYTES, MAXIMUM_SEEN, MS_ABI, STRING, Function, Value, as_ms_abi, python_functions, source
+from fuzz.values import (
+    BYTES,
+    MAXIMUM_SEEN,
+    STRING,
+    Function,
+    Value,
+    as_ms_abi,
+    call_by_ms_abi,
+    functions_of_sizes,
+    python_functions,
+    source,
+)
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("gcc") and HOST == X86_64_LINUX and hasattr(os, "fork")),
@@ -199,8 +207,7 @@ def problems_of(
 
 def problems_in(path: Path, engine: str, batch: Sequence[Function], watch: Watch) -> dict[int, str]:
     if engine == "ms_abi":  # the process is a child of its own
-        native = engines._made["native"] = NativeEngine()
-        native.machine = Machine(MS_ABI, native.machine.layout)
+        call_by_ms_abi()
         engine = "native"
     library = ctypes.CDLL(str(path))
     written = Written(path, engine)
@@ -272,3 +279,11 @@ def test_random_structs(engine: str, tmp_path: Path) -> None:
         called += len(batch)
     print(f"{engine}: {called} functions, CALLGATE_SEED={SEED}", file=sys.stderr)
     assert called >= COUNT // 6
+
+
+def test_structs_of_each_size(tmp_path: Path) -> None:
+    """By the convention of Windows: what travels in a slot, and what by reference, in registers and behind them."""
+    batch = as_ms_abi(functions_of_sizes(SEED, range(1, 26)))
+    assert len(batch) == 25
+    for optimization in (0, 2):
+        assert built(batch, tmp_path, "ms_abi", optimization) == {}

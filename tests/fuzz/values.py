@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 from callgate.c import types as c
 from callgate.c.layout import align_bytes, record_layout, size_bytes
 from callgate.c.types import Array, CType, Kind, Pointer, Record, Scalar, spell
+from callgate.lower.machine import Machine
+from callgate.runtime import engine as engines
+from callgate.runtime.native import NativeEngine
 from callgate.target import X86_64_LINUX, Target
 from fuzz.generate import draw_float
 from fuzz.records import ENUMERATIONS, Drawn, Shape, draw_record, inside, reachable
@@ -308,8 +311,28 @@ def python_functions(seed: int, count: int) -> list[Function]:
     ]
 
 
+def functions_of_sizes(seed: int, sizes: Iterable[int]) -> list[Function]:
+    """A function for each size of a struct, which travels in every place, between integers and floats, and comes back."""
+    random = Random(seed)
+    made = []
+    for size in sizes:
+        name = f"sized{size}"
+        record = Record(name, members=(c.Member("bytes", Array(c.UNSIGNED_CHAR, size)),))
+        drawn = Drawn(record, f"struct {name} {{ unsigned char bytes[{size}]; }};", (record,))
+        types = (record, c.DOUBLE, record, c.INT, record, c.FLOAT, record, record)
+        arguments = tuple(draw_value(random, ctype) for ctype in types[size % 3 :])
+        made.append(Function(f"f{size}", arguments, draw_value(random, record), (drawn,)))
+    return made
+
+
 MS_ABI = X86_64_LINUX._replace(name="x86_64-linux (ms_abi)", calling_convention="win64")
 """The calling convention of Windows with Linux's types, as gcc has it for functions with the attribute ms_abi."""
+
+
+def call_by_ms_abi() -> None:
+    """From now on the gates of this process, a child of its own, call by that convention."""
+    native = engines._made["native"] = NativeEngine()
+    native.machine = Machine(MS_ABI, native.machine.layout)
 
 
 def as_ms_abi(batch: Sequence[Function]) -> list[Function]:
