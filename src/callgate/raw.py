@@ -130,10 +130,11 @@ def _call_on_refuses_stack(thing: object) -> NoReturn:
 
 def _installed(reference: _F, fixed: int) -> _F:
     """The builtin in place of a function above, where machine code can be made; `fixed` arguments come before words."""
+    parameters = f"({'stack, ' * (fixed - 1)}address, /, *words)"
     try:
         native = choose(None)
         if native is not None and (reference.__name__ == "call" or has_stacks(DATA_MODEL)):
-            return native.install_raw(sys.modules[__name__], reference)
+            return native.install_raw(sys.modules[__name__], reference, parameters)
     except EngineError:
         if is_native_asked_for(None):
             raise
@@ -143,6 +144,8 @@ def _installed(reference: _F, fixed: int) -> _F:
         _check_count(reference.__name__, fixed, len(given))
         return reference(*given)
 
+    del counted.__wrapped__  # it tells of parameters as the builtin does
+    counted.__text_signature__ = parameters  # type: ignore[attr-defined]
     return counted  # type: ignore[return-value]
 
 

@@ -461,7 +461,10 @@ LAYOUTS = [
     "struct s { char a; enum __attribute__((packed)) { A, B = 300 } b; char c; enum { C } __attribute__((packed)) d; };",
     "struct s { int a : 3; unsigned b : 5; int : 4; int c : 2; int : 0; int d : 1; _Bool e : 1; };",
     "struct s { char a; long long b : 40; int c : 20; short d : 9; char e; };",
-    "struct __attribute__((packed)) s { char a; long long b : 40; int c : 20; short : 0; short d : 9; char e; };",
+    pytest.param(
+        "struct __attribute__((packed)) s { char a; long long b : 40; int c : 20; short : 0; short d : 9; char e; };",
+        marks=pytest.mark.skipif(IS_WINDOWS, reason="gcc aligns it as `short : 0`; Microsoft's compiler has no such attribute"),
+    ),
     "struct s { char a : 4; int b : 7 __attribute__((aligned(8))), c : 9; };",
     "union s { char a; int b : 20; short c[3]; };",
     "struct s { char a; union { short b; struct { char c, d; }; }; char e[3]; };",

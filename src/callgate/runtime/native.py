@@ -72,7 +72,6 @@ from callgate.runtime.unwind import LOOK, FrameTables, is_cxx_here
 from callgate.target import HOST
 
 _F = TypeVar("_F", bound=Callable[..., int])
-_RAW_PARAMETERS = {"call": "(address, /, *words)", "call_on": "(stack, address, /, *words)"}
 _METH_FASTCALL = 0x80
 _METH_KEYWORDS = 0x02
 _METHOD_DEFINITION = struct.Struct("<QQi4xQ")  # PyMethodDef: name, function, flags, doc
@@ -434,14 +433,14 @@ class NativeEngine:
         untrack(module)
         return self._new_function(id(definition) + data_offset, gate, module)
 
-    def install_raw(self, module: ModuleType, reference: _F) -> _F:
+    def install_raw(self, module: ModuleType, reference: _F, parameters: str) -> _F:
         """The builtin of `callgate.raw` in place of the function that says the same in Python."""
         if self._raw is None:
             code = lower_raw(self.machine)
             self._raw = MEMORY.publish(code, self._resolve), code.labels
         block, labels = self._raw
         name = reference.__name__
-        doc = f"{name}{_RAW_PARAMETERS[name]}\n--\n\n{reference.__doc__}"
+        doc = f"{name}{parameters}\n--\n\n{reference.__doc__}"
         return self._new_fastcall(  # type: ignore[return-value]
             module, name, doc, block.address + labels[f"callgate_{name}"], (block, self._needs)
         )
