@@ -5,6 +5,8 @@ and closures.  Ints wrap, `from_param`, errcheck and the rest are ctypes' own, a
 another count of arguments) goes to the ctypes function as before.  What cannot be kept is left alone and named.
 
 The module is not called `accelerate`: importing it would put a module in the place of the function.
+
+Long because functions are found in many kinds of places, and each is put back in its own way.
 """
 
 from __future__ import annotations

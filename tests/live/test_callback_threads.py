@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -584,3 +585,50 @@ def test_fork_while_states_of_ended_threads_wait(path: str, engine: str) -> None
         check(5)
         """,
     )
+
+
+DOOR = """
+#include <unistd.h>
+static volatile int waiting, opened;
+void open_door(void) { opened = 1; }
+int is_waiting(void) { return waiting; }
+int call_and_wait(int (*f)(void)) {
+    int result = f();
+    waiting = 1;
+    for (int i = 0; i < 30000 && !opened; i++) usleep(1000);
+    return result;
+}
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the library is POSIX's")
+def test_an_exception_that_c_sets_is_no_other_threads(build_library: Callable[..., Path], engine: str) -> None:
+    if engine == "ctypes":
+        pytest.skip("ctypes knows no exceptions of callbacks")
+    library = cg.load(build_library(DOOR), "void open_door(void); int is_waiting(void);", engine=engine)
+
+    @library.function(blocking=True)
+    def call_and_wait(f: Callable[[], i32]) -> i32: ...
+
+    api = ctypes.PyDLL(None)
+    api.PyLong_AsLong.argtypes, api.PyLong_AsLong.restype = [ctypes.py_object], ctypes.c_long
+    assert cg.accelerate(api).fast
+    mine, others = Problem("mine"), []
+
+    def fails() -> int:
+        raise mine
+
+    def work() -> None:
+        try:
+            others.append(call_and_wait(fails))
+        except Problem as problem:
+            others.append(problem)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not library.is_waiting():
+        time.sleep(0.001)
+    assert told(api.PyLong_AsLong, "x") == "TypeError: 'str' object cannot be interpreted as an integer"
+    library.open_door()
+    thread.join()
+    assert others == [mine]

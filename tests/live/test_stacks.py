@@ -444,6 +444,56 @@ def test_a_forked_child_has_the_stacks_of_other_threads_free(path: str) -> None:
     assert out == "6\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@native_only
+@pytest.mark.parametrize(
+    "calls", ["lambda n: call_each(change, n)", "lambda n: raw.call_on(stack, address, change.address, n)"]
+)
+def test_a_stack_is_the_callers_although_another_thread_used_it_last(path: str, calls: str) -> None:
+    """An argument lets another thread use the stack; the child that the call then forks still runs on it."""
+    out, _ = run_child(
+        f"""
+        import os, sys, threading
+        import callgate as cg
+        from callgate import i64, raw
+        from collections.abc import Callable
+
+        library = cg.load(sys.argv[1])
+        stack = cg.Stack(1 << 16)
+
+        @library.function(stack_bytes=1 << 16)
+        def call_each(f: Callable[[i64], i64], count: i64) -> i64: ...
+
+        address = cg.gate(call_each).address
+        children = []
+
+        @cg.callback
+        def change(number: i64) -> i64:
+            children.append(os.fork())
+            if not children[-1]:
+                try:
+                    call(0)
+                except RuntimeError:
+                    os._exit(7)
+            return number
+
+        class Late:
+            def __index__(self):
+                thread = threading.Thread(target=lambda: call(0))
+                thread.start()
+                thread.join()
+                return 1
+
+        call = {calls}
+        call(0)
+        call(Late())
+        print(os.waitstatus_to_exitcode(os.waitpid(children[-1], 0)[1]))
+        """,
+        path,
+    )
+    assert out == "7\n"
+
+
 # -- overflows -----------------------------------------------------------------------------------------
 OVERFLOW = """
 import faulthandler, sys, threading

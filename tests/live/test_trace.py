@@ -231,7 +231,7 @@ def test_gates_made_again_share_a_row(report: Callable[..., str]) -> None:
     assert rows(told)["add"][0] == "3"
 
 
-def test_accelerated(report: Callable[..., str]) -> None:
+def test_accelerated(report: Callable[..., str], engine: str) -> None:
     told = report("""
         import ctypes
         old = ctypes.CDLL(path)
@@ -243,4 +243,4 @@ def test_accelerated(report: Callable[..., str]) -> None:
         assert old.add(2, 3) == 5
         print("done")
     """)
-    assert rows(told).get("add", ["1"])[0] == "1"
+    assert {name: row[0] for name, row in rows(told).items()} == ({"add": "1"} if engine == "native" else {})

@@ -2,6 +2,8 @@
 
 Reads the signature of a function whose body is `...` and gives its FunctionType; resolves string annotations;
 maps ctypes classes to C types and back.
+
+Long because each kind of annotation, and each that is refused, has a few lines of its own.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A `Struct` is a ctypes.Structure whose fields come from annotations.  Our own layout (`layout`) decides where members
 lie; ctypes' `_fields_` follow it: as they are where ctypes lays them out in the same way, else with explicit padding,
 and with properties for bit-fields that ctypes would put elsewhere.
+
+Long because the two classes carry their documentation, and what ctypes offers to a class is refused or kept one by one.
 """
 
 from __future__ import annotations

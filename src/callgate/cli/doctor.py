@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import callgate
 from callgate.asm.code import Code
 from callgate.cli.terminal import importing
-from callgate.cpython.layout import Layout
 from callgate.errors import CallgateError, EngineError
 from callgate.runtime.code_memory import MEMORY, CodeMemory
 from callgate.runtime.engine import IMAGES, native_engine, what_forbids_images
@@ -31,14 +30,32 @@ OK, OFF, FAILS = "ok", "off", "fails"
 """What is as it should be; what is missed but replaced; what keeps gates from being machine code."""
 
 _PLATFORMS = "use one of the systems and Pythons under “What runs where” in the README; until then ctypes serves"
+
+
+class Fact(NamedTuple):
+    """A fact of a layout: its field, what is inline thanks to it, what is so without it, since which Python."""
+
+    field: str
+    name: str
+    lacking: str
+    since: tuple[int, int] = (3, 10)
+
+
+_NEVER = (4, 0)
 _FACTS = (
-    ("ints", "ints", "the form of ints is unknown: the C API converts them"),
-    ("float_value_offset", "floats", "the form of floats is unknown: the C API converts them"),
-    ("small_ints", "shared ints", "the shared ints are not one array: the C API makes ints of results"),
-    ("has_inline_bytes", "bytes", "the size of bytes is not where expected: the C API reads them"),
-    ("carg_value_offset", "byref()", "what byref() makes is unknown: Python converts it"),
+    Fact("ints", "ints", "the form of ints is unknown: the C API converts them"),
+    Fact("float_value_offset", "floats", "the form of floats is unknown: the C API converts them"),
+    Fact("small_ints", "shared ints", "the shared ints are not one array: the C API makes ints of results"),
+    Fact("has_inline_bytes", "bytes", "the size of bytes is not where expected: the C API reads them"),
+    Fact("carg_value_offset", "byref()", "what byref() makes is unknown: Python converts it"),
+    Fact("has_immortals", "immortals", "None, True and False are counted: gates count them too", (3, 12)),
+    Fact(
+        "has_free_lists",
+        "free lists",
+        "the lists of freed ints and floats are not found: the C API makes those of results",
+        _NEVER if IS_FREE_THREADED else (3, 14),
+    ),
 )
-"""Facts of a layout: the field, what is read inline thanks to it, what is so without it."""
 
 
 _REPORT = "report it, with the text of this command"
@@ -140,15 +157,12 @@ def _layout() -> list[Finding]:
         layout = probe()
     except EngineError as reason:
         return [Finding("layout", FAILS, str(reason), _PLATFORMS)]
-    known = [name for fact, name, _ in _FACTS if _is_known(layout, fact)]
+    facts = [fact for fact in _FACTS if sys.version_info >= fact.since]
+    known = [fact.name for fact in facts if getattr(layout, fact.field) not in (None, False)]
     return [
         Finding("layout", OK, f"{layout.name}, read inline: {', '.join(known) or 'nothing'}"),
-        *(Finding("layout", OFF, lacking) for fact, _, lacking in _FACTS if not _is_known(layout, fact)),
+        *(Finding("layout", OFF, fact.lacking) for fact in facts if fact.name not in known),
     ]
-
-
-def _is_known(layout: Layout, fact: str) -> bool:
-    return getattr(layout, fact) not in (None, False)
 
 
 def _memory() -> list[Finding]:

@@ -3,6 +3,8 @@
 A FunctionType says what Python passes; here that becomes numbers: kinds, sizes and flags that the lowering turns
 into inline code and that the shared conversion routine reads from a gate's data at run time.  Two functions with
 equal conversions (and equal call plans) share their machine code: the conversion is their shape.
+
+Long because each kind of step is a member with a sentence of its own.
 """
 
 from __future__ import annotations

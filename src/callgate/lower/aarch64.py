@@ -13,6 +13,8 @@ the top of its frame.
 
 Some pairs of operations become one instruction: a comparison with 0 and the jump behind it (`cbz`), the return address
 and a word stored below it (`stp`), a result and its move to x0, a call's result and the one store that wants it.
+
+Long because it is a collection: each operation is a few lines, and none needs another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The routines that all callbacks share: how a thread comes by the GIL, calls of gone callbacks, the list of slots."""
+"""The routines that all callbacks share: how a thread comes by the GIL, calls of gone callbacks, the list of slots.
+
+Long because it is a collection: each routine is a page, and none needs another but by its label.
+"""
 
 from __future__ import annotations
 

@@ -1008,7 +1008,7 @@ class _Gate(Boxing):
             self._load_stack(R10, self.target_register)
             emit_release(a, self.layout, R10, R11)
         a.note("an exception that waits comes first")
-        a.call_l("callgate_raised")
+        a.call_l(self._raised_routine())
         a.jcc("ne", "raising")
         a.mov_rm(RDI, RSP, frame.self_slot)
         a.lea(RSI, RSP, frame.check_slot)
@@ -1409,6 +1409,9 @@ class _Gate(Boxing):
             self._leave_frame()
             self.a.ret()
 
+    def _raised_routine(self) -> str:
+        return "callgate_error_set" if self.rules.checks_error else "callgate_raised"
+
     def _emit_raised(self, has_leave: bool) -> None:
         """Some callback raised: was it one of this thread's, so that its exception is this call's?"""
         a = self.a
@@ -1417,7 +1420,7 @@ class _Gate(Boxing):
         if is_x87:
             self._save_result()
         a.note("keeps rax and xmm0")
-        a.call_l("callgate_raised")
+        a.call_l(self._raised_routine())
         if is_x87:
             self._restore_result()
         a.jcc("e", "not_raised")

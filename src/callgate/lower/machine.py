@@ -7,7 +7,15 @@ A gate's data is one bytes object.  Its machine code, shared by all gates of one
     16  a step of 16 bytes for each argument:
             0 kind   1 flags   2 size   3 element   4 minimum_bytes (4 bytes)   8 operand (a type, or 0)
         then a step whose kind is END
-        then the operands of the results: 16 bytes for each, 0 where unused
+        then 16 bytes for each result, the C result first, then the outs: two words, 0 where unused, such as
+            a type and its members, or the address of the callable that judges or makes the result
+        then, where calls run on a stack of their own, the node of that stack
+
+A variadic gate's data are another list, of what it has bound so far:
+
+    0   how many arguments are fixed
+    8   how many entries there are
+        the entries: 0 how many arguments   8 the gate   16 its code   24 the types of the variable ones, a word each
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ for it or raises.
     |  scratch words          |  self, result, arguments, source, destination, left, to come, behind, node
     |  stack arguments        |  <- rsp
     lower addresses
+
+Long because two builtins read words in three ways each: as is usual, one of another count, one by one.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ convert them or raise: the rule for what is accepted is written there once, for 
     callgate_judge(self, result, errno) -> result, or 0 with an exception set and the result given up
     callgate_box_python(self, which, word), callgate_box_enum(members, type, value, is_unsigned) -> object, or 0
     callgate_raised(): the zero flag is clear where a callback of this thread left an exception
+    callgate_error_set(): the same, also where C set it
 
 Long because it is a collection: each routine is a page, and none needs another but by its label.
 """
@@ -478,25 +479,9 @@ def _emit_boxes(a: Operations, machine: Machine) -> None:
     leave(a, 8)
 
     a.note("the zero flag is clear where a callback of this thread raised: its exception becomes the gate's")
-    a.label("callgate_raised")
-    a.enter((), 24)
-    a.mov_mr(RSP, 0, RAX)
-    a.movsd_mx(RSP, 8, XMM0)
-    a.call_l("PyErr_Occurred")
-    a.mov_rr(RCX, RAX)
-    a.test_rr(RCX, RCX)
-    a.jcc("e", "none_raised")
-    a.mov_rl(RAX, "raised_count")
-    a.cmp_mi(RAX, 0, 0)
-    a.jcc("e", "none_raised")
-    if not machine.layout.is_free_threaded:
-        a.dec_m(RAX, 0)
-    a.label("none_raised")
-    a.mov_rm(RAX, RSP, 0)
-    a.movsd_xm(XMM0, RSP, 8)
-    a.leave((), 24)
-    a.test_rr(RCX, RCX)
-    a.ret()
+    _emit_raised(a, "callgate_raised", is_counted=not machine.layout.is_free_threaded)
+    a.note("where C sets exceptions itself the count stays: it may be of another thread, whose exception waits")
+    _emit_raised(a, "callgate_error_set", is_counted=False)
 
     # rbx members (value -> member)   rbp the class   r12 the int
     a.label("callgate_box_enum")
@@ -537,4 +522,26 @@ def _emit_boxes(a: Operations, machine: Machine) -> None:
     a.mov_rr(RAX, RBX)
     a.label("enum_done")
     a.leave((RBX, RBP, R12), 0)
+    a.ret()
+
+
+def _emit_raised(a: Operations, name: str, *, is_counted: bool) -> None:
+    a.label(name)
+    a.enter((), 24)
+    a.mov_mr(RSP, 0, RAX)
+    a.movsd_mx(RSP, 8, XMM0)
+    a.call_l("PyErr_Occurred")
+    a.mov_rr(RCX, RAX)
+    if is_counted:
+        a.test_rr(RCX, RCX)
+        a.jcc("e", "none_raised")
+        a.mov_rl(RAX, "raised_count")
+        a.cmp_mi(RAX, 0, 0)
+        a.jcc("e", "none_raised")
+        a.dec_m(RAX, 0)
+        a.label("none_raised")
+    a.mov_rm(RAX, RSP, 0)
+    a.movsd_xm(XMM0, RSP, 8)
+    a.leave((), 24)
+    a.test_rr(RCX, RCX)
     a.ret()

@@ -81,13 +81,17 @@ def emit_check_thread(a: Operations, node: int, scratch: int, unknown: str) -> N
 
 
 def emit_claim(a: Operations, layout: Layout, node: int, scratch: int, taken: str) -> None:
-    """Make the stack this call's; jump where another has it."""
+    """Make the stack this call's; jump where another has it.
+
+    Since `emit_check_thread` the conversion of an argument may have let another thread use it: its thread is said anew.
+    """
     a.note("is a call on that stack?")
     if layout.is_free_threaded:
         a.mov_ri(scratch, 1)
         a.exchange_mr(node, NODE_IN_USE, scratch)
         a.test_rr(scratch, scratch)
         a.jcc("ne", taken)
+        _emit_own(a, node, scratch)
         a.note("threads cannot count together; from now on every callback looks where it is")
         a.mov_rl(scratch, "stacks")
         a.mov_mi(scratch, STACKS_IN_USE, 1)
@@ -95,8 +99,14 @@ def emit_claim(a: Operations, layout: Layout, node: int, scratch: int, taken: st
     a.cmp_mi(node, NODE_IN_USE, 0)
     a.jcc("ne", taken)
     a.mov_mi(node, NODE_IN_USE, 1)
+    _emit_own(a, node, scratch)
     a.mov_rl(scratch, "stacks")
     a.inc_m(scratch, STACKS_IN_USE)
+
+
+def _emit_own(a: Operations, node: int, scratch: int) -> None:
+    a.thread_pointer(scratch)
+    a.mov_mr(node, NODE_THREAD, scratch)
 
 
 def emit_release(a: Operations, layout: Layout, node: int, scratch: int) -> None:
