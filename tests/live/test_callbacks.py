@@ -1073,6 +1073,8 @@ def test_cycles_are_collected(bind: Bind, made: Any) -> None:
 def test_finalizers_of_a_cycle_may_use_it(bind: Bind, made: Any, engine: str, unraisable: list[Any]) -> None:
     if engine == "ctypes":
         pytest.skip("what frees closures of ctypes is a finalizer too, and may come first")
+    if IS_FREE_THREADED:
+        pytest.skip("slots hold weak references, which the collector clears before finalizers run: an error says so")
     gate = bind("call(f: K, x: i32) -> i32")
     kept: list[Any] = []
 

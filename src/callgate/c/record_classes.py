@@ -20,7 +20,7 @@ from callgate.c.agreement import disagreement
 from callgate.c.layout import Place, RecordLayout, record_layout, size_bytes
 from callgate.c.types import CType, Enumeration, Kind, Member, Pointer, Record, Scalar, spell
 from callgate.errors import DeclarationError
-from callgate.target import DATA_MODEL
+from callgate.target import DATA_MODEL, IS_CPYTHON
 
 RECORD = "__callgate_record__"
 HIDDEN = "_callgate_"
@@ -161,9 +161,15 @@ def install_fields(cls: type, record: Record, declared: list[Declared]) -> None:
             if item.said.anonymous:
                 for name, member_property in _reached_through(item, cls).items():
                     setattr(cls, name, member_property)
-        ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
+        attributes_changed(cls)
         return
     _install_padded(cls, record, layout, declared, anonymous)
+
+
+def attributes_changed(cls: type) -> None:
+    """Let the interpreter look the attributes of a class up anew: before 3.13 a union's setattr forgets to say so."""
+    if IS_CPYTHON:
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
 
 
 PACKED_LAYOUT = "ms"
@@ -240,7 +246,7 @@ def _install_padded(
             properties.update(_reached_through(item, cls))
     for name, member_property in properties.items():
         setattr(cls, name, member_property)
-    ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))  # before 3.13 a union's setattr forgets to
+    attributes_changed(cls)
     if cls.__init__ in _OF_CTYPES:  # type: ignore[misc]  # a class with one of its own keeps it
         cls.__init__ = initialise  # type: ignore[misc]
 
