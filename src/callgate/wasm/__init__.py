@@ -1,0 +1,1 @@
+"""WebAssembly: modules run in a sandbox, behind the same interface as native libraries."""

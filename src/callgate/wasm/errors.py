@@ -1,0 +1,137 @@
+"""What WebAssembly modules can be blamed for: the errors of decoding, validation and linking, and the traps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from callgate.errors import CallgateError
+
+
+class BinaryError(CallgateError, ValueError):
+    """Bytes that are no WebAssembly module; `offset` is the place, from the beginning of the module."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(f"{message} (at byte {offset:#x})")
+        self.offset = offset
+
+
+class ValidationError(CallgateError, ValueError):
+    """A module that is well formed and breaks the rules; `offset` is the place where there is one."""
+
+    def __init__(self, message: str, offset: int | None = None, function: str | None = None) -> None:
+        where = [] if function is None else [f"in {function}"]
+        where += [] if offset is None else [f"at byte {offset:#x}"]
+        super().__init__(f"{message} ({', '.join(where)})" if where else message)
+        self.offset = offset
+        self.function = function
+
+
+class LinkError(CallgateError, ImportError):
+    """Imports that are missing or of the wrong type; the message lists them all, `problems` has a line each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Frame(NamedTuple):
+    """A place in a WebAssembly backtrace: the function's number and name, the instruction's offset."""
+
+    number: int
+    name: str
+    offset: int | None
+
+    def __str__(self) -> str:
+        return f"{self.name} (function {self.number}{'' if self.offset is None else f' at byte {self.offset:#x}'})"
+
+
+class Trap(CallgateError, RuntimeError):
+    """WebAssembly code that was stopped; `frames` are the functions that it was in, the innermost first."""
+
+    text = "trap"
+
+    def __init__(self, text: str | None = None, frames: tuple[Frame, ...] = ()) -> None:
+        super().__init__(text or self.text)
+        self.frames = frames
+
+    def __str__(self) -> str:
+        return "\n  in ".join([super().__str__(), *map(str, self.frames)])
+
+
+class OutOfBounds(Trap, IndexError):
+    """An access outside of the memory."""
+
+    text = "out of bounds memory access"
+
+
+class TableOutOfBounds(Trap, IndexError):
+    """An access outside of a table by an instruction that copies, fills or reads it."""
+
+    text = "out of bounds table access"
+
+
+class UndefinedElement(Trap, IndexError):
+    """An indirect call with an index outside of the table."""
+
+    text = "undefined element"
+
+
+class UninitializedElement(Trap):
+    """An indirect call of a null reference."""
+
+    text = "uninitialized element"
+
+
+class IndirectCallMismatch(Trap):
+    """An indirect call of a function of another type."""
+
+    text = "indirect call type mismatch"
+
+
+class DivisionByZero(Trap, ZeroDivisionError):
+    """An integer division by zero."""
+
+    text = "integer divide by zero"
+
+
+class IntegerOverflow(Trap, OverflowError):
+    """A quotient or a truncated float that the integer type does not hold."""
+
+    text = "integer overflow"
+
+
+class InvalidConversion(Trap):
+    """A NaN that is to become an integer."""
+
+    text = "invalid conversion to integer"
+
+
+class Unreachable(Trap):
+    """The instruction `unreachable`: abort(), a panic, a failed assertion."""
+
+    text = "unreachable"
+
+
+class StackExhausted(Trap, RecursionError):
+    """Calls that are nested too deeply."""
+
+    text = "call stack exhausted"
+
+
+class OutOfFuel(Trap):
+    """`Limits.fuel` is used up."""
+
+    text = "all fuel is used up"
+
+
+class TimedOut(Trap, TimeoutError):
+    """`Limits.timeout_s` is over."""
+
+    text = "the time limit is over"
+
+
+TRAPS: tuple[type[Trap], ...] = (
+    *(OutOfBounds, TableOutOfBounds, UndefinedElement, UninitializedElement, IndirectCallMismatch),
+    *(DivisionByZero, IntegerOverflow, InvalidConversion, Unreachable, StackExhausted),
+)
+"""What compiled code traps with, by its number there."""
