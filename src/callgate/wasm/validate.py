@@ -372,8 +372,7 @@ def _check_body(context: Context, number: int, index: int) -> Body:
             if is_live:
                 emit((0x20, local, offset))
                 weights[local] += weight
-            if len(stack) > deepest:
-                deepest = len(stack)
+            deepest = max(deepest, len(stack))
             continue
 
         plain = plain_rows[opcode]
@@ -654,8 +653,7 @@ def _check_body(context: Context, number: int, index: int) -> Body:
 
         if is_live:
             emit((opcode, immediate, offset))
-            if len(stack) > deepest:
-                deepest = len(stack)
+            deepest = max(deepest, len(stack))
         if opcode in _ENDS:
             is_live = False
             frame.is_unreachable = True
