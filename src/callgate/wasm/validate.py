@@ -9,7 +9,7 @@ unreachable code pops.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from callgate.wasm.binary import MOST, Expression, Kind, ModuleData, leb_signed, leb_unsigned
 from callgate.wasm.errors import BinaryError, ValidationError
@@ -54,7 +54,7 @@ class Body(NamedTuple):
     number: int
     type: FuncType
     locals: tuple[int, ...]
-    instructions: list[tuple[int, object, int]]
+    instructions: list[tuple[int, Any, int]]
     weights: list[int]
     calls: int
     deepest: int
@@ -345,7 +345,7 @@ def _check_body(context: Context, number: int, index: int) -> Body:
     has_memory = bool(module.memories)
     weight, calls, deepest = 1, 0, len(signature.results)
     weights = [0] * local_count
-    instructions: list[tuple[int, object, int]] = []
+    instructions: list[tuple[int, Any, int]] = []
     emit = instructions.append
     stack: list[int] = []
     push = stack.append

@@ -212,6 +212,24 @@ def _imul(width: int) -> Callable[[ExtendedAssembler, int, int, int], None]:
     return emit
 
 
+def _xl(mnemonic: str, prefix: int, opcode: bytes, width: int) -> Callable[[ExtendedAssembler, int, str], None]:
+    """`mnemonic xmm, [rip + label]`."""
+
+    def emit(self: ExtendedAssembler, register: int, label: str) -> None:
+        code = self.code
+        if prefix:
+            code.append(prefix)
+        if register >= 8:
+            code.append(0x44)
+        code.append(0x0F)
+        code += opcode
+        code.append((register & 7) << 3 | 5)
+        self._to_label(label)
+
+    describe(emit, "xL", lambda r, label: f"{mnemonic} {NAMES_XMM[r]}, {_POINTER_WORDS[width]} [rip+{label}]")
+    return emit
+
+
 def _plain(mnemonic: str, code: bytes) -> Callable[[ExtendedAssembler], None]:
     """An instruction without operands."""
 
@@ -306,6 +324,8 @@ class ExtendedAssembler(Assembler):
     movsxd_rn = _rn("movsxd", b"\x63", 64, 32)
     movsx8_32_rn = _rn("movsx", b"\x0f\xbe", 32, 8)
     movsx16_32_rn = _rn("movsx", b"\x0f\xbf", 32, 16)
+    movsx8_32_rm = _rm("movsx", b"\x0f\xbe", 32, 8)
+    movsx16_32_rm = _rm("movsx", b"\x0f\xbf", 32, 16)
     lea_rn = _rn("lea", b"\x8d")
     lea32_rn = _rn("lea", b"\x8d", 32)
     lea32 = _rm("lea", b"\x8d", 32)
@@ -360,6 +380,7 @@ class ExtendedAssembler(Assembler):
     idiv32_r = _r("idiv", 0xF7, 7, 32)
     cdq = _plain("cdq", b"\x99")
     cqo = _plain("cqo", b"\x48\x99")
+    rep_movsq = _plain("rep movsq", b"\xf3\x48\xa5")
     shl32_ri = _rotate("shl", 4, 32)
     shr32_ri = _rotate("shr", 5, 32)
     sar32_ri = _rotate("sar", 7, 32)
@@ -419,6 +440,9 @@ class ExtendedAssembler(Assembler):
     subss_xn = _xn("subss", 0xF3, b"\x5c", 32)
     mulss_xn = _xn("mulss", 0xF3, b"\x59", 32)
     divss_xn = _xn("divss", 0xF3, b"\x5e", 32)
+    movss_xL = _xl("movss", 0xF3, b"\x10", 32)
+    movsd_xL = _xl("movsd", 0xF2, b"\x10", 64)
+    movups_xL = _xl("movups", 0, b"\x10", 128)
     ucomiss_xx = _pair("ucomiss", 0, 0x2E, _XX, "xx")
     roundsd_xxi = _pair_immediate("roundsd", 0x66, b"\x3a\x0b")
     roundss_xxi = _pair_immediate("roundss", 0x66, b"\x3a\x0a")
@@ -467,6 +491,16 @@ class ExtendedAssembler(Assembler):
         """The address of a label (REX.W 8D /r with RIP)."""
         self.code += bytes((0x48 | (register & 8) >> 1, 0x8D, (register & 7) << 3 | 5))
         self._to_label(label)
+
+    def distance(self, label: str, offset: int) -> None:
+        """A word of a table: how far a label is from the table's beginning, `offset` bytes back."""
+        self._fixups.append((len(self.code), "distance", label))
+        self.code += offset.to_bytes(4, "little")
+
+    def _resolve(self, site: int, kind: str, label: str, distance: int) -> None:
+        if kind == "distance":
+            distance += int.from_bytes(self.code[site : site + 4], "little") + 4
+        super()._resolve(site, kind, label, distance)
 
     def jmp_r(self, register: int) -> None:
         """Jump to the address in a register (FF /4)."""

@@ -1,0 +1,143 @@
+"""Linear memories, as Python sees them.
+
+A memory is reserved once, as large as it may ever become, so that it never moves: views stay valid when it grows, and
+compiled code keeps its address in a register.  The system gives pages when they are touched first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+import sys
+from typing import Final
+
+from callgate.wasm.errors import OutOfBounds
+from callgate.wasm.types import MOST_PAGES, PAGE_BYTES, Limits, MemoryType
+
+_NO_RESERVE: Final = 0x4000 if sys.platform.startswith("linux") else 0
+
+
+class Memory:
+    """A linear memory: `Memory(1, 16)` has one page of 64 KiB and may grow to 16.
+
+    Addresses are ints from 0; what lies outside raises OutOfBounds.  Raises MemoryError where the system refuses to
+    reserve `maximum_pages`.
+
+    >>> memory = Memory(1, 16)
+    >>> memory.write(8, b"hello")
+    >>> memory.read(8, 5), memory.size_bytes
+    (b'hello', 65536)
+    """
+
+    __slots__ = ("__weakref__", "_address", "_cells", "_mapping", "_pages", "data", "maximum_pages", "type")
+
+    def __init__(self, minimum_pages: int, maximum_pages: int | None = None, *, most_bytes: int | None = None) -> None:
+        most = MOST_PAGES if maximum_pages is None else maximum_pages
+        if not 0 <= minimum_pages <= most <= MOST_PAGES:
+            raise ValueError(f"a memory has from 0 to {MOST_PAGES} pages, not {minimum_pages} to {most}")
+        if most_bytes is not None:
+            most = min(most, most_bytes // PAGE_BYTES)
+            if minimum_pages > most:
+                raise MemoryError(
+                    f"the module asks for {minimum_pages * PAGE_BYTES} bytes of memory, Limits.memory_bytes is {most_bytes}"
+                )
+        self.type = MemoryType(Limits(minimum_pages, maximum_pages))
+        self.maximum_pages = most
+        self._pages = minimum_pages
+        self._cells: list[int] = []  # addresses of words that have the size, in instances' vmctx
+        reserved = max(most * PAGE_BYTES, mmap.PAGESIZE)
+        try:
+            self._mapping = _reserve(reserved)
+        except (OSError, ValueError) as problem:
+            raise MemoryError(
+                f"the system refuses to reserve {reserved} bytes of memory ({problem}); give the memory a lower maximum "
+                "with Limits(memory_bytes=...)"
+            ) from None
+        self.data = memoryview(self._mapping)
+        self._address = 0
+
+    def __repr__(self) -> str:
+        return f"<wasm memory of {self._pages} pages, {self.maximum_pages} at most>"
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is now."""
+        return self._pages * PAGE_BYTES
+
+    @property
+    def pages(self) -> int:
+        """How large it is now, in pages of 64 KiB."""
+        return self._pages
+
+    @property
+    def address(self) -> int:
+        """Where it lies in the host's memory."""
+        if not self._address:
+            self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._mapping))
+        return self._address
+
+    def grow(self, pages: int, /) -> int:
+        """Make it larger by so many pages; the number it had, or -1 where that is too much."""
+        before = self._pages
+        if pages < 0 or before + pages > self.maximum_pages:
+            return -1
+        self._pages = before + pages
+        for cell in self._cells:
+            ctypes.c_uint64.from_address(cell).value = self._pages * PAGE_BYTES
+        return before
+
+    def _check(self, address: int, size_bytes: int) -> None:
+        if address < 0 or size_bytes < 0 or address + size_bytes > self._pages * PAGE_BYTES:
+            raise OutOfBounds(
+                f"out of bounds memory access: {size_bytes} bytes at {address:#x} of a memory of {self.size_bytes}"
+            )
+
+    def read(self, address: int, size_bytes: int, /) -> bytes:
+        """A copy of so many bytes."""
+        self._check(address, size_bytes)
+        return bytes(self.data[address : address + size_bytes])
+
+    def write(self, address: int, data: bytes | bytearray | memoryview, /) -> None:
+        """Copy bytes into it."""
+        source = memoryview(data).cast("B")
+        self._check(address, len(source))
+        self.data[address : address + len(source)] = source
+
+    def view(self, address: int = 0, size_bytes: int | None = None, /) -> memoryview:
+        """The memory itself, from an address to the end that it has now, or so many bytes; valid across `grow`."""
+        size_bytes = self.size_bytes - address if size_bytes is None else size_bytes
+        self._check(address, size_bytes)
+        return self.data[address : address + size_bytes]
+
+    def read_int(self, address: int, size_bytes: int = 4, /, *, signed: bool = False) -> int:
+        """A little-endian integer of 1 to 8 bytes."""
+        return int.from_bytes(self.read(address, size_bytes), "little", signed=signed)
+
+    def write_int(self, address: int, value: int, size_bytes: int = 4, /) -> None:
+        """Write a little-endian integer; OverflowError where it does not fit, signed or unsigned."""
+        self.write(address, value.to_bytes(size_bytes, "little", signed=value < 0))
+
+    def read_float(self, address: int, size_bytes: int = 8, /) -> float:
+        """A float of 8 or 4 bytes."""
+        value: float = struct.unpack("<d" if size_bytes == 8 else "<f", self.read(address, size_bytes))[0]
+        return value
+
+    def write_float(self, address: int, value: float, size_bytes: int = 8, /) -> None:
+        """Write a float of 8 or 4 bytes."""
+        self.write(address, struct.pack("<d" if size_bytes == 8 else "<f", value))
+
+    def read_string(self, address: int, most_bytes: int | None = None, /) -> bytes:
+        """The bytes up to the next NUL; OutOfBounds where there is none."""
+        end = self.size_bytes if most_bytes is None else min(self.size_bytes, address + most_bytes)
+        self._check(address, 0)
+        found = self._mapping.find(b"\0", address, end)
+        if found < 0:
+            raise OutOfBounds(f"out of bounds memory access: the string at {address:#x} has no end")
+        return bytes(self.data[address:found])
+
+
+def _reserve(size_bytes: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size_bytes)
+    return mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
