@@ -116,3 +116,12 @@ def apt_configuration(suite: str, architecture: str) -> Path:
             run(["apt-get", "update", "-qq"], env={**os.environ, "APT_CONFIG": str(partial / "apt.conf")})
             (partial / "apt.conf").write_text(text.replace("{root}", str(folder)))
         return configuration
+
+
+def source_of(package: str, suite: str, folder: Path) -> None:
+    """Lay the original source of a Debian package into a folder."""
+    environment = {**os.environ, "APT_CONFIG": str(apt_configuration(suite, "amd64"))}
+    say(f"  source of {package} in {suite}")
+    run(["apt-get", "source", "-qq", "--download-only", package], env=environment, cwd=folder)
+    (archive,) = (path for path in folder.glob("*.orig.tar.*") if path.suffix != ".asc")
+    run(["tar", "-x", "--strip-components=1", "-f", str(archive)], cwd=folder)
