@@ -236,6 +236,10 @@ class NativeEngine:
         code = make()
         return MEMORY.publish(code, self._resolve), len(code.data), code
 
+    def address_of(self, symbol: str) -> int:
+        """The address behind a name that machine code refers to."""
+        return self._resolve(symbol)
+
     def _resolve(self, symbol: str) -> int:
         """The address that a literal of machine code stands for."""
         address = self._addresses.get(symbol)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import weakref
 from typing import Any, Final
 
 from callgate.wasm.errors import TableOutOfBounds
@@ -115,8 +116,11 @@ def function_of(thing: Any) -> Any:
     """The Function behind an exported function (a gate keeps it as its library), or the thing itself."""
     if isinstance(thing, Function):
         return thing
-    library = getattr(getattr(thing, "__self__", None), "library", None)
-    return library if isinstance(library, Function) else thing
+    behind = getattr(getattr(getattr(thing, "__self__", None), "library", None), "function", None)
+    if behind is None:
+        behind = getattr(thing, "wasm_function", None)
+    function = behind() if callable(behind) else None
+    return function if isinstance(function, Function) else thing
 
 
 _FORMATS: Final = {I32: "<i", I64: "<q", F32: "<f", F64: "<d"}
@@ -131,7 +135,7 @@ class Global:
     2
     """
 
-    __slots__ = ("__weakref__", "_reference", "cell", "type")
+    __slots__ = ("__weakref__", "cell", "type")
 
     def __init__(self, kind: str, value: Any, *, mutable: bool = False) -> None:
         number = VALUE_TYPES.get(kind)
@@ -139,7 +143,6 @@ class Global:
             raise ValueError(f"a global has one of the types {', '.join(VALUE_TYPES)}, not {kind!r}")
         self.type = GlobalType(number, mutable)
         self.cell: Any = (ctypes.c_uint64 * 2)()
-        self._reference: Any = None
         self.set(value)
 
     def __repr__(self) -> str:
@@ -153,7 +156,7 @@ class Global:
             return struct.unpack_from(_FORMATS[kind], self.cell)[0]
         if kind == V128:
             return bytes(self.cell)
-        return self._reference
+        return decode_reference(kind, self.cell[0])
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -178,4 +181,47 @@ class Global:
                 raise ValueError(f"a v128 is 16 bytes, not {len(value)}")
             self.cell[0], self.cell[1] = struct.unpack("<QQ", value)
         else:
-            self._reference = value
+            self.cell[0] = encode_reference(kind, value)
+
+
+# -- references as words ------------------------------------------------------------------------------------------------
+
+_FUNCTIONS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+"""What has the function of a record, by blocks of records: see `owner_of_record`."""
+_HANDLES: dict[int, int] = {}
+_OBJECTS: list[Any] = [None]
+
+
+def encode_reference(kind: int, value: Any) -> int:
+    """The word that stands for a reference in compiled code: 0 for None, a record's address, a handle."""
+    if value is None:
+        return 0
+    if kind == FUNCREF:
+        function = function_of(value)
+        if not isinstance(function, Function) or not function.record:
+            raise TypeError(f"a funcref is an exported function of compiled mode or None, not {value!r}")
+        return function.record
+    handle = _HANDLES.get(id(value))
+    if handle is None:
+        handle = len(_OBJECTS)
+        _OBJECTS.append(value)
+        _HANDLES[id(value)] = handle
+    return handle
+
+
+def decode_reference(kind: int, word: int) -> Any:
+    """The reference that a word stands for."""
+    if not word:
+        return None
+    if kind == FUNCREF:
+        vmctx = ctypes.c_uint64.from_address(word + 8).value
+        core = _FUNCTIONS.get(vmctx)
+        if core is None:
+            raise LookupError("a funcref of an instance that is gone")
+        return core.function_at_record(word)
+    return _OBJECTS[word]
+
+
+def register_core(vmctx: int, core: Any) -> None:
+    """From now on records with this vmctx are this instance's."""
+    _FUNCTIONS[vmctx] = core

@@ -370,6 +370,7 @@ class ExtendedAssembler(Assembler):
     or_ri = _ri("or", 1)
     xor_ri = _ri("xor", 6)
     sub32_mi = _mi("sub", 5, 32)
+    adc_mi = _mi("adc", 2)
     add32_mi = _mi("add", 0, 32)
     imul32_rri = _imul(32)
     imul_rri = _imul(64)

@@ -53,6 +53,8 @@ STACK_BYTES: Final = 72
 """How much a call from C may use of it."""
 DEPTH: Final = 80
 """How many entries are open."""
+ENTRIES: Final = 88
+"""How many calls came from C while none was open."""
 FIRST_IMPORT: Final = 96
 
 IMPORT_CODE: Final = 0

@@ -40,6 +40,7 @@ from callgate.target import Target
 from callgate.wasm.compile.layout import (
     COUNTER,
     DEPTH,
+    ENTRIES,
     MEMORY_BASE,
     STACK_BYTES,
     STACK_LOW,
@@ -90,6 +91,10 @@ def _emit_enter(a: ExtendedAssembler, area_bytes: int, arguments_label: str) -> 
     a.cmp_rm(RAX, RBX, THREAD)
     a.jcc("ne", "adopt")
     a.label(arguments_label)
+    a.mov_rm(RAX, RBX, DEPTH)
+    a.cmp_ri(RAX, 1)
+    a.note("the outermost?")
+    a.adc_mi(RBX, ENTRIES, 0)
     a.inc_m(RBX, DEPTH)
     a.sub_ri(RSP, _ACTIVATION_BYTES + area_bytes)
     a.lea(R14, RSP, area_bytes)
