@@ -24,7 +24,17 @@ L = TypeVar("L")
 class Module:
     """A WebAssembly module, decoded, checked and compiled once; `instantiate` runs it any number of times."""
 
-    def __init__(self, source: str | os.PathLike[str] | bytes, /, *, engine: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        /,
+        *,
+        engine: str | None = None,
+        bounds: str = "checked",
+        cache: bool = True,
+        lazy: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         self.data: ModuleData = decode(data)
         self._context = check_module(self.data)
@@ -33,7 +43,9 @@ class Module:
         from callgate.wasm.compile.module import compile_module
         from callgate.wasm.native import publish_image
 
-        self._image = publish_image(self.data, compile_module(self._context, Options(False, frozenset())))
+        self._image = publish_image(
+            self.data, compile_module(self._context, Options(bounds == "guarded", frozenset(cpu_features())), progress)
+        )
 
     def instantiate(
         self, exports: Callable[..., L] | None = None, /, *, imports: Any = (), limits: Limits | None = None
@@ -47,6 +59,17 @@ class Module:
         instance: Instance[L] = Instance._of(core)
         core.initialize()
         return instance
+
+
+def cpu_features() -> frozenset[str]:
+    """What of the optional instructions the processor has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    flags = next((line.split(":", 1)[1].split() for line in text.splitlines() if line.startswith("flags")), [])
+    names = {"popcnt": "popcnt", "abm": "lzcnt", "bmi1": "tzcnt", "bmi2": "bmi2", "avx": "avx", "sse4_1": "sse4.1"}
+    return frozenset(names[flag] for flag in flags if flag in names)
 
 
 def choose_engine(engine: str | None) -> str:
@@ -252,6 +275,11 @@ def load(
     imports: Any = (),
     limits: Limits | None = None,
     engine: str | None = None,
+    bounds: str = "checked",
+    cache: bool = True,
+    lazy: bool = False,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Instance[Any]:
     """Load a module and run it."""
-    return Module(source, engine=engine).instantiate(exports, imports=imports, limits=limits)
+    module = Module(source, engine=engine, bounds=bounds, cache=cache, lazy=lazy, progress=progress)
+    return module.instantiate(exports, imports=imports, limits=limits)

@@ -56,13 +56,14 @@ from callgate.wasm.compile.stubs import (
     lower_common,
     lower_entry,
     lower_host,
+    lower_import_jump,
     lower_thunk,
 )
-from callgate.wasm.errors import TRAPS, Frame, OutOfBounds, OutOfFuel, TableOutOfBounds, TimedOut
+from callgate.wasm.errors import TRAPS, Frame, OutOfBounds, OutOfFuel, TableOutOfBounds, TimedOut, UninitializedElement
 from callgate.wasm.host import HostFunction
 from callgate.wasm.memory import Memory
 from callgate.wasm.store import Function, Global, Table, decode_reference, encode_reference, register_core
-from callgate.wasm.types import I32, I64, NAMES, V128, FuncType
+from callgate.wasm.types import F32, I32, I64, NAMES, V128, FuncType
 
 POLL_INTERVAL: Final = 1 << 17
 """Loop iterations and calls between two looks at signals, limits and other threads."""
@@ -88,7 +89,7 @@ class Stubs:
         engine = native_engine()
         self._resolve_name = engine.address_of
         self._callbacks = {
-            "wasm_trap": _callback("trap", 4, _trap, returns=False),
+            "wasm_trap": _callback("trap", 5, _trap, returns=False),
             "wasm_poll": _callback("poll", 4, _poll, returns=True),
             "wasm_adopt": _callback("adopt", 2, _adopt, returns=True),
         }
@@ -151,8 +152,10 @@ _IMAGES: list[tuple[int, weakref.ref[Image]]] = []
 """Mapped code by address, sorted."""
 
 
-def _trap(number: int, site: int, stack: int, activation: int) -> None:
-    raise TRAPS[number](frames=backtrace(site, stack, activation))
+def _trap(number: int, site: int, stack: int, activation: int, detail: int) -> None:
+    trap = TRAPS[number]
+    text = f"{trap.text} {detail & _MASK}" if trap is UninitializedElement else trap.text
+    raise trap(text, backtrace(site, stack, activation))
 
 
 def _poll(vmctx: int, site: int, stack: int, activation: int) -> int:
@@ -434,9 +437,17 @@ class Core:
         return bind(declared, holder.block.address, holder, GateOptions(engine="native"))
 
     def _thunk(self, number: int, kind: str, signature: FuncType) -> Block:
-        record = self.record(number)
-        code = lower_thunk(word_at(record).value, word_at(record + 8).value)
+        address = word_at(self.record(number)).value
+        if number < self.module.imported_functions:
+            address = self._import_jump(number)
+        code = lower_thunk(address, self.vmctx)
         return stubs().publish(code, wasm_entry=stubs().stub(kind, signature))
+
+    def _import_jump(self, number: int) -> int:
+        """Code of this instance that goes on to an imported function."""
+        block = stubs().publish(lower_import_jump(self.layout.import_at(number)))
+        self._kept.append(block)
+        return block.address
 
     def raw(self, number: int) -> Callable[[Any], None]:
         """A gate that takes the address of the area."""
@@ -464,7 +475,7 @@ class Core:
         results = []
         for value, offset in zip(signature.results, (size, *area.results), strict=False):
             word = buffer[offset // 8]
-            results.append(word & 0xFFFF_FFFF if value == I32 else word)
+            results.append(word & _MASK if value in (I32, F32) else word)
             if value == V128:
                 results.append(buffer[offset // 8 + 1])
         return results

@@ -225,8 +225,10 @@ def _check_constant(module: ModuleData, expression: Expression, expected: int, r
                 if stack[-2:] != [operand, operand]:
                     raise ValidationError("type mismatch in a constant expression", expression.offset)
                 stack.pop()
-            case _:
+            case _ if opcode in INSTRUCTIONS:
                 raise ValidationError("constant expression required", expression.offset)
+            case _:
+                raise BinaryError(f"illegal opcode {opcode:02x}", expression.offset)
     if stack != [expected]:
         found = ", ".join(NAMES[one] for one in stack) or "nothing"
         raise ValidationError(f"type mismatch: {NAMES[expected]} expected, {found} found", expression.offset)
@@ -493,7 +495,7 @@ def _check_body(context: Context, number: int, index: int) -> Body:
 
         elif opcode == ELSE:
             if frame.opcode != IF:
-                raise ValidationError("else without if", offset)
+                raise BinaryError("END opcode expected: an else without if", offset)
             _pop_all(stack, frame, frame.type.results, offset)
             if len(stack) != base:
                 raise ValidationError("type mismatch: values are left at the end of a block", offset)
@@ -743,12 +745,12 @@ def _prefixed(
             case _:
                 number, position = _u32(data, position)
                 numbers.append(number)
-                if kind == "data" and not module.has_data_count:
-                    raise BinaryError("data count section required", start)
                 space = {"data": module.segments, "element": module.elements, "table": module.tables}[kind]
                 _known(f"{kind} segment" if kind != "table" else "table", number, space, offset)
         if position > len(data):
             raise BinaryError("unexpected end", len(data))
+    if opcode in (0xFC08, 0xFC09) and not module.has_data_count:
+        raise BinaryError("data count section required", offset)
     match opcode:
         case 0xFC0C:  # table.init
             found, expected = module.elements[numbers[0]].type, module.tables[numbers[1]].element

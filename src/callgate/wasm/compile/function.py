@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from callgate.asm.x86_64.extended import ExtendedAssembler, ExtendedListingAssembler
-from callgate.asm.x86_64.registers import RAX, RCX, RSP
+from callgate.asm.x86_64.registers import R8, RAX, RCX, RSP
 from callgate.wasm.compile.layout import (
     ACTIVATION,
     ACTIVATION_LIMIT,
@@ -359,8 +359,11 @@ class FunctionCompiler(Values):
         else:
             self.a.movups_xL(register, self.constant(16, bits))
 
-    def trap_if(self, condition: str, trap: type[Trap]) -> None:
-        """Trap where a condition holds; the place is known by the return address of a call out of line."""
+    def trap_if(self, condition: str, trap: type[Trap], detail: int = R8) -> None:
+        """Trap where a condition holds; the place is known by the return address of a call out of line.
+
+        `detail` is the register of a number for the trap's text.
+        """
         label = self.label()
         self.a.jcc(condition, label)
         offset = self.offset
@@ -368,6 +371,8 @@ class FunctionCompiler(Values):
         def emit() -> None:
             a = self.a
             a.label(label)
+            if detail != R8:
+                a.mov32_rr(R8, detail)
             self._emit_trap(trap, offset)
 
         self.cold.append(emit)
@@ -962,17 +967,18 @@ def _load_record(c: FunctionCompiler, type_index: int, table: int) -> int:
     place = c.shared.layout.table_at(table)
     a.cmp_rm(index, VMCTX, place + 8)
     c.trap_if("ae", UndefinedElement)
-    scratch = c.take()
-    a.shl_ri(index, 3)
-    a.add_rm(index, VMCTX, place)
-    a.mov_rm(index, index, 0)
-    a.test_rr(index, index)
-    c.trap_if("e", UninitializedElement)
-    a.mov32_rm(scratch, VMCTX, c.shared.layout.type_at(type_index))
-    a.cmp32_rm(scratch, index, RECORD_TYPE)
+    record = c.take()
+    a.mov32_rr(record, index)
+    a.shl_ri(record, 3)
+    a.add_rm(record, VMCTX, place)
+    a.mov_rm(record, record, 0)
+    a.test_rr(record, record)
+    c.trap_if("e", UninitializedElement, index)
+    a.mov32_rm(index, VMCTX, c.shared.layout.type_at(type_index))
+    a.cmp32_rm(index, record, RECORD_TYPE)
     c.trap_if("ne", IndirectCallMismatch)
-    c.release(scratch)
-    return index
+    c.release(index)
+    return record
 
 
 def call_indirect(c: FunctionCompiler, immediate: tuple[int, int]) -> None:

@@ -41,6 +41,8 @@ from callgate.wasm.compile.layout import (
     COUNTER,
     DEPTH,
     ENTRIES,
+    IMPORT_CODE,
+    IMPORT_VMCTX,
     MEMORY_BASE,
     STACK_BYTES,
     STACK_LOW,
@@ -110,6 +112,7 @@ def _emit_enter(a: ExtendedAssembler, area_bytes: int, arguments_label: str) -> 
 
 
 def _emit_leave(a: ExtendedAssembler, area_bytes: int) -> None:
+    a.mov_rm(RBX, R14, 8)
     a.dec_m(RBX, DEPTH)
     a.add_ri(RSP, _ACTIVATION_BYTES + area_bytes)
     for register in reversed(_SAVED):
@@ -304,7 +307,7 @@ def lower_area_host(signature: FuncType) -> Code:
 
 
 def lower_common() -> Code:
-    """Labels: `trap` (rax = its number), `poll`, `move`, `fill` (rdi, rsi, rdx as memmove's and memset's)."""
+    """Labels: `trap` (rax = its number, r8 what its text may name), `poll`, `move`, `fill` (rdi, rsi, rdx as memmove's and memset's)."""
     a = ExtendedAssembler()
     a.label("trap")
     a.mov_rr(RDI, RAX)
@@ -365,6 +368,17 @@ def lower_common() -> Code:
             a.pop(register)
         a.pop(RBP)
         a.ret()
+    return a.finish()
+
+
+def lower_import_jump(place: int) -> Code:
+    """What goes on from an instance's function to one that it imports, whose words are at `place`."""
+    a = ExtendedAssembler()
+    a.label("entry")
+    a.mov_rm(RAX, RBX, place + IMPORT_CODE)
+    a.mov_rm(RBX, RBX, place + IMPORT_VMCTX)
+    a.mov_rm(R15, RBX, MEMORY_BASE)
+    a.jmp_r(RAX)
     return a.finish()
 
 
