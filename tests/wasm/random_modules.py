@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import os
 import pickle
 import random
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from callgate import wasm
 from callgate.wasm.opcodes import INSTRUCTIONS, OPCODES, Instruction
 from callgate.wasm.types import F32, F64, FUNCREF, I32, I64, V128
 
@@ -35,6 +37,8 @@ MOST_FUEL, MOST_DEPTH = 3000, 30
 MOST_PAGES, TABLE_SIZE = 4, 12
 FUEL, DEPTH = 0, 1
 """The numbers of two globals."""
+
+UNCACHED: Any = {"cache": False} if "cache" in inspect.signature(wasm.load).parameters else {}
 
 _ARITHMETIC = {"add", "sub", "mul", "div", "min", "max", "sqrt", "ceil", "floor", "trunc", "nearest"}
 _ARITHMETIC |= {"demote_f64", "promote_f32", "demote_f64x2_zero", "promote_low_f32x4"}
@@ -919,9 +923,7 @@ def trap_text(message: str) -> str:
 
 def callgate_outcome(data: bytes, calls: Sequence[tuple[str, tuple[int, ...]]], **options: Any) -> Outcome:
     """The outcome in callgate."""
-    from callgate import wasm
-
-    with wasm.load(data, cache=False, **options) as instance:
+    with wasm.load(data, **UNCACHED, **options) as instance:
         memory = instance.memory
         return outcome(
             calls,

@@ -13,6 +13,7 @@ As a program it runs scripts in a child process each, which survives what an eng
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import struct
@@ -39,6 +40,7 @@ TOTALS = {  # suite: scripts, assertions, of which about the text format
 ENGINES = ("compiled", "portable")
 LANE_BITS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "f32": 32, "f64": 64}
 REFERENCES = ("externref", "funcref")
+UNCACHED: Any = {"cache": False} if "cache" in inspect.signature(wasm.Module).parameters else {}
 Json = dict[str, Any]
 
 
@@ -196,7 +198,7 @@ class Script:
     def instantiate(self, command: Json) -> Any:
         """The instance of a command's module."""
         data = (self.path.parent / command["filename"]).read_bytes()
-        module = wasm.Module(data, engine=self.engine, cache=False)
+        module = wasm.Module(data, engine=self.engine, **UNCACHED)
         instance = module.instantiate(imports=self.registered)
         self.instances.append(instance)
         return instance
