@@ -68,7 +68,15 @@ def cpu_features() -> frozenset[str]:
     except OSError:
         return frozenset()
     flags = next((line.split(":", 1)[1].split() for line in text.splitlines() if line.startswith("flags")), [])
-    names = {"popcnt": "popcnt", "abm": "lzcnt", "bmi1": "tzcnt", "bmi2": "bmi2", "avx": "avx", "sse4_1": "sse4.1"}
+    names = {
+        "popcnt": "popcnt",
+        "abm": "lzcnt",
+        "bmi1": "tzcnt",
+        "bmi2": "bmi2",
+        "avx": "avx",
+        "sse4_1": "sse4.1",
+        "sse4_2": "sse4.2",
+    }
     return frozenset(names[flag] for flag in flags if flag in names)
 
 

@@ -12,6 +12,7 @@ from callgate.asm.emitter import Listing, describe, record, remember, rows_of
 from callgate.asm.x86_64.assembler import (
     _POINTER_WORDS,
     CONDITIONS,
+    ROWS,
     Assembler,
     Names,
     _append_memory,
@@ -116,7 +117,7 @@ def _ni(mnemonic: str, width: int) -> Callable[[ExtendedAssembler, int, int, int
     return emit
 
 
-def _xn(
+def xn(
     mnemonic: str, prefix: int, opcode: bytes, width: int
 ) -> Callable[[ExtendedAssembler, int, int, int, int], None]:
     """`mnemonic xmm, [base + index + displacement]`: mandatory prefix, opcode behind 0F."""
@@ -140,7 +141,7 @@ def _nx(
     mnemonic: str, prefix: int, opcode: bytes, width: int
 ) -> Callable[[ExtendedAssembler, int, int, int, int], None]:
     """`mnemonic [base + index + displacement], xmm`."""
-    load = _xn(mnemonic, prefix, opcode, width)
+    load = xn(mnemonic, prefix, opcode, width)
 
     def emit(self: ExtendedAssembler, base: int, index: int, displacement: int, register: int) -> None:
         load(self, register, base, index, displacement)
@@ -212,7 +213,7 @@ def _imul(width: int) -> Callable[[ExtendedAssembler, int, int, int], None]:
     return emit
 
 
-def _xl(mnemonic: str, prefix: int, opcode: bytes, width: int) -> Callable[[ExtendedAssembler, int, str], None]:
+def xl(mnemonic: str, prefix: int, opcode: bytes, width: int) -> Callable[[ExtendedAssembler, int, str], None]:
     """`mnemonic xmm, [rip + label]`."""
 
     def emit(self: ExtendedAssembler, register: int, label: str) -> None:
@@ -243,7 +244,7 @@ def _plain(mnemonic: str, code: bytes) -> Callable[[ExtendedAssembler], None]:
 _XX = (NAMES_XMM, NAMES_XMM)
 
 
-def _wide_pair(
+def wide_pair(
     mnemonic: str, prefix: int, opcode: bytes, names: tuple[Names, Names] = _XX, letters: str = "xx", suffix: str = ""
 ) -> Callable[[ExtendedAssembler, int, int], None]:
     """A register form of SSE with any opcode behind 0F."""
@@ -263,7 +264,7 @@ def _wide_pair(
     return emit
 
 
-def _pair_immediate(
+def pair_immediate(
     mnemonic: str,
     prefix: int,
     opcode: bytes,
@@ -271,8 +272,12 @@ def _pair_immediate(
     letters: str = "xxb",
     *,
     is_wide: bool = False,
+    is_reversed: bool = False,
 ) -> Callable[[ExtendedAssembler, int, int, int], None]:
-    """A register form of SSE with a byte behind: roundsd, pshufd, pinsrb."""
+    """A register form of SSE with a byte behind: roundsd, pshufd, pinsrb.
+
+    The ModRM reg field comes first; where `is_reversed`, as in pextrb, it is the source.
+    """
     wide = 0x48 if is_wide else 0x40
 
     def emit(self: ExtendedAssembler, register: int, source: int, immediate: int) -> None:
@@ -287,7 +292,27 @@ def _pair_immediate(
         code.append(0xC0 | (register & 7) << 3 | source & 7)
         code.append(immediate)
 
-    describe(emit, letters, lambda r, s, i: f"{mnemonic} {names[0][r]}, {names[1][s]}, {i}")
+    if is_reversed:
+        describe(emit, letters, lambda r, s, i: f"{mnemonic} {names[1][s]}, {names[0][r]}, {i}")
+    else:
+        describe(emit, letters, lambda r, s, i: f"{mnemonic} {names[0][r]}, {names[1][s]}, {i}")
+    return emit
+
+
+def shift_immediate(mnemonic: str, opcode: int, extension: int) -> Callable[[ExtendedAssembler, int, int], None]:
+    """`mnemonic xmm, imm8`: 66 0F opcode /digit ib."""
+
+    def emit(self: ExtendedAssembler, register: int, count: int) -> None:
+        code = self.code
+        code.append(0x66)
+        if register >= 8:
+            code.append(0x41)
+        code.append(0x0F)
+        code.append(opcode)
+        code.append(0xC0 | extension << 3 | register & 7)
+        code.append(count)
+
+    describe(emit, "xb", lambda r, i: f"{mnemonic} {NAMES_XMM[r]}, {i}")
     return emit
 
 
@@ -337,9 +362,9 @@ class ExtendedAssembler(Assembler):
     mov32_ni = _ni("mov", 32)
     mov16_ni = _ni("mov", 16)
     mov8_ni = _ni("mov", 8)
-    movss_xn = _xn("movss", 0xF3, b"\x10", 32)
-    movsd_xn = _xn("movsd", 0xF2, b"\x10", 64)
-    movups_xn = _xn("movups", 0, b"\x10", 128)
+    movss_xn = xn("movss", 0xF3, b"\x10", 32)
+    movsd_xn = xn("movsd", 0xF2, b"\x10", 64)
+    movups_xn = xn("movups", 0, b"\x10", 128)
     movss_nx = _nx("movss", 0xF3, b"\x11", 32)
     movsd_nx = _nx("movsd", 0xF2, b"\x11", 64)
     movups_nx = _nx("movups", 0, b"\x11", 128)
@@ -433,20 +458,20 @@ class ExtendedAssembler(Assembler):
     subss_xm = _xm("subss", 0xF3, b"\x5c", 32)
     mulss_xm = _xm("mulss", 0xF3, b"\x59", 32)
     divss_xm = _xm("divss", 0xF3, b"\x5e", 32)
-    addsd_xn = _xn("addsd", 0xF2, b"\x58", 64)
-    subsd_xn = _xn("subsd", 0xF2, b"\x5c", 64)
-    mulsd_xn = _xn("mulsd", 0xF2, b"\x59", 64)
-    divsd_xn = _xn("divsd", 0xF2, b"\x5e", 64)
-    addss_xn = _xn("addss", 0xF3, b"\x58", 32)
-    subss_xn = _xn("subss", 0xF3, b"\x5c", 32)
-    mulss_xn = _xn("mulss", 0xF3, b"\x59", 32)
-    divss_xn = _xn("divss", 0xF3, b"\x5e", 32)
-    movss_xL = _xl("movss", 0xF3, b"\x10", 32)
-    movsd_xL = _xl("movsd", 0xF2, b"\x10", 64)
-    movups_xL = _xl("movups", 0, b"\x10", 128)
+    addsd_xn = xn("addsd", 0xF2, b"\x58", 64)
+    subsd_xn = xn("subsd", 0xF2, b"\x5c", 64)
+    mulsd_xn = xn("mulsd", 0xF2, b"\x59", 64)
+    divsd_xn = xn("divsd", 0xF2, b"\x5e", 64)
+    addss_xn = xn("addss", 0xF3, b"\x58", 32)
+    subss_xn = xn("subss", 0xF3, b"\x5c", 32)
+    mulss_xn = xn("mulss", 0xF3, b"\x59", 32)
+    divss_xn = xn("divss", 0xF3, b"\x5e", 32)
+    movss_xL = xl("movss", 0xF3, b"\x10", 32)
+    movsd_xL = xl("movsd", 0xF2, b"\x10", 64)
+    movups_xL = xl("movups", 0, b"\x10", 128)
     ucomiss_xx = _pair("ucomiss", 0, 0x2E, _XX, "xx")
-    roundsd_xxi = _pair_immediate("roundsd", 0x66, b"\x3a\x0b")
-    roundss_xxi = _pair_immediate("roundss", 0x66, b"\x3a\x0a")
+    roundsd_xxi = pair_immediate("roundsd", 0x66, b"\x3a\x0b")
+    roundss_xxi = pair_immediate("roundss", 0x66, b"\x3a\x0a")
     andps_xx = _pair("andps", 0, 0x54, _XX, "xx")
     andnps_xx = _pair("andnps", 0, 0x55, _XX, "xx")
     orps_xx = _pair("orps", 0, 0x56, _XX, "xx")
@@ -526,4 +551,4 @@ EXTENDED_ROWS = rows_of(ExtendedAssembler)
 """The rows of this module by name."""
 
 remember(ExtendedAssembler, EXTENDED_ROWS, placed="lL")
-record(ExtendedListingAssembler, {**rows_of(Assembler), **EXTENDED_ROWS})
+record(ExtendedListingAssembler, {**ROWS, **EXTENDED_ROWS})

@@ -9,6 +9,7 @@ from callgate.wasm.compile import function as f
 from callgate.wasm.compile.floats import float_emitters
 from callgate.wasm.compile.integers import integer_emitters
 from callgate.wasm.compile.memory import memory_emitters
+from callgate.wasm.compile.vectors import vector_emitters
 from callgate.wasm.opcodes import INSTRUCTIONS
 from callgate.wasm.types import F32, F64, I32, I64, V128
 
@@ -48,8 +49,14 @@ _CONTROL: Final[dict[str, Any]] = {
     "table.init": f.call_hidden("table.init", immediates=2),
     "elem.drop": f.call_hidden("elem.drop", immediates=1),
 }
-_BY_NAME: Final[dict[str, Any]] = {**_CONTROL, **integer_emitters(), **float_emitters(), **memory_emitters()}
+_BY_NAME: Final[dict[str, Any]] = {
+    **_CONTROL,
+    **integer_emitters(),
+    **float_emitters(),
+    **memory_emitters(),
+    **vector_emitters(),
+}
 
 EMITTERS: Final[dict[int, Callable[[f.FunctionCompiler, Any], None]]] = {
-    opcode: _BY_NAME[row.name] for opcode, row in INSTRUCTIONS.items() if row.name in _BY_NAME
+    opcode: _BY_NAME[row.name] for opcode, row in INSTRUCTIONS.items()
 }

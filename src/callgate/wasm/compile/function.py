@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from callgate.asm.x86_64.extended import ExtendedAssembler, ExtendedListingAssembler
+from callgate.asm.x86_64.vectors import VectorAssembler, VectorListingAssembler
 from callgate.asm.x86_64.registers import R8, RAX, RCX, RSP
 from callgate.wasm.compile.layout import (
     ACTIVATION,
@@ -141,7 +141,7 @@ class FunctionCompiler(Values):
     )
 
     def __init__(self, shared: Shared, body: Body, *, has_listing: bool = False) -> None:
-        super().__init__(ExtendedListingAssembler() if has_listing else ExtendedAssembler())
+        super().__init__(VectorListingAssembler() if has_listing else VectorAssembler())
         self.shared = shared
         self.options = shared.options
         self.body = body

@@ -7,9 +7,8 @@ elsewhere; a local that is written, a call and the border of a block move them.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from callgate.asm.x86_64.extended import ExtendedAssembler
 from callgate.asm.x86_64.registers import RSP
 from callgate.wasm.compile.layout import TEMPORARIES, XMM_TEMPORARIES
 from callgate.wasm.types import F32, F64, I32, V128
@@ -39,7 +38,7 @@ class Values:
 
     __slots__ = ("a", "first_slot", "free", "free_xmm", "homes", "pins", "slot_bytes", "stack", "types")
 
-    def __init__(self, a: ExtendedAssembler) -> None:
+    def __init__(self, a: Any) -> None:
         self.a = a
         self.stack: list[Entry] = []
         self.free = list(TEMPORARIES[::-1])
