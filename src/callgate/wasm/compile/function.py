@@ -614,6 +614,7 @@ def if_(c: FunctionCompiler, type: FuncType) -> None:
 def else_(c: FunctionCompiler, is_reached: bool) -> None:
     frame = c.frames[-1]
     if is_reached:
+        _make_room(c, frame)
         _move_results(c, frame)
         c.a.jmp(frame.label)
     frame.opcode = ELSE
@@ -626,6 +627,7 @@ def else_(c: FunctionCompiler, is_reached: bool) -> None:
 def end(c: FunctionCompiler, is_reached: bool) -> None:
     frame = c.frames.pop()
     if is_reached and frame.opcode != LOOP:
+        _make_room(c, frame)
         _move_results(c, frame)
     a = c.a
     results = frame.type.results
