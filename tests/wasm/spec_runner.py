@@ -167,7 +167,7 @@ def spectest() -> dict[str, object]:
 class Script:
     """One script under way: its modules by name, what is registered for import, and what went wrong."""
 
-    def __init__(self, path: Path, engine: str) -> None:
+    def __init__(self, path: Path, engine: str | None) -> None:
         self.path = path
         self.engine = engine
         self.registered: dict[str, object] = {"spectest": spectest()}
@@ -307,8 +307,8 @@ class Script:
         return f"{refused}, expected {command['text']}"
 
 
-def run_script(path: Path, engine: str) -> Outcome:
-    """Run one script in this process."""
+def run_script(path: Path, engine: str | None) -> Outcome:
+    """Run one script in this process, in the mode of this name or the one that callgate chooses."""
     return Script(path, engine).run()
 
 

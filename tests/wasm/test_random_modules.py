@@ -18,7 +18,7 @@ from callgate.errors import EngineError
 from callgate.wasm.binary import decode
 from callgate.wasm.validate import check_body, check_module
 
-FIRST, COUNT = map(int, os.environ.get("CALLGATE_WASM_SEEDS", "0:40").split(":"))
+FIRST, COUNT = map(int, os.environ.get("CALLGATE_WASM_SEEDS", "0:25").split(":"))
 SEEDS = range(FIRST, FIRST + COUNT)
 
 
