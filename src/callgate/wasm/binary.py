@@ -251,7 +251,7 @@ class _Reader:
             raise BinaryError(f"{count} {what}, {MOST[what]} at most", start)
         return tuple([item() for _ in range(count)])
 
-    # -- types (5.3) ------------------------------------------------------------------------------------------------
+    # -- types (5.3) --------------------------------------------------------------------------------------------------
     def value_type(self) -> int:
         start = self.position
         byte = self.byte()
@@ -337,7 +337,7 @@ class _Reader:
         offset = self.position
         return Expression(((0xD2, self.u32()),), offset)
 
-    # -- segments (5.5.12, 5.5.14) ----------------------------------------------------------------------------------
+    # -- segments (5.5.12, 5.5.14) ------------------------------------------------------------------------------------
     def element(self) -> Element:
         offset = self.position
         flags = self.u32()

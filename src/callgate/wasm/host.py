@@ -55,7 +55,8 @@ class HostFunction(Generic[P, R]):
 def host(module: str, name: str, /) -> Callable[[Callable[P, R]], HostFunction[P, R]]:
     """A Python function that modules import as `module`.`name`; its annotations give the types.
 
-    `i32`, `u32`, `i64`, `u64`, `f32`, `f64`, `bytes` for a v128, `object` for an externref; a tuple for several results.
+    `i32`, `u32`, `i64`, `u64`, `f32`, `f64`, `bytes` for a v128, `object` for an externref; a tuple for several
+    results.
     A first parameter annotated `wasm.Instance` gets the instance that calls.  Raises DeclarationError for others.
 
     >>> from callgate import i32

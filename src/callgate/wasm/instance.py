@@ -231,6 +231,9 @@ class Instance(Generic[L]):
 
     __slots__ = ("__weakref__", "_core", "_exports")
 
+    _core: Any
+    _exports: Exports
+
     def __init__(self) -> None:
         raise TypeError("instances come from wasm.load() or Module.instantiate()")
 

@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import struct
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from callgate.wasm.errors import OutOfBounds
@@ -30,7 +31,7 @@ class Memory:
     (b'hello', 65536)
     """
 
-    __slots__ = ("__weakref__", "_address", "_cells", "_mapping", "_pages", "data", "maximum_pages", "type")
+    __slots__ = ("__weakref__", "_address", "_mapping", "_pages", "_watchers", "data", "maximum_pages", "type")
 
     def __init__(self, minimum_pages: int, maximum_pages: int | None = None, *, most_bytes: int | None = None) -> None:
         most = MOST_PAGES if maximum_pages is None else maximum_pages
@@ -40,19 +41,20 @@ class Memory:
             most = min(most, most_bytes // PAGE_BYTES)
             if minimum_pages > most:
                 raise MemoryError(
-                    f"the module asks for {minimum_pages * PAGE_BYTES} bytes of memory, Limits.memory_bytes is {most_bytes}"
+                    f"the module asks for {minimum_pages * PAGE_BYTES} bytes of memory, "
+                    f"Limits.memory_bytes is {most_bytes}"
                 )
         self.type = MemoryType(Limits(minimum_pages, maximum_pages))
         self.maximum_pages = most
         self._pages = minimum_pages
-        self._cells: list[int] = []  # addresses of words that have the size, in instances' vmctx
+        self._watchers: list[Callable[[int], None]] = []  # who wants to know the size when it grows
         reserved = max(most * PAGE_BYTES, mmap.PAGESIZE)
         try:
             self._mapping = _reserve(reserved)
         except (OSError, ValueError) as problem:
             raise MemoryError(
-                f"the system refuses to reserve {reserved} bytes of memory ({problem}); give the memory a lower maximum "
-                "with Limits(memory_bytes=...)"
+                f"the system refuses to reserve {reserved} bytes of memory ({problem}); "
+                "give the memory a lower maximum with Limits(memory_bytes=...)"
             ) from None
         self.data = memoryview(self._mapping)
         self._address = 0
@@ -83,8 +85,8 @@ class Memory:
         if pages < 0 or before + pages > self.maximum_pages:
             return -1
         self._pages = before + pages
-        for cell in self._cells:
-            ctypes.c_uint64.from_address(cell).value = self._pages * PAGE_BYTES
+        for tell in self._watchers:
+            tell(self.size_bytes)
         return before
 
     def _check(self, address: int, size_bytes: int) -> None:

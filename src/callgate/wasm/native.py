@@ -1,7 +1,7 @@
 """Compiled mode in the live process: code mapped, stubs published, instances laid out in memory.
 
-`compile.layout` says what compiled code finds where.  What it asks of Python (a trap, a poll, a new thread, memory.grow)
-comes by callbacks, which raise as any callback does; the gate that entered raises.
+`compile.layout` says what compiled code finds where.  What it asks of Python (a trap, a poll, a new thread,
+memory.grow) comes by callbacks, which raise as any callback does; the gate that entered raises.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, Final
 from callgate.asm.code import Code
 from callgate.bind import bind
 from callgate.c.types import INT64, VOID, CallbackType, FunctionType, Parameter, Passing, Result, Returning
-from callgate.errors import CallgateError
+from callgate.errors import CallgateError, EngineError
 from callgate.runtime.addresses import c_address
 from callgate.runtime.callbacks import Callback
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.engine import native_engine
 from callgate.runtime.gate import Options as GateOptions
-from callgate.target import HOST
+from callgate.target import HOST, Target
 from callgate.wasm.binary import Expression, ModuleData
 from callgate.wasm.compile.layout import (
     COUNTER,
@@ -31,6 +31,8 @@ from callgate.wasm.compile.layout import (
     ENTRIES,
     FILL,
     HIDDEN,
+    LIMIT_COUNT,
+    LIMITS,
     MEMORY_BASE,
     MEMORY_BYTES,
     MOVE,
@@ -42,6 +44,7 @@ from callgate.wasm.compile.layout import (
     TRAP,
     area_of,
     layout_of,
+    memory_words,
 )
 from callgate.wasm.compile.module import CompiledModule
 from callgate.wasm.compile.stubs import (
@@ -79,7 +82,7 @@ def word_at(address: int) -> Any:
     return _Words.from_address(address)
 
 
-# -- stubs --------------------------------------------------------------------------------------------------------------
+# -- stubs ------------------------------------------------------------------------------------------------------------
 
 
 class Stubs:
@@ -120,15 +123,21 @@ class Stubs:
         if block is None:
             match kind:
                 case "entry":
-                    code = lower_entry(signature, HOST)
+                    code = lower_entry(signature, _target())
                 case "area_entry":
                     code = lower_area_entry(signature)
                 case "host":
-                    code = lower_host(signature, HOST)
+                    code = lower_host(signature, _target())
                 case _:
                     code = lower_area_host(signature)
             block = self._entries[kind, signature] = self.publish(code)
         return block.address
+
+
+def _target() -> Target:
+    if HOST is None:
+        raise EngineError("no calling convention is known for this machine")
+    return HOST
 
 
 @cache
@@ -144,7 +153,7 @@ def _callback(name: str, count: int, function: Callable[..., Any], *, returns: b
     return Callback(function, declared, "native")
 
 
-# -- what code asks of Python -------------------------------------------------------------------------------------------
+# -- what code asks of Python -----------------------------------------------------------------------------------------
 
 _CORES: weakref.WeakValueDictionary[int, Core] = weakref.WeakValueDictionary()
 """Instances by the address of their vmctx."""
@@ -209,7 +218,7 @@ def publish_image(module: ModuleData, compiled: CompiledModule) -> Image:
     return Image(module, compiled, block, block.address)
 
 
-# -- types --------------------------------------------------------------------------------------------------------------
+# -- types ------------------------------------------------------------------------------------------------------------
 
 _TYPE_IDS: dict[FuncType, int] = {}
 
@@ -219,7 +228,7 @@ def type_id(signature: FuncType) -> int:
     return _TYPE_IDS.setdefault(signature, len(_TYPE_IDS) + 1)
 
 
-# -- instances ----------------------------------------------------------------------------------------------------------
+# -- instances --------------------------------------------------------------------------------------------------------
 
 
 class _Words64:
@@ -319,10 +328,15 @@ class Core:
         self.memories = list(memories)
         if memories:
             memory = memories[0]
-            cell = self.vmctx + MEMORY_BYTES
-            memory._cells.append(cell)
-            weakref.finalize(self, _forget, memory._cells, cell)
-            self.vmctx_words[MEMORY_BYTES // 8] = memory.size_bytes
+            words = self.vmctx_words
+
+            def tell(size_bytes: int) -> None:
+                words[MEMORY_BYTES // 8] = size_bytes
+                words[LIMITS // 8 : LIMITS // 8 + LIMIT_COUNT] = memory_words(size_bytes)  # type: ignore[assignment]
+
+            memory._watchers.append(tell)
+            weakref.finalize(self, _forget, memory._watchers, tell)
+            tell(memory.size_bytes)
             self.vmctx_words[MEMORY_BASE // 8] = memory.address
 
     def _place_functions(self, functions: Sequence[Any]) -> None:
@@ -373,7 +387,7 @@ class Core:
         weakref.finalize(self, _HOSTS.pop, address, None)
         return stubs().stub("area_host", signature), address
 
-    def _bound(self, function: HostFunction) -> Callable[..., Any]:
+    def _bound(self, function: HostFunction[Any, Any]) -> Callable[..., Any]:
         """A host function's Python function, with the calling instance where it wants that."""
         if not function.takes_instance:
             return function.function
@@ -407,7 +421,7 @@ class Core:
             else:
                 self.vmctx_words[place // 8], self.vmctx_words[place // 8 + 1] = variable.cell[0], variable.cell[1]
 
-    # -- calls ----------------------------------------------------------------------------------------------------------
+    # -- calls --------------------------------------------------------------------------------------------------------
     def record(self, number: int) -> int:
         """The address of a function's record."""
         return self.vmctx + self.layout.record_at(number)
@@ -480,7 +494,7 @@ class Core:
                 results.append(buffer[offset // 8 + 1])
         return results
 
-    # -- limits ---------------------------------------------------------------------------------------------------------
+    # -- limits -------------------------------------------------------------------------------------------------------
     def _refill(self) -> int:
         """How many polls are granted until the next look."""
         granted = POLL_INTERVAL if self.fuel is None else max(0, min(POLL_INTERVAL, self.fuel - 1))
@@ -489,7 +503,7 @@ class Core:
         return granted
 
     def poll(self, site: int, stack: int, activation: int) -> int:
-        """Polls are used up: look at the limits.  That Python runs has already let signals and threads have their turn."""
+        """Polls are used up: look at the limits.  Signals and other threads have had their turn as Python runs."""
         if self.fuel is not None:
             self.fuel -= self._granted
             if self.fuel <= 0:
@@ -536,7 +550,7 @@ class Core:
             raise RuntimeError("the instance is running; close it when its calls have returned")
         self.vmctx_words[THREAD // 8] = _CLOSED
 
-    # -- instructions that are Python functions -------------------------------------------------------------------------
+    # -- instructions that are Python functions -----------------------------------------------------------------------
     def _hidden(self) -> list[HostFunction[Any, Any]]:
         """The functions behind the instructions of `layout.HIDDEN`, in that order; references come as words."""
         three = (I32, I32, I32)
@@ -617,7 +631,7 @@ class Core:
         """Let go of an element segment."""
         self.dropped_elements.add(segment)
 
-    # -- constant expressions -------------------------------------------------------------------------------------------
+    # -- constant expressions -----------------------------------------------------------------------------------------
     def evaluate(self, expression: Expression) -> tuple[int, int]:
         """The value of a constant expression, as two words."""
         stack: list[int] = []
@@ -696,7 +710,7 @@ def _declared(name: str, signature: FuncType) -> FunctionType:
     return FunctionType(name, parameters, result)
 
 
-def _forget(places: list[int], place: int) -> None:
+def _forget(places: list[Any], place: Any) -> None:
     if place in places:
         places.remove(place)
 

@@ -184,7 +184,7 @@ class Global:
             self.cell[0] = encode_reference(kind, value)
 
 
-# -- references as words ------------------------------------------------------------------------------------------------
+# -- references as words ----------------------------------------------------------------------------------------------
 
 _FUNCTIONS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 """What has the function of a record, by blocks of records: see `owner_of_record`."""

@@ -219,7 +219,7 @@ def equal(value: int, *, is_negated: bool) -> Emit:
     return emit
 
 
-# -- conversions --------------------------------------------------------------------------------------------------------
+# -- conversions ------------------------------------------------------------------------------------------------------
 
 
 def truncate(source: int, value: int, *, is_signed: bool, saturates: bool) -> Emit:

@@ -1,8 +1,8 @@
-"""One body to machine code, in one pass: control, calls, locals; arithmetic is in `integers`, `floats`, `vectors`, `memory`.
+"""One body to machine code, in one pass: control, calls and locals; the rest is in modules beside this one.
 
-Values stay in registers or unread in locals until something needs them elsewhere (`values`).  The locals that are used
-most, in loops above all, have a register for the whole function.  A comparison in front of its branch, a result in front
-of its `local.set` are one piece: instructions look at the one that follows.
+Values stay in registers or unread in locals until something needs them elsewhere (`values`).  The locals that are
+used most, in loops above all, have a register for the whole function.  A comparison in front of its branch, a result in
+front of its `local.set` are one piece: instructions look at the one that follows.
 
 The frame, from rsp up:
 
@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from callgate.asm.x86_64.vectors import VectorAssembler, VectorListingAssembler
 from callgate.asm.x86_64.registers import R8, RAX, RCX, RSP
+from callgate.asm.x86_64.vectors import VectorAssembler, VectorListingAssembler
 from callgate.wasm.compile.layout import (
     ACTIVATION,
     ACTIVATION_LIMIT,
@@ -170,11 +170,11 @@ class FunctionCompiler(Values):
         has_vectors = self.shared.has_vectors or V128 in body.locals
         has_calls = False
         for opcode, immediate, _ in body.instructions:
-            if opcode == 0x10 or opcode == 0x12:
-                area = self.shared.areas[module.functions[immediate]]  # type: ignore[index]
-                calls_others = calls_others or immediate < imported  # type: ignore[operator]
-            elif opcode == 0x11 or opcode == 0x13:
-                area = self.shared.areas[immediate[0]]  # type: ignore[index]
+            if opcode in {16, 18}:
+                area = self.shared.areas[module.functions[immediate]]
+                calls_others = calls_others or immediate < imported
+            elif opcode in {17, 19}:
+                area = self.shared.areas[immediate[0]]
                 calls_others = True
             elif opcode >= 0x3F:
                 if opcode >= 0xFD00:
@@ -396,7 +396,7 @@ class FunctionCompiler(Values):
         value, pin, home = self.types[local], self.pins[local], self.homes[local]
         (self.a.movsd_xm if value == F64 else self.a.movss_xm if value == F32 else self.a.movups_xm)(pin, RSP, home)
 
-    # -- looking ahead --------------------------------------------------------------------------------------------------
+    # -- looking ahead ------------------------------------------------------------------------------------------------
     def following(self) -> int:
         """The opcode of the instruction that follows."""
         return self.instructions[self.next][0]
@@ -404,21 +404,21 @@ class FunctionCompiler(Values):
     def pin_that_follows(self) -> int:
         """The register of the local that the next instruction sets to the result of this one; -1 for none."""
         opcode, local, _ = self.instructions[self.next]
-        if opcode == 0x21 or opcode == 0x22:
-            return self.pins[local]  # type: ignore[index]
+        if opcode in {33, 34}:
+            return self.pins[int(local)]
         return -1
 
     def set_local(self) -> None:
         """The result of this instruction is in the register of the local that the next one sets: that one is done."""
         opcode, local, _ = self.instructions[self.next]
         self.next += 1
-        self.checked.pop(local, None)  # type: ignore[arg-type, call-overload]
+        self.checked.pop(local, None)
         if opcode == 0x22:
-            self.stack.append(Entry(LOCAL, self.types[local], local))  # type: ignore[index, arg-type]
+            self.stack.append(Entry(LOCAL, self.types[local], local))
 
     def settle_following(self) -> None:
         """The next instruction sets a local, which this one is going to write: read it for who still wants it."""
-        self.settle(self.instructions[self.next][1])  # type: ignore[arg-type]
+        self.settle(self.instructions[self.next][1])
 
     def finish_condition(self, condition: str) -> None:
         """The flags have the result: leave it there for the instruction that follows, or make a number of it."""
@@ -444,7 +444,7 @@ class FunctionCompiler(Values):
         return "ne"
 
 
-# -- locals and globals -------------------------------------------------------------------------------------------------
+# -- locals and globals -----------------------------------------------------------------------------------------------
 
 
 def local_get(c: FunctionCompiler, local: int) -> None:
@@ -555,7 +555,7 @@ def global_set(c: FunctionCompiler, number: int) -> None:
     drop_entry(c, entry)
 
 
-# -- blocks -------------------------------------------------------------------------------------------------------------
+# -- blocks -----------------------------------------------------------------------------------------------------------
 
 
 def _open(c: FunctionCompiler, opcode: int, type: FuncType) -> _Frame:
@@ -753,7 +753,7 @@ def _emit_epilogue(c: FunctionCompiler) -> None:
         a.pop(pin)
 
 
-# -- branches -----------------------------------------------------------------------------------------------------------
+# -- branches ---------------------------------------------------------------------------------------------------------
 
 
 def br(c: FunctionCompiler, depth: int) -> None:
@@ -765,9 +765,9 @@ def br(c: FunctionCompiler, depth: int) -> None:
 
 def _make_room(c: FunctionCompiler, frame: _Frame) -> None:
     """Moves to a label need a register of each kind; where none is free, values go to their slots."""
-    if len(frame.label_types) > 1 or (frame.opcode == LOOP and frame.label_types):
-        if not c.free or not c.free_xmm:
-            c.spill()
+    needs_slots = len(frame.label_types) > 1 or (frame.opcode == LOOP and frame.label_types)
+    if needs_slots and not (c.free and c.free_xmm):
+        c.spill()
 
 
 def br_if(c: FunctionCompiler, depth: int) -> None:
@@ -851,7 +851,7 @@ def unreachable(c: FunctionCompiler, _: object) -> None:
     c._emit_trap(Unreachable, c.offset)
 
 
-# -- calls --------------------------------------------------------------------------------------------------------------
+# -- calls ------------------------------------------------------------------------------------------------------------
 
 
 def _pass_arguments(c: FunctionCompiler, signature: FuncType, area: Area) -> None:
@@ -998,11 +998,11 @@ def call_indirect(c: FunctionCompiler, immediate: tuple[int, int]) -> None:
     _take_results(c, signature.results, area)
 
 
-# -- tail calls ---------------------------------------------------------------------------------------------------------
+# -- tail calls -------------------------------------------------------------------------------------------------------
 
 
 def _tail_arguments(c: FunctionCompiler, signature: FuncType, area: Area) -> None:
-    """Move the arguments of a tail call to where this function's own lie, over slots, for they may be read from there."""
+    """Move the arguments of a tail call to where this function's own lie, by way of slots: they may be read there."""
     count = len(signature.parameters)
     first = len(c.stack) - count
     c.flush()

@@ -445,7 +445,7 @@ def integer_emitters() -> dict[str, Emit]:
         emitters[f"{name}.clz"] = count_zeros(value, "bsr", "lzcnt")
         emitters[f"{name}.ctz"] = count_zeros(value, "bsf", "tzcnt")
         emitters[f"{name}.popcnt"] = population(value)
-    emitters["i32.wrap_i64"] = wrap  # type: ignore[assignment]
+    emitters["i32.wrap_i64"] = wrap
     emitters["i64.extend_i32_u"] = unary(I64, "mov32_rr")
     emitters["i64.extend_i32_s"] = unary(I64, "movsxd_rr")
     emitters["i64.extend32_s"] = unary(I64, "movsxd_rr")

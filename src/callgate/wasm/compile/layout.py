@@ -12,14 +12,15 @@ vmctx, 8-byte words:
     MEMORY_BYTES   size of memory 0        MEMORY_BASE     its address
     COUNTER        polls until the slow path (32 bits)
     POLL, TRAP     addresses of the stubs  MOVE, FILL      of those of memmove and memset
+    LIMITS         by extent: the lowest address that an access of so many bytes must not have
     then           imports                 16 bytes each: code, vmctx to call it with
                    tables                  16 bytes each: address of the elements, their number
                    globals                 16 bytes each: the value, or the address of a mutable imported one's
                    type ids                4 bytes each, by type index
                    function records        32 bytes each: code, vmctx, type id (what a funcref points to)
 
-A call from C (an *entry*) puts an activation on the stack: the lowest address that Wasm frames may use, and above it what
-unwinding restores.  So a trap needs no more than r14 to leave, whatever instances' functions lie between.
+A call from C (an *entry*) puts an activation on the stack: the lowest address that Wasm frames may use, and above it
+what unwinding restores.  So a trap needs no more than r14 to leave, whatever instances' functions lie between.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ DEPTH: Final = 80
 """How many entries are open."""
 ENTRIES: Final = 88
 """How many calls came from C while none was open."""
-FIRST_IMPORT: Final = 96
+LIMITS: Final = 96
+"""The first of LIMIT_COUNT words: how large the memory is, less the extent (offset and size) of an access, plus one."""
+LIMIT_COUNT: Final = 129
+FIRST_IMPORT: Final = -(-(LIMITS + 8 * LIMIT_COUNT) // 16) * 16
 
 IMPORT_CODE: Final = 0
 IMPORT_VMCTX: Final = 8
@@ -103,6 +107,11 @@ HIDDEN: Final = (
     *("memory.grow", "memory.init", "data.drop", "table.grow", "table.fill", "table.copy", "table.init", "elem.drop"),
 )
 """Instructions that are calls of host functions, as imports behind the module's own."""
+
+
+def memory_words(size_bytes: int) -> list[int]:
+    """The words of LIMITS for a size."""
+    return [max(0, size_bytes - extent + 1) for extent in range(LIMIT_COUNT)]
 
 
 class VmLayout(NamedTuple):

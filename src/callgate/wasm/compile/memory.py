@@ -1,8 +1,9 @@
 """Loads and stores, memory.size, copy and fill, tables.
 
-An address is an i32 that is zero-extended in its register, so that base + address + offset is one operand.  With explicit
-checks the end of the access is compared with the memory's size first, unless an access at a higher offset from the same
-local has been checked since the local was written: a memory never shrinks.  With guard pages nothing is compared.
+An address is an i32 that is zero-extended in its register, so that base + address + offset is one operand.  With
+explicit checks the address is compared with the size less the extent first, unless an access at a higher offset
+from the same local has been checked since the local was written: a memory never shrinks.  With guard pages nothing is
+compared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 from callgate.asm.x86_64.registers import RDI, RDX, RSI, RSP
 from callgate.wasm.compile.function import FunctionCompiler, drop_entry
-from callgate.wasm.compile.layout import FILL, MEMORY, MEMORY_BYTES, MOVE, TEMPORARIES, VMCTX
+from callgate.wasm.compile.layout import FILL, LIMIT_COUNT, LIMITS, MEMORY, MEMORY_BYTES, MOVE, TEMPORARIES, VMCTX
 from callgate.wasm.compile.values import CONSTANT, LOCAL, REGISTER, SLOT, XMM_TYPES, Entry
 from callgate.wasm.errors import OutOfBounds, TableOutOfBounds
 from callgate.wasm.types import F32, F64, I32, I64, V128
@@ -46,11 +47,15 @@ def address(c: FunctionCompiler, entry: Entry, position: int, offset: int, size_
     if not c.options.is_guarded:
         extent = offset + size_bytes
         if place != LOCAL or c.checked.get(payload, 0) < extent:
-            end = c.take()
-            a.lea(end, index, extent)
-            a.cmp_rm(end, VMCTX, MEMORY_BYTES)
-            c.trap_if("a", OutOfBounds)
-            c.release(end)
+            if extent < LIMIT_COUNT:
+                a.cmp_rm(index, VMCTX, LIMITS + 8 * extent)
+                c.trap_if("ae", OutOfBounds)
+            else:
+                end = c.take()
+                a.lea(end, index, extent)
+                a.cmp_rm(end, VMCTX, MEMORY_BYTES)
+                c.trap_if("a", OutOfBounds)
+                c.release(end)
             if place == LOCAL:
                 c.checked[payload] = extent
     else:
@@ -58,13 +63,82 @@ def address(c: FunctionCompiler, entry: Entry, position: int, offset: int, size_
     return index, offset
 
 
+_FUSIBLE: Final = {
+    ("mov32", I32): {
+        opcode: f"{name}32_rn"
+        for opcode, name in ((0x6A, "add"), (0x6B, "sub"), (0x71, "and"), (0x72, "or"), (0x73, "xor"))
+    },
+    ("mov", I64): {
+        opcode: f"{name}_rn"
+        for opcode, name in ((0x7C, "add"), (0x7D, "sub"), (0x83, "and"), (0x84, "or"), (0x85, "xor"))
+    },
+    ("movss", F32): {
+        opcode: f"{name}ss_xn" for opcode, name in ((0x92, "add"), (0x93, "sub"), (0x94, "mul"), (0x95, "div"))
+    },
+    ("movsd", F64): {
+        opcode: f"{name}sd_xn" for opcode, name in ((0xA0, "add"), (0xA1, "sub"), (0xA2, "mul"), (0xA3, "div"))
+    },
+}
+"""By the load: the instructions that take what is loaded as their second operand, and the rows for both in one."""
+
+
+def _fuse_integer(c: FunctionCompiler, row: str, index: int, displacement: int, value: int) -> None:
+    """The instruction that follows, with what would be loaded as its second operand."""
+    c.next += 1
+    position = len(c.stack) - 1
+    first = c.stack.pop()
+    target = c.pin_that_follows()
+    if target == index:
+        target = -1
+    if target >= 0:
+        c.settle_following()
+        register = target
+        c.load(register, first, position)
+        drop_entry(c, first)
+    else:
+        register = c.own(first, position)
+    getattr(c.a, row)(register, MEMORY, index, displacement)
+    c.release(index)
+    if target >= 0:
+        c.set_local()
+    else:
+        c.push(register, value)
+
+
+def _fuse_float(c: FunctionCompiler, row: str, index: int, displacement: int, value: int) -> None:
+    """As `_fuse_integer`."""
+    c.next += 1
+    position = len(c.stack) - 1
+    first = c.stack.pop()
+    target = c.pin_that_follows()
+    if target >= 0:
+        c.settle_following()
+        register = target
+        c.load_xmm(register, first, position)
+        drop_entry(c, first)
+    else:
+        register = c.own_xmm(first, position)
+    getattr(c.a, row)(register, MEMORY, index, displacement)
+    c.release(index)
+    if target >= 0:
+        c.set_local()
+    else:
+        c.push_xmm(register, value)
+
+
 def load_integer(name: str, size_bytes: int, value: int) -> Emit:
-    """A load into a general register."""
+    """A load into a general register; a whole one may be the memory operand of the instruction that follows."""
     indexed, direct = f"{name}_rn", f"{name}_rm"
+    fusible = _FUSIBLE.get((name, value), {})
 
     def emit(c: FunctionCompiler, offset: int) -> None:
         position = len(c.stack) - 1
         index, displacement = address(c, c.stack.pop(), position, offset, size_bytes)
+        if index >= 0 and fusible:
+            fused = fusible.get(c.following())
+            if fused is not None:
+                _fuse_integer(c, fused, index, displacement, value)
+                return
         target = c.pin_that_follows()
         if target >= 0:
             c.settle_following()
@@ -84,12 +158,18 @@ def load_integer(name: str, size_bytes: int, value: int) -> Emit:
 
 
 def load_float(name: str, size_bytes: int, value: int) -> Emit:
-    """A load into an XMM register; into that of the local that is set next."""
+    """A load into an XMM register; into that of the local that is set next, or as an operand of what follows."""
     indexed, direct = f"{name}_xn", f"{name}_xm"
+    fusible = _FUSIBLE.get((name, value), {})
 
     def emit(c: FunctionCompiler, offset: int) -> None:
         position = len(c.stack) - 1
         index, displacement = address(c, c.stack.pop(), position, offset, size_bytes)
+        if index >= 0 and fusible:
+            fused = fusible.get(c.following())
+            if fused is not None:
+                _fuse_float(c, fused, index, displacement, value)
+                return
         target = c.pin_that_follows()
         if target >= 0:
             c.settle_following()

@@ -88,6 +88,6 @@ def shared_of(context: Context, options: Options) -> Shared:
         options,
         module.memories[0].limits.minimum * PAGE_BYTES if module.memories else 0,
         any(V128 in types for signature in module.types for types in signature)
-        or any(V128 == variable.value for variable in module.globals),
+        or any(variable.value == V128 for variable in module.globals),
         {name: module.imported_functions + number for number, name in enumerate(HIDDEN)},
     )

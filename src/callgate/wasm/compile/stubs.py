@@ -211,7 +211,7 @@ def area_bytes(signature: FuncType) -> int:
     return -(-area_of(signature).size_bytes // 16) * 16
 
 
-# -- from Wasm to C -----------------------------------------------------------------------------------------------------
+# -- from Wasm to C ---------------------------------------------------------------------------------------------------
 
 
 def _emit_host_enter(a: ExtendedAssembler, stack_bytes: int) -> None:
@@ -303,11 +303,14 @@ def lower_area_host(signature: FuncType) -> Code:
     return a.finish()
 
 
-# -- what compiled code calls for itself --------------------------------------------------------------------------------
+# -- what compiled code calls for itself ------------------------------------------------------------------------------
 
 
 def lower_common() -> Code:
-    """Labels: `trap` (rax = its number, r8 what its text may name), `poll`, `move`, `fill` (rdi, rsi, rdx as memmove's and memset's)."""
+    """What every instance has: `trap` (rax = its number, r8 what its text may name), `poll`, `move` and `fill`.
+
+    The last two are memmove and memset, with rdi, rsi and rdx.
+    """
     a = ExtendedAssembler()
     a.label("trap")
     a.mov_rr(RDI, RAX)

@@ -114,7 +114,7 @@ class Values:
 
         `position` is the entry's in the stack, from which it has been taken.
         """
-        place, value, payload = entry
+        place, _value, payload = entry
         if place == REGISTER:
             return payload
         if place == LOCAL:
@@ -150,7 +150,7 @@ class Values:
 
     def xmm(self, entry: Entry, position: int) -> int:
         """The XMM register that has a float or a vector: a temporary, or a local's, which must not be changed."""
-        place, value, payload = entry
+        place, _value, payload = entry
         if place == XMM:
             return payload
         if place == LOCAL:

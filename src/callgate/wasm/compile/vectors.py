@@ -112,7 +112,7 @@ def sequence(count: int, scratches: int, make: Callable[..., None]) -> Emit:
     return emit
 
 
-# -- comparisons --------------------------------------------------------------------------------------------------------
+# -- comparisons ------------------------------------------------------------------------------------------------------
 
 
 def _invert(c: FunctionCompiler, register: int) -> None:
@@ -196,7 +196,7 @@ def float_comparison(suffix: str, predicate: int, *, is_swapped: bool = False) -
     return sequence(2, 0, make)
 
 
-# -- arithmetic ---------------------------------------------------------------------------------------------------------
+# -- arithmetic -------------------------------------------------------------------------------------------------------
 
 
 def negate(width: str) -> Emit:
@@ -341,7 +341,7 @@ def _bits_kept(mask: int, name: str) -> Emit:
     return sequence(1, 0, make)
 
 
-# -- conversions --------------------------------------------------------------------------------------------------------
+# -- conversions ------------------------------------------------------------------------------------------------------
 
 
 def _truncate_signed(c: FunctionCompiler, a: int, scratch: int) -> None:
@@ -423,7 +423,7 @@ def _convert_doubles_unsigned(c: FunctionCompiler, a: int, exponent: int) -> Non
     asm.subpd_xx(a, exponent)
 
 
-# -- shifts -------------------------------------------------------------------------------------------------------------
+# -- shifts -----------------------------------------------------------------------------------------------------------
 
 
 def shift(bits: int, name: str) -> Emit:
@@ -510,7 +510,7 @@ def shift_right_64(c: FunctionCompiler, _: object) -> None:
     c.push_xmm(register, V128)
 
 
-# -- lanes --------------------------------------------------------------------------------------------------------------
+# -- lanes ------------------------------------------------------------------------------------------------------------
 
 
 def splat_integer(bits: int) -> Emit:
@@ -666,7 +666,7 @@ def bitmask(name: str, *, packs_words: bool = False) -> Emit:
     return emit
 
 
-# -- memory -------------------------------------------------------------------------------------------------------------
+# -- memory -----------------------------------------------------------------------------------------------------------
 
 
 def _indexed(c: FunctionCompiler, offset: int, size_bytes: int) -> tuple[int, int]:
