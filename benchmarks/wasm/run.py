@@ -29,6 +29,7 @@ from callgate.cli.contenders import assemble
 from callgate.cli.rows import ROWS
 from callgate.cli.terminal import Progress
 from callgate.cli.timing import Turn, nanoseconds_a_call, without_gc
+from callgate.errors import EngineError
 
 SECTIONS = ("programs", "compile", "calls", "portable")
 Call = Callable[[int], object]
@@ -119,7 +120,7 @@ def contenders(makers: Mapping[str, Callable[[Program], Call]], program: Program
         try:
             call = make(program)
             result = call(program.small)
-        except (Skipped, Unavailable) as reason:
+        except (Skipped, Unavailable, EngineError) as reason:
             say_once(f"without {name}: {reason}")
             continue
         except Exception as error:  # a peer that cannot run a module is no reason to stop
@@ -228,7 +229,11 @@ def calls(chosen: Iterable[Program], rounds: int) -> tuple[dict[str, Any], list[
             turns[row][name] = Turn(exports[export], (*before, *arguments))
 
     for name in ("compiled", "portable"):
-        instance = wasm.load(path, imports=[host], engine=name)
+        try:
+            instance = wasm.load(path, imports=[host], engine=name)
+        except EngineError as reason:
+            say_once(f"without {name}: {reason}")
+            continue
         compete(name, {export: instance.exports[export] for export in program.exports})
     try:
         package = wasmtime()
