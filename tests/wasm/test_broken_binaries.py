@@ -32,6 +32,8 @@ from random_modules import (
     vector_of,
 )
 
+from callgate import wasm
+from callgate.errors import EngineError
 from callgate.wasm import BinaryError, ValidationError
 from callgate.wasm.binary import decode
 from callgate.wasm.validate import check_body, check_module
@@ -277,6 +279,53 @@ def test_steps_grow_with_the_size_only(name: str) -> None:
             sys.settrace(before)
         steps.append(lines / len(data))
     assert steps[1] <= steps[0] * 2 + 1
+
+
+ZERO = opcode("i32.const") + b"\0"
+WIDE: dict[str, Callable[[int], bytes]] = {
+    "ifs": lambda n: function(ZERO * n + (ZERO + b"\x04\x40") * n + b"\x0b" * n + opcode("drop") * n + b"\x0b"),
+    "blocks": lambda n: function(ZERO * n + b"\x02\x40" * n + b"\x0b" * n + opcode("drop") * n + b"\x0b"),
+    "loops": lambda n: function(ZERO * n + b"\x03\x40" * n + b"\x0b" * n + opcode("drop") * n + b"\x0b"),
+    "calls": lambda n: function(ZERO * n + b"\x10\0" * n + opcode("drop") * n + b"\x0b"),
+    "branches": lambda n: function(b"\x02\x40" + ZERO * n + (ZERO + b"\x0d\0") * n + opcode("drop") * n + b"\x0b\x0b"),
+    "locals": lambda n: function(
+        b"\x20\0" * n + (ZERO + b"\x21\0") * n + opcode("drop") * n + b"\x0b", declared=vector([b"\1" + bytes([I32])])
+    ),
+}
+"""Functions with many values on the stack, and many instructions that could look at all of them."""
+
+
+def steps_of(data: bytes, engine: str) -> int:
+    """How many lines of Python are run to make a module ready in a mode."""
+    lines = 0
+
+    def trace(frame: object, event: str, argument: object) -> object:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    wasm.load(function(b"\x0b"), engine=engine, cache=False)
+    before = sys.gettrace()
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        wasm.Module(data, engine=engine, cache=False)
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("mode", ["compiled", "portable"])
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_stacks_are_compiled_in_linear_time(name: str, mode: str) -> None:
+    try:
+        wasm.Module(function(b"\x0b"), engine=mode)
+    except EngineError as reason:
+        pytest.skip(str(reason))
+    small, large = WIDE[name](200), WIDE[name](1600)
+    try:
+        assert steps_of(large, mode) <= 20 * steps_of(small, mode)
+    except EngineError as reason:
+        assert "nest" in str(reason)  # a mode may refuse what is nested too deeply
 
 
 def test_deep_nesting_needs_no_recursion() -> None:

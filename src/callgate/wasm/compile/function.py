@@ -46,7 +46,7 @@ from callgate.wasm.compile.layout import (
     VmLayout,
     area_of,
 )
-from callgate.wasm.compile.values import CONSTANT, LOCAL, REGISTER, SLOT, XMM, XMM_TYPES, Entry, Values
+from callgate.wasm.compile.values import CONSTANT, LOCAL, REGISTER, SLOT, WINDOW, XMM, XMM_TYPES, Entry, Values
 from callgate.wasm.errors import (
     TRAPS,
     IndirectCallMismatch,
@@ -320,7 +320,10 @@ class FunctionCompiler(Values):
         while self.next < count:
             opcode, immediate, self.offset = instructions[self.next]
             self.next += 1
+            before = len(self.stack)
             EMITTERS[opcode](self, immediate)
+            if len(self.stack) > WINDOW:
+                self.narrow(before)
         for emit in self.cold:
             emit()
         self._emit_constants()
@@ -607,7 +610,7 @@ def if_(c: FunctionCompiler, type: FuncType) -> None:
     _parameters_to_slots(c, len(type.parameters))
     frame = _open(c, IF, type)
     frame.else_label = c.label()
-    frame.else_entries = c.stack.copy()
+    frame.else_entries = c.stack[frame.base :]  # what is deeper stays as it is
     c.a.jcc(NEGATED[condition], frame.else_label)
 
 
@@ -620,7 +623,7 @@ def else_(c: FunctionCompiler, is_reached: bool) -> None:
     frame.opcode = ELSE
     c.a.label(frame.else_label)
     c.checked.clear()
-    c.stack[:] = frame.else_entries
+    c.stack[frame.base :] = frame.else_entries
     c.release_all()
 
 
@@ -640,7 +643,7 @@ def end(c: FunctionCompiler, is_reached: bool) -> None:
         if results:
             a.jmp(frame.label) if is_reached else None
             a.label(frame.else_label)
-            c.stack[:] = frame.else_entries
+            c.stack[frame.base :] = frame.else_entries
             c.release_all()
             _move_results(c, frame)
         else:
@@ -1038,7 +1041,8 @@ def return_call_indirect(c: FunctionCompiler, immediate: tuple[int, int]) -> Non
     a = c.a
     record = _load_record(c, type_index, table)
     c.flush()
-    stack = c.stack.copy()
+    base = c.frames[-1].base
+    stack = c.stack[base:]
     other, scratch = c.label(), c.take()
     a.mov_rm(scratch, record, RECORD_VMCTX)
     a.cmp_rr(scratch, VMCTX)
@@ -1048,7 +1052,7 @@ def return_call_indirect(c: FunctionCompiler, immediate: tuple[int, int]) -> Non
     a.mov_rm(RAX, record, RECORD_CODE)
     _emit_epilogue(c)
     a.jmp_r(RAX)
-    c.stack[:] = stack
+    c.stack[base:] = stack
     a.label(other)
     _pass_arguments(c, signature, area)
     _save_floats(c)

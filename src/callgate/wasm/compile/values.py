@@ -21,6 +21,9 @@ SLOT: Final = 4
 
 XMM_TYPES: Final = frozenset((F32, F64, V128))
 
+WINDOW: Final = 64
+"""How many values on top of the stack may be elsewhere than in their slots: looking for them takes no longer."""
+
 
 class Entry(NamedTuple):
     """A value of the operand stack."""
@@ -49,12 +52,29 @@ class Values:
         self.first_slot = 0
         self.slot_bytes = 8
 
+    # -- the part of the stack that is looked at -----------------------------------------------------------------------
+    def window(self) -> list[tuple[int, Entry]]:
+        """The top of the stack with the positions; what is deeper is a constant or in its slot."""
+        start = max(0, len(self.stack) - WINDOW)
+        return list(enumerate(self.stack[start:], start))
+
+    def narrow(self, before: int) -> None:
+        """The stack grew from this depth: values that are now below the window go to their slots."""
+        for position in range(max(0, before - WINDOW), len(self.stack) - WINDOW):
+            entry = self.stack[position]
+            if entry.place not in (CONSTANT, SLOT):
+                self._store_entry(position, entry)
+                if entry.place == REGISTER:
+                    self.free.append(entry.payload)
+                elif entry.place == XMM:
+                    self.free_xmm.append(entry.payload)
+
     # -- registers ----------------------------------------------------------------------------------------------------
     def take(self) -> int:
         """A free temporary; where there is none, the deepest value in one goes to its slot."""
         if self.free:
             return self.free.pop()
-        for position, entry in enumerate(self.stack):
+        for position, entry in self.window():
             if entry.place == REGISTER:
                 self._store_entry(position, entry)
                 return entry.payload
@@ -64,7 +84,7 @@ class Values:
         """As `take`, an XMM register."""
         if self.free_xmm:
             return self.free_xmm.pop()
-        for position, entry in enumerate(self.stack):
+        for position, entry in self.window():
             if entry.place == XMM:
                 self._store_entry(position, entry)
                 return entry.payload
@@ -75,7 +95,7 @@ class Values:
         if register in self.free:
             self.free.remove(register)
             return
-        for position, entry in enumerate(self.stack):
+        for position, entry in self.window():
             if entry.place == REGISTER and entry.payload == register:
                 self._store_entry(position, entry)
                 return
@@ -239,7 +259,7 @@ class Values:
 
     def spill(self) -> None:
         """Move all values in temporaries to their slots."""
-        for position, entry in enumerate(self.stack):
+        for position, entry in self.window():
             if entry.place == REGISTER:
                 self._store_entry(position, entry)
                 self.free.append(entry.payload)
@@ -249,7 +269,7 @@ class Values:
 
     def flush(self) -> None:
         """Move all values but constants to their slots, as at the border of a block."""
-        for position, entry in enumerate(self.stack):
+        for position, entry in self.window():
             if entry.place in (REGISTER, XMM, LOCAL):
                 self._store_entry(position, entry)
                 if entry.place == REGISTER:
@@ -259,7 +279,7 @@ class Values:
 
     def settle(self, local: int) -> None:
         """Read a local that is about to be written for the values of the stack that are still to be read from it."""
-        for position, (place, value, payload) in enumerate(self.stack):
+        for position, (place, value, payload) in self.window():
             if place == LOCAL and payload == local:
                 entry = self.stack[position]
                 if value in XMM_TYPES:
