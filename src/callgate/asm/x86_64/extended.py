@@ -1,7 +1,7 @@
 """The rows that compiled WebAssembly needs besides those of gates: indexed memory, integer and float arithmetic.
 
 As in `assembler`, a row is one instruction and form, its letters tell its operands.  Here besides: `n` is memory at
-base + index + displacement, `C` a condition.  VEX and EVEX encodings are not here.
+base + index + displacement, `C` a condition, `h` and `k` immediates of 8 and 16 bits, `b` a byte.  VEX and EVEX encodings are not here.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def _ni(mnemonic: str, width: int) -> Callable[[ExtendedAssembler, int, int, int
         _append_indexed(code, 0, base, index, displacement)
         code += immediate.to_bytes(immediate_bytes, "little", signed=True)
 
-    describe(emit, "ni", lambda b, i, d, v: f"{mnemonic} {indexed_text(width, b, i, d)}, {v}")
+    letters = {8: "nh", 16: "nk"}.get(width, "ni")
+    describe(emit, letters, lambda b, i, d, v: f"{mnemonic} {indexed_text(width, b, i, d)}, {v}")
     return emit
 
 
@@ -151,18 +152,21 @@ def _nx(
 
 
 def _rotate(mnemonic: str, extension: int, width: int) -> Callable[[ExtendedAssembler, int, int], None]:
-    """`mnemonic r, imm8`: C1 /digit ib, for shifts and rotations."""
+    """`mnemonic r, imm8`, shifts and rotations: D1 /digit for one place, else C1 /digit ib."""
     wide = 0x48 if width == 64 else 0x40
     names = _NAMES[width]
 
     def emit(self: ExtendedAssembler, register: int, count: int) -> None:
+        if not 0 <= count < width:  # the processor would take it modulo the width
+            raise OverflowError(f"{mnemonic} by {count} places")
         code = self.code
         rex = wide | register >> 3
         if rex != 0x40:
             code.append(rex)
-        code.append(0xC1)
+        code.append(0xD1 if count == 1 else 0xC1)
         code.append(0xC0 | extension << 3 | register & 7)
-        code.append(count & (width - 1))
+        if count != 1:
+            code.append(count)
 
     describe(emit, "rs" if width == 64 else "rS", lambda r, i: f"{mnemonic} {names[r]}, {i}")
     return emit
@@ -290,7 +294,7 @@ def pair_immediate(
         code.append(0x0F)
         code += opcode
         code.append(0xC0 | (register & 7) << 3 | source & 7)
-        code.append(immediate)
+        code += immediate.to_bytes(1, "little")
 
     if is_reversed:
         describe(emit, letters, lambda r, s, i: f"{mnemonic} {names[1][s]}, {names[0][r]}, {i}")
@@ -310,7 +314,7 @@ def shift_immediate(mnemonic: str, opcode: int, extension: int) -> Callable[[Ext
         code.append(0x0F)
         code.append(opcode)
         code.append(0xC0 | extension << 3 | register & 7)
-        code.append(count)
+        code += count.to_bytes(1, "little")
 
     describe(emit, "xb", lambda r, i: f"{mnemonic} {NAMES_XMM[r]}, {i}")
     return emit

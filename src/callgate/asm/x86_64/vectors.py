@@ -81,7 +81,7 @@ class VectorAssembler(ExtendedAssembler):
     pinsrd_xri = pair_immediate("pinsrd", 0x66, b"\x3a\x22", (NAMES_XMM, NAMES_32), "xrb")
     pinsrq_xri = pair_immediate("pinsrq", 0x66, b"\x3a\x22", (NAMES_XMM, NAMES_64), "xrb", is_wide=True)
     pextrb_xri = pair_immediate("pextrb", 0x66, b"\x3a\x14", (NAMES_XMM, NAMES_32), "xrb", is_reversed=True)
-    pextrw_xri = pair_immediate("pextrw", 0x66, b"\x3a\x15", (NAMES_XMM, NAMES_32), "xrb", is_reversed=True)
+    pextrw_rxi = pair_immediate("pextrw", 0x66, b"\xc5", (NAMES_32, NAMES_XMM), "rxb")
     pextrd_xri = pair_immediate("pextrd", 0x66, b"\x3a\x16", (NAMES_XMM, NAMES_32), "xrb", is_reversed=True)
     pextrq_xri = pair_immediate(
         "pextrq", 0x66, b"\x3a\x16", (NAMES_XMM, NAMES_64), "xrb", is_wide=True, is_reversed=True

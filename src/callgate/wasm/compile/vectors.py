@@ -550,13 +550,21 @@ def splat_float(c: FunctionCompiler, bits: int) -> None:
     c.push_xmm(register, V128)
 
 
+def _extract(c: FunctionCompiler, letter: str, register: int, source: int, lane: int) -> None:
+    """A lane to a general register; the form for words names the register first."""
+    if letter == "w":
+        c.a.pextrw_rxi(register, source, lane)
+    else:
+        getattr(c.a, f"pextr{letter}_xri")(source, register, lane)
+
+
 def extract_integer(bits: int, extension: str) -> Emit:
     letter = {8: "b", 16: "w", 32: "d", 64: "q"}[bits]
 
     def emit(c: FunctionCompiler, lane: int) -> None:
         source = _pop(c)
         register = c.take()
-        getattr(c.a, f"pextr{letter}_xri")(source, register, lane)
+        _extract(c, letter, register, source, lane)
         if extension:
             getattr(c.a, extension)(register, register)
         c.release_xmm(source)
@@ -746,7 +754,7 @@ def store_lane(bits: int) -> Emit:
         source = _pop(c)
         index, displacement = _indexed(c, offset, bits // 8)
         number = c.take()
-        getattr(c.a, f"pextr{letter}_xri")(source, number, lane)
+        _extract(c, letter, number, source, lane)
         getattr(c.a, store)(MEMORY, index, displacement, number)
         c.release(index)
         c.free.append(number)
