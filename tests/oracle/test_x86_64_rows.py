@@ -21,10 +21,10 @@ from callgate.asm.code import Relocation
 from callgate.asm.x86_64.assembler import CONDITIONS, Assembler
 from callgate.asm.x86_64.assembler import ROWS as GATE_ROWS
 from callgate.asm.x86_64.extended import EXTENDED_ROWS
+from callgate.asm.x86_64.registers import RAX, RBP, RDI, RSP
 from callgate.asm.x86_64.vectors import VECTOR_ROWS
 from callgate.asm.x86_64.vectors import VectorAssembler as FullAssembler
 from callgate.asm.x86_64.vectors import VectorListingAssembler as ListingAssembler
-from callgate.asm.x86_64.registers import RAX, RBP, RDI, RSP
 
 ROWS = {**GATE_ROWS, **EXTENDED_ROWS, **VECTOR_ROWS}
 assert len(ROWS) == len(GATE_ROWS) + len(EXTENDED_ROWS) + len(VECTOR_ROWS)

@@ -1,7 +1,8 @@
 """The rows that compiled WebAssembly needs besides those of gates: indexed memory, integer and float arithmetic.
 
 As in `assembler`, a row is one instruction and form, its letters tell its operands.  Here besides: `n` is memory at
-base + index + displacement, `C` a condition, `h` and `k` immediates of 8 and 16 bits, `b` a byte.  VEX and EVEX encodings are not here.
+base + index + displacement, `C` a condition, `h` and `k` are immediates of 8 and 16 bits, `b` is a byte.  VEX and EVEX
+encodings are not here.
 """
 
 from __future__ import annotations
