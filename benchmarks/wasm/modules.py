@@ -14,6 +14,8 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 from debian import CACHE, PROJECT, Unavailable, alone, complete_or_nothing, run, say, source_of
 
+__all__ = ["FOLDER", "PROGRAMS", "Program", "Unavailable", "native_library", "wasm_module"]
+
 HERE = Path(__file__).resolve().parent
 FOLDER = CACHE / "wasm-modules"
 ZIG_ENVIRONMENTS = (CACHE / "zig", PROJECT / ".venv")

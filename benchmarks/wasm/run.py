@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import json
 import math
 import sys
@@ -55,10 +56,9 @@ class Skipped(Exception):
 def wasmtime() -> Any:
     """The package; Skipped where it is not installed."""
     try:
-        import wasmtime as package
+        return importlib.import_module("wasmtime")
     except ImportError:
         raise Skipped("wasmtime is not installed: pip install wasmtime") from None
-    return package
 
 
 # ----- contenders: each makes `run` of a program -----
@@ -91,7 +91,7 @@ def native_run(program: Program) -> Call:
 def pwasm_run(program: Program) -> Call:
     """`run` in pwasm, which makes Python source too."""
     try:
-        import pwasm
+        pwasm: Any = importlib.import_module("pwasm")
     except ImportError:
         raise Skipped("pwasm is not installed: pip install pwasm") from None
     instance = pwasm.instantiate(pwasm.decode_module(wasm_module(program).read_bytes()))
@@ -215,7 +215,7 @@ def calls(chosen: Iterable[Program], rounds: int) -> tuple[dict[str, Any], list[
 
     @wasm.host("env", "host")
     def host(x: i64, /) -> i64:
-        return x + 1  # type: ignore[return-value]
+        return x + 1
 
     (program,) = (program for program in PROGRAMS if program.name == "calls")
     path = wasm_module(program)

@@ -1,4 +1,4 @@
-"""Random valid modules, and what engines make of them.
+"""Random valid modules.
 
 A module is made of a seed alone.  Its functions take and give values of every type, in expressions of every instruction
 of `callgate.wasm.opcodes`, nested blocks, loops, tables of branches, direct, indirect and tail calls, on a memory, a table
@@ -7,27 +7,23 @@ and globals.  What is exported has i64 parameters and results only, so that any 
 Two things make outcomes comparable.  A NaN that arithmetic makes is replaced by one bit pattern at once, for engines may
 choose among many.  Loops and calls are counted in two globals, so that everything ends early, at the same point.
 
-As a program it compares engines until it is told to stop, each module in a child process:
-
-    python tests/wasm/random_modules.py --first 0 --count 1000
+`outcomes` runs and compares them.  It is long because every construct of the language has a method that draws it.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import inspect
-import os
-import pickle
 import random
 import struct
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from callgate import wasm
-from callgate.wasm.opcodes import INSTRUCTIONS, OPCODES, Instruction
+sys.path.insert(0, str(Path(__file__).parent))
+from encoding import MAGIC, Signature, opcode, section, signed, unsigned, vector, vector_of
+
+from callgate.wasm.binary import Kind, decode
+from callgate.wasm.opcodes import INSTRUCTIONS, Instruction
 from callgate.wasm.types import F32, F64, FUNCREF, I32, I64, V128
 
 NUMBERS = (I32, I64, F32, F64, V128)
@@ -38,8 +34,6 @@ MOST_PAGES, TABLE_SIZE = 4, 12
 FUEL, DEPTH = 0, 1
 """The numbers of two globals."""
 
-UNCACHED: Any = {"cache": False} if "cache" in inspect.signature(wasm.load).parameters else {}
-
 _ARITHMETIC = {"add", "sub", "mul", "div", "min", "max", "sqrt", "ceil", "floor", "trunc", "nearest"}
 _ARITHMETIC |= {"demote_f64", "promote_f32", "demote_f64x2_zero", "promote_low_f32x4"}
 _EDGES = {
@@ -48,42 +42,6 @@ _EDGES = {
     F32: (0, 0x80000000, 0x3F800000, 0xBF800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7FA00001, 0x4F000000, 1),
     F64: (0, 1 << 63, 0x3FF << 52, 0xBFF << 52, 0x7FF << 52, 0xFFF << 52, 0x7FF8 << 48, 0x7FF4 << 48, 0x41E << 52, 1),
 }
-
-
-def unsigned(number: int) -> bytes:
-    """LEB128."""
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def signed(number: int) -> bytes:
-    """Signed LEB128."""
-    out = bytearray()
-    while not -64 <= number < 64:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number & 0x7F)
-    return bytes(out)
-
-
-def vector(items: Sequence[bytes]) -> bytes:
-    """A count and its items."""
-    return unsigned(len(items)) + b"".join(items)
-
-
-def section(number: int, content: bytes) -> bytes:
-    """A section of a module."""
-    return bytes([number]) + unsigned(len(content)) + content
-
-
-def opcode(name: str) -> bytes:
-    """An instruction's bytes, without immediates."""
-    number = OPCODES[name]
-    return bytes([number]) if number < 256 else bytes([number >> 8]) + unsigned(number & 0xFF)
 
 
 def _is_arithmetic(row: Instruction) -> bool:
@@ -105,13 +63,6 @@ def _plain_rows() -> dict[int, list[Instruction]]:
 
 PLAIN = _plain_rows()
 STORES = [row for row in INSTRUCTIONS.values() if row.parameters and not row.results and "store" in row.name]
-
-
-class Signature(NamedTuple):
-    """A function's type."""
-
-    parameters: tuple[int, ...]
-    results: tuple[int, ...]
 
 
 class Label(NamedTuple):
@@ -178,7 +129,7 @@ class Module:
             b"\x01" + vector_of(text[::-1]),
         ]
         signatures = [b"\x60" + vector_of(bytes(one.parameters)) + vector_of(bytes(one.results)) for one in self.types]
-        return b"\0asm\1\0\0\0" + b"".join(
+        return MAGIC + b"".join(
             (
                 section(1, vector(signatures)),
                 section(3, vector([unsigned(index) for index in declared])),
@@ -285,11 +236,6 @@ class Module:
             code += opcode("global.get") + unsigned(number) + opcode("local.set") + unsigned(number)
             code += self.to_i64(kind, number)
         return Signature((), (I64,) * len(kinds)), vector([b"\x01" + bytes([kind]) for kind in kinds]) + code + b"\x0b"
-
-
-def vector_of(data: bytes) -> bytes:
-    """A count and bytes."""
-    return unsigned(len(data)) + data
 
 
 class Body:
@@ -425,7 +371,7 @@ class Body:
     def operation(self, kind: int, depth: int) -> None:
         """A random instruction of the table with this result."""
         row = self.random.choice(PLAIN[kind])
-        while V128 in row.parameters and V128 not in self.module.numbers:
+        while V128 in (row.parameters or ()) and V128 not in self.module.numbers:
             row = self.random.choice(PLAIN[kind])
         name = row.name
         if ".trunc_f" in name and self.random.random() < 0.9:  # nearly always traps
@@ -844,8 +790,6 @@ def random_module(seed: int, *, with_simd: bool = True) -> bytes:
 
 def random_calls(seed: int, data: bytes) -> list[tuple[str, tuple[int, ...]]]:
     """Which exports to call with what, some twice."""
-    from callgate.wasm.binary import Kind, decode
-
     module = decode(data)
     draw = random.Random(seed + 1)
     calls = []
@@ -864,167 +808,3 @@ def random_calls(seed: int, data: bytes) -> list[tuple[str, tuple[int, ...]]]:
                 )
     draw.shuffle(calls)
     return calls
-
-
-class Outcome(NamedTuple):
-    """What an engine made of a module: a line a call, then the memory and the globals."""
-
-    calls: tuple[str, ...]
-    memory: str
-    globals: tuple[int, ...]
-
-
-Exports = Callable[[str, tuple[int, ...]], object]
-
-
-def outcome(
-    calls: Sequence[tuple[str, tuple[int, ...]]], call: Exports, memory: Callable[[], bytes], trap: type[Exception]
-) -> Outcome:
-    """Make the calls through `call`."""
-    lines = []
-    for name, arguments in calls:
-        call("refuel", ())
-        try:
-            lines.append(f"{name}{arguments} = {numbers(call(name, arguments))}")
-        except trap as error:
-            lines.append(f"{name}{arguments}: {trap_text(str(error))}")
-    digest = hashlib.sha256(memory())
-    return Outcome(tuple(lines), digest.hexdigest(), numbers(call("globals", ())))
-
-
-def numbers(result: Any) -> tuple[int, ...]:
-    """A call's results, however many."""
-    if result is None:
-        return ()
-    return tuple(result) if isinstance(result, (tuple, list)) else (result,)
-
-
-_TEXTS = (
-    "integer divide by zero",
-    "integer overflow",
-    "out of bounds memory access",
-    "out of bounds table access",
-    "undefined element",
-    "uninitialized element",
-    "indirect call type mismatch",
-    "invalid conversion to integer",
-    "unreachable",
-    "call stack exhausted",
-)
-
-
-def trap_text(message: str) -> str:
-    """The specification's words in a trap's message; an index outside a table is one thing here."""
-    for text in _TEXTS:
-        if text in message:
-            return "out of bounds table access" if text == "undefined element" else text
-    return message
-
-
-def callgate_outcome(data: bytes, calls: Sequence[tuple[str, tuple[int, ...]]], **options: Any) -> Outcome:
-    """The outcome in callgate."""
-    with wasm.load(data, **UNCACHED, **options) as instance:
-        memory = instance.memory
-        return outcome(
-            calls,
-            lambda name, arguments: instance.exports[name](*arguments),
-            lambda: memory.read(0, memory.size_bytes),
-            wasm.Trap,
-        )
-
-
-def wasmtime_outcome(data: bytes, calls: Sequence[tuple[str, tuple[int, ...]]]) -> Outcome:
-    """The outcome in wasmtime; ImportError where it is not installed."""
-    import wasmtime
-
-    engine = wasmtime.Engine()
-    store = wasmtime.Store(engine)
-    exports = wasmtime.Instance(store, wasmtime.Module(engine, data), []).exports(store)
-    memory: Any = exports["memory"]
-    functions: Any = exports
-    return outcome(
-        calls,
-        lambda name, arguments: functions[name](store, *arguments),
-        lambda: bytes(memory.read(store, 0, memory.data_len(store))),
-        wasmtime.Trap,
-    )
-
-
-def difference(one: Outcome, other: Outcome) -> str | None:
-    """The first thing in which two outcomes differ."""
-    for mine, theirs in zip(one.calls, other.calls, strict=True):
-        if mine != theirs:
-            return f"{mine}\n  and {theirs}"
-    if one.globals != other.globals:
-        return f"globals {one.globals}\n    and {other.globals}"
-    return "memory" if one.memory != other.memory else None
-
-
-ENGINES: dict[str, Callable[[bytes, Sequence[tuple[str, tuple[int, ...]]]], Outcome]] = {
-    "wasmtime": wasmtime_outcome,
-    "portable": lambda data, calls: callgate_outcome(data, calls, engine="portable"),
-    "compiled": lambda data, calls: callgate_outcome(data, calls, engine="compiled"),
-    "guarded": lambda data, calls: callgate_outcome(data, calls, engine="compiled", bounds="guarded"),
-}
-
-
-def apart(work: Callable[[], object]) -> object:
-    """The result of a call in a forked child; its exception's or its death's description as a str."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reader)
-        try:
-            result: object = work()
-        except BaseException as error:
-            result = f"{type(error).__name__}: {error}"
-        with os.fdopen(writer, "wb") as file:
-            pickle.dump(result, file)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        pickled = file.read()
-    _, status = os.waitpid(child, 0)
-    return pickle.loads(pickled) if pickled else f"died with status {status}"
-
-
-def compare(seed: int, names: Sequence[str], *, with_simd: bool) -> Iterator[str]:
-    """The differences that a seed's module shows."""
-    data = random_module(seed, with_simd=with_simd)
-    calls = random_calls(seed, data)
-    outcomes = {name: apart(lambda name=name: ENGINES[name](data, calls)) for name in names}  # type: ignore[misc]
-    first, *others = names
-    for name in names:
-        if isinstance(outcomes[name], str):
-            yield f"{name}: {outcomes[name]}"
-    for name in others:
-        one, other = outcomes[first], outcomes[name]
-        if isinstance(one, Outcome) and isinstance(other, Outcome) and (found := difference(one, other)):
-            yield f"{first} and {name}: {found}"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--first", type=int, default=0, metavar="SEED")
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--engines", default=",".join(ENGINES), help="the first is compared with the others")
-    parser.add_argument("--no-simd", action="store_true")
-    parser.add_argument("--write", metavar="FILE", help="write the first seed's module and stop")
-    given = parser.parse_args()
-    if given.write:
-        with open(given.write, "wb") as file:
-            file.write(random_module(given.first, with_simd=not given.no_simd))
-        return 0
-    started = time.monotonic()
-    bad = 0
-    for seed in range(given.first, given.first + given.count):
-        found = list(compare(seed, given.engines.split(","), with_simd=not given.no_simd))
-        bad += bool(found)
-        for line in found:
-            print(f"seed {seed}: {line}", flush=True)
-    print(f"{given.count} modules, {bad} with differences, {time.monotonic() - started:.0f} s")
-    return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

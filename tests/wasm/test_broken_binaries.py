@@ -18,28 +18,18 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from random_modules import (
-    F32,
-    FUNCREF,
-    I32,
-    OPCODES,
-    opcode,
-    random_module,
-    section,
-    signed,
-    unsigned,
-    vector,
-    vector_of,
-)
+from encoding import MAGIC, opcode, section, signed, unsigned, vector, vector_of
+from random_modules import random_module
 
 from callgate import wasm
 from callgate.errors import EngineError
 from callgate.wasm import BinaryError, ValidationError
 from callgate.wasm.binary import decode
+from callgate.wasm.opcodes import OPCODES
+from callgate.wasm.types import F32, FUNCREF, I32
 from callgate.wasm.validate import check_body, check_module
 
 MUTATIONS = int(os.environ.get("CALLGATE_WASM_MUTATIONS", "4000"))
-MAGIC = b"\0asm\1\0\0\0"
 HUGE = (0x7F, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 

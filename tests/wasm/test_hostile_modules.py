@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from random_modules import FUNCREF, I32, I64, V128, opcode, section, signed, unsigned, vector, vector_of
+from encoding import MAGIC, opcode, section, signed, unsigned, vector, vector_of
 
 from callgate import wasm
 from callgate.errors import EngineError
+from callgate.wasm.types import FUNCREF, I32, I64, V128
 
 CALL_ITSELF = opcode("call") + b"\0"
 TABLE = {4: vector([bytes([FUNCREF, 0, 1])])}
@@ -35,7 +36,7 @@ def module(
         10: vector([vector_of(declared + code + b"\x0b")]),
         **(sections or {}),
     }
-    return b"\0asm\1\0\0\0" + b"".join(section(number, every[number]) for number in sorted(every))
+    return MAGIC + b"".join(section(number, every[number]) for number in sorted(every))
 
 
 @pytest.fixture(params=("compiled", "portable"))

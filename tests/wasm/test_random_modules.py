@@ -1,6 +1,6 @@
 """Random valid modules give the same results, memories, globals and traps in every mode, and in wasmtime if it is there.
 
-CALLGATE_WASM_SEEDS=FIRST:COUNT chooses the modules; `python tests/wasm/random_modules.py` runs for longer.
+CALLGATE_WASM_SEEDS=FIRST:COUNT chooses the modules; `python tests/wasm/outcomes.py` runs for longer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from random_modules import ENGINES, callgate_outcome, difference, random_calls, random_module, wasmtime_outcome
+from outcomes import ENGINES, callgate_outcome, difference, wasmtime_outcome
+from random_modules import random_calls, random_module
 
 from callgate.errors import EngineError
 from callgate.wasm.binary import decode

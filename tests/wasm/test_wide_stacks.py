@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from random_modules import F64, I32, I64, Signature, opcode, section, signed, unsigned, vector, vector_of
+from encoding import MAGIC, Signature, opcode, section, signed, unsigned, vector, vector_of
 
 from callgate import wasm
 from callgate.errors import EngineError
+from callgate.wasm.types import F64, I32, I64
 
 MASK = (1 << 64) - 1
 
@@ -21,7 +22,7 @@ MASK = (1 << 64) - 1
 def module(signature: Signature, declared: bytes, code: bytes) -> bytes:
     """A module whose only function is exported as f."""
     kind = b"\x60" + vector_of(bytes(signature.parameters)) + vector_of(bytes(signature.results))
-    return b"\0asm\1\0\0\0" + b"".join(
+    return MAGIC + b"".join(
         (
             section(1, vector([kind])),
             section(3, vector([b"\0"])),
