@@ -168,7 +168,7 @@ def test_counts_within_bodies(count: int) -> None:
 def test_locals_that_add_up() -> None:
     runs = vector([unsigned(0x7FFFFFFF) + bytes([F32])] * 8)
     with pytest.raises(BinaryError, match="locals"):
-        decode(function(b"\x0b", declared=runs))
+        check_body(check_module(decode(function(b"\x0b", declared=runs))), 0)
 
 
 def nested(depth: int) -> bytes:

@@ -35,12 +35,12 @@ HEADER_BYTES = _HEADER.size  # 64, a line of the instruction cache
 _BUILD_ANEW = "build it anew with `callgate build`"
 
 
-def write_checked(path: str, contents: bytes) -> None:
-    """Write a file that `map_checked` takes.  Raises OSError."""
-    write_whole(path, _HEADER.pack(MAGIC, len(contents), 0, hashlib.sha256(contents).digest()) + contents)
+def write_checked(path: str, contents: bytes, mode: int = 0o644) -> None:
+    """Write a file that `map_checked` takes; `mode` says who may read it.  Raises OSError."""
+    write_whole(path, _HEADER.pack(MAGIC, len(contents), 0, hashlib.sha256(contents).digest()) + contents, mode)
 
 
-def write_whole(path: str, data: bytes) -> None:
+def write_whole(path: str, data: bytes, mode: int = 0o644) -> None:
     """Put a new file in a place, all of it or nothing: who has the old one mapped keeps it.
 
     What a symbolic link of that name leads to stays as it is.  Raises OSError.
@@ -51,7 +51,7 @@ def write_whole(path: str, data: bytes) -> None:
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -88,11 +88,10 @@ class Data(NamedTuple):
 
 
 class BodyBytes(NamedTuple):
-    """A function's code: module[start:end], and its locals behind the parameters, as runs of a type."""
+    """A function's body: module[start:end], the locals first (`read_locals`)."""
 
     start: int
     end: int
-    locals: tuple[tuple[int, int], ...]
 
 
 class Custom(NamedTuple):
@@ -378,12 +377,17 @@ class _Reader:
         start = self.skip(size)
         if size > MOST["body bytes"]:
             raise BinaryError(f"a body of {size} bytes, {MOST['body bytes']} at most", offset)
-        inner = _Reader(self.data, start, start + size)
-        runs = inner.vector("locals", lambda: (inner.u32(), inner.value_type()))
-        count = sum(run for run, _ in runs)
-        if count > MOST["locals"]:
-            raise BinaryError(f"too many locals: {count}, {MOST['locals']} at most", offset)
-        return BodyBytes(inner.position, start + size, runs)
+        return BodyBytes(start, start + size)
+
+
+def read_locals(data: bytes, body: BodyBytes) -> tuple[tuple[int, ...], int]:
+    """The types of a body's locals behind the parameters, and where its instructions begin (5.4.13)."""
+    reader = _Reader(data, body.start, body.end)
+    runs = reader.vector("locals", lambda: (reader.u32(), reader.value_type()))
+    count = sum(run for run, _ in runs)
+    if count > MOST["locals"]:
+        raise BinaryError(f"too many locals: {count}, {MOST['locals']} at most", body.start)
+    return tuple([kind for run, kind in runs for _ in range(run)]), reader.position
 
 
 _KINDS: Final = {kind.value: kind for kind in Kind}

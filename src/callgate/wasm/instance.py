@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,12 +41,10 @@ class Module:
         self._context = check_module(self.data)
         self.engine = choose_engine(engine)
         from callgate.wasm.compile.function import Options
-        from callgate.wasm.compile.module import compile_module
-        from callgate.wasm.native import publish_image
+        from callgate.wasm.images import image_of
 
-        self._image = publish_image(
-            self.data, compile_module(self._context, Options(bounds == "guarded", frozenset(cpu_features())), progress)
-        )
+        options = Options(bounds == "guarded", cpu_features())
+        self._image = image_of(self._context, options, progress, cache=cache, lazy=lazy)
 
     def instantiate(
         self, exports: Callable[..., L] | None = None, /, *, imports: Any = (), limits: Limits | None = None
@@ -61,6 +60,7 @@ class Module:
         return instance
 
 
+@functools.cache
 def cpu_features() -> frozenset[str]:
     """What of the optional instructions the processor has."""
     try:

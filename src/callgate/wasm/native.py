@@ -31,6 +31,7 @@ from callgate.wasm.compile.layout import (
     ENTRIES,
     FILL,
     HIDDEN,
+    LAZY,
     LIMIT_COUNT,
     LIMITS,
     MEMORY_BASE,
@@ -38,6 +39,8 @@ from callgate.wasm.compile.layout import (
     MOVE,
     POLL,
     RECORD_BYTES,
+    RECORD_CODE,
+    RECORD_COMPILED,
     STACK_BYTES,
     STACK_LOW,
     THREAD,
@@ -95,6 +98,7 @@ class Stubs:
             "wasm_trap": _callback("trap", 5, _trap, returns=False),
             "wasm_poll": _callback("poll", 4, _poll, returns=True),
             "wasm_adopt": _callback("adopt", 2, _adopt, returns=True),
+            "wasm_compile": _callback("compile", 2, _compile, returns=True),
         }
         self.host_callback = _callback("host", 2, _call_host, returns=False)
         code = lower_common()
@@ -175,6 +179,10 @@ def _adopt(vmctx: int, thread: int) -> int:
     return _CORES[vmctx].adopt(thread)
 
 
+def _compile(vmctx: int, record: int) -> int:
+    return _CORES[vmctx].compile_function(record)
+
+
 def _image_of(address: int) -> Image | None:
     index = bisect_right(_IMAGES, address, key=lambda pair: pair[0]) - 1
     if index < 0:
@@ -192,7 +200,7 @@ def backtrace(site: int, stack: int, activation: int) -> tuple[Frame, ...]:
         if image is None or found is None:
             break
         offset, depth = found
-        number = image.module.imported_functions + image.compiled.function_at(site - image.address - 1)
+        number = image.first + image.compiled.function_at(site - image.address - 1)
         frames.append(Frame(number, image.module.function_name(number), offset))
         site = word_at(stack + depth).value
         stack += depth + 8
@@ -200,22 +208,36 @@ def backtrace(site: int, stack: int, activation: int) -> tuple[Frame, ...]:
 
 
 class Image:
-    """The code of a module in executable memory; instances share it."""
+    """The code of a module in executable memory; instances share it.
 
-    def __init__(self, module: ModuleData, compiled: CompiledModule, owner: Any, address: int) -> None:
+    `compiled` has the functions from the one numbered `first` on.
+    """
+
+    def __init__(self, module: ModuleData, compiled: CompiledModule, owner: Any, address: int, first: int) -> None:
         self.module = module
         self.compiled = compiled
         self._owner = owner  # a block, or a mapped file
         self.address = address
+        self.first = first
         entry = (address, weakref.ref(self))
         insort(_IMAGES, entry, key=lambda pair: pair[0])
         weakref.finalize(self, _IMAGES.remove, entry)
 
 
+    def compile_function(self, number: int) -> int:
+        """The address of the code of a function that is compiled when first called."""
+        return self.address + self.compiled.starts[number - self.first]
+
+
 def publish_image(module: ModuleData, compiled: CompiledModule) -> Image:
     """Bring a module's code into the gates' code memory."""
-    block = MEMORY.publish(Code(compiled.code, (), {}), lambda symbol: 0)
-    return Image(module, compiled, block, block.address)
+    block = publish_code(compiled.code)
+    return Image(module, compiled, block, block.address, module.imported_functions)
+
+
+def publish_code(code: bytes | memoryview) -> Block:
+    """Publish code that refers to nothing."""
+    return MEMORY.publish(Code(bytes(code), (), {}), lambda symbol: 0)
 
 
 # -- types ------------------------------------------------------------------------------------------------------------
@@ -307,7 +329,7 @@ class Core:
         self.dropped_data: set[int] = set()
         words = self.vmctx_words
         labels = stubs().labels
-        for place, label in ((POLL, "poll"), (TRAP, "trap"), (MOVE, "move"), (FILL, "fill")):
+        for place, label in ((POLL, "poll"), (TRAP, "trap"), (MOVE, "move"), (FILL, "fill"), (LAZY, "lazy")):
             words[place // 8] = labels[label]
         words[STACK_BYTES // 8] = limits.stack_bytes if limits.stack_bytes is not None else 1 << 46
         self._refill()
@@ -401,6 +423,13 @@ class Core:
     def function_at_record(self, record: int) -> Function:
         """The function of one of its records."""
         return self.function((record - self.vmctx - self.layout.records) // RECORD_BYTES)
+
+    def compile_function(self, record: int) -> int:
+        """Have a function compiled, now that it is called for the first time; its code from now on."""
+        number = (record - self.vmctx - self.layout.records) // RECORD_BYTES
+        address = self.image.compile_function(number)
+        word_at(record + RECORD_CODE).value = word_at(record + RECORD_COMPILED).value = address
+        return address
 
     def facade(self) -> Any:
         """The Instance that stands for it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple, NoReturn
 
-from callgate.wasm.binary import MOST, Expression, Kind, ModuleData, leb_signed, leb_unsigned
+from callgate.wasm.binary import MOST, Expression, Kind, ModuleData, leb_signed, leb_unsigned, read_locals
 from callgate.wasm.errors import BinaryError, ValidationError
 from callgate.wasm.opcodes import INSTRUCTIONS
 from callgate.wasm.types import (
@@ -340,9 +340,10 @@ def _known(what: str, index: int, space: tuple[object, ...], offset: int) -> Non
 def _check_body(context: Context, number: int, index: int) -> Body:
     module, functions, _ = context
     data = module.data
-    position, end, runs = module.bodies[number]
+    end = module.bodies[number].end
+    variables, position = read_locals(data, module.bodies[number])
     signature = functions[index]
-    types = signature.parameters + tuple([kind for count, kind in runs for _ in range(count)])
+    types = signature.parameters + variables
     local_count = len(types)
     has_memory = bool(module.memories)
     weight, calls, deepest = 1, 0, len(signature.results)

@@ -110,6 +110,7 @@ class Shared(NamedTuple):
     minimum_bytes: int  # that the memory has always
     has_vectors: bool  # in types of functions or globals
     hidden: dict[str, int]  # numbers of the imports that stand for instructions
+    is_lazy: bool  # calls go by the records of functions, which are compiled when first called
 
 
 class _Frame:
@@ -911,6 +912,9 @@ def call(c: FunctionCompiler, callee: int) -> None:
     _save_floats(c)
     if callee < module.imported_functions:
         _call_import(c, callee)
+    elif c.shared.is_lazy:
+        c.a.call_m(VMCTX, c.shared.layout.record_at(callee) + RECORD_CODE)
+        c.site(c.offset)
     else:
         c.a.code.append(0xE8)
         c.calls.append((len(c.a.code), callee))
@@ -1025,6 +1029,9 @@ def return_call(c: FunctionCompiler, callee: int) -> None:
         return
     _tail_arguments(c, signature, area)
     _emit_epilogue(c)
+    if c.shared.is_lazy:
+        c.a.jmp_m(VMCTX, c.shared.layout.record_at(callee) + RECORD_CODE)
+        return
     c.a.code.append(0xE9)
     c.calls.append((len(c.a.code), callee))
     c.a.code += b"\0\0\0\0"

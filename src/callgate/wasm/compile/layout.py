@@ -12,6 +12,7 @@ vmctx, 8-byte words:
     MEMORY_BYTES   size of memory 0        MEMORY_BASE     its address
     COUNTER        polls until the slow path (32 bits)
     POLL, TRAP     addresses of the stubs  MOVE, FILL      of those of memmove and memset
+    LAZY           address of the stub that has a function compiled
     LIMITS         by extent: the lowest address that an access of so many bytes must not have
     then           imports                 16 bytes each: code, vmctx to call it with
                    tables                  16 bytes each: address of the elements, their number
@@ -59,7 +60,9 @@ ENTRIES: Final = 88
 LIMITS: Final = 96
 """The first of LIMIT_COUNT words: how large the memory is, less the extent (offset and size) of an access, plus one."""
 LIMIT_COUNT: Final = 129
-FIRST_IMPORT: Final = -(-(LIMITS + 8 * LIMIT_COUNT) // 16) * 16
+LAZY: Final = LIMITS + 8 * LIMIT_COUNT
+"""The address of the stub for functions that are not compiled yet."""
+FIRST_IMPORT: Final = -(-(LAZY + 8) // 16) * 16
 
 IMPORT_CODE: Final = 0
 IMPORT_VMCTX: Final = 8
@@ -67,6 +70,8 @@ RECORD_BYTES: Final = 32
 RECORD_CODE: Final = 0
 RECORD_VMCTX: Final = 8
 RECORD_TYPE: Final = 16
+RECORD_COMPILED: Final = 24
+"""Of a lazily compiled function: its code, or 0; RECORD_CODE is that of its stub until then."""
 
 ACTIVATION_LIMIT: Final = 0
 """Of the activation: the lowest address of the stack that Wasm frames may use."""

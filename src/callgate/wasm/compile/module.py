@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from callgate.wasm.compile.function import FunctionCompiler, Options, Shared
+from callgate.wasm.compile.function import Compiled, FunctionCompiler, Options, Shared
 from callgate.wasm.compile.layout import HIDDEN, area_of, layout_of
 from callgate.wasm.types import PAGE_BYTES, V128
-from callgate.wasm.validate import Context, check_body
+from callgate.wasm.validate import Body, Context, check_body
 
 ENGINE_VERSION: Final = 1
 """Changed whenever the same module gives other code, or code wants another vmctx."""
@@ -24,9 +24,9 @@ class CompiledModule(NamedTuple):
     address; sorted by the first.
     """
 
-    code: bytes
-    starts: array[int]
-    sites: array[int]
+    code: bytes | memoryview
+    starts: Sequence[int]
+    sites: Sequence[int]
 
     def site_at(self, offset: int) -> tuple[int, int] | None:
         """The instruction and the depth for a place that a call returns to."""
@@ -46,36 +46,54 @@ class CompiledModule(NamedTuple):
         return bisect_right(self.starts, offset) - 1
 
 
-def compile_module(
-    context: Context, options: Options, progress: Callable[[int, int], object] | None = None
-) -> CompiledModule:
-    """Check and compile every body; ValidationError or BinaryError where one breaks the rules.
+Progress = Callable[[int, int], object]
+"""Is told now and then how many bytes of a module's bodies are done, and how many there are."""
 
-    `progress(done, all)` is called now and then.
-    """
-    module = context.module
+
+def compile_module(context: Context, options: Options, progress: Progress | None = None) -> CompiledModule:
+    """Check and compile every body; ValidationError or BinaryError where one breaks the rules."""
+    imported = context.module.imported_functions
     shared = shared_of(context, options)
     code = bytearray()
     starts, sites = array("I"), array("I")
     calls: list[tuple[int, int]] = []
-    for number in range(len(module.bodies)):
-        compiled = FunctionCompiler(shared, check_body(context, number)).compile()
+    for body in checked_bodies(context, progress):
+        compiled = FunctionCompiler(shared, body).compile()
         code += b"\xcc" * (-len(code) % 16)
         start = len(code)
         starts.append(start)
         code += compiled.data
         for place, callee in compiled.calls:
             calls.append((start + place, callee))
-        for site in sorted(compiled.sites):
-            sites.extend((start + site.code, site.module, site.depth_bytes))
-        if progress is not None and number % 64 == 0:
-            progress(number, len(module.bodies))
-    imported = module.imported_functions
+        sites.extend(_site_words(compiled, start))
     for place, callee in calls:
         struct.pack_into("<i", code, place, starts[callee - imported] - (place + 4))
-    if progress is not None:
-        progress(len(module.bodies), len(module.bodies))
     return CompiledModule(bytes(code), starts, sites)
+
+
+def compile_apart(context: Context, options: Options, number: int) -> CompiledModule:
+    """Compile a function whose calls go by the records; `number` counts those that are not imported."""
+    shared = shared_of(context, options)._replace(is_lazy=True)
+    compiled = FunctionCompiler(shared, check_body(context, number)).compile()
+    return CompiledModule(compiled.data, array("I", [0]), array("I", _site_words(compiled, 0)))
+
+
+def _site_words(compiled: Compiled, start: int) -> list[int]:
+    return [word for site in sorted(compiled.sites) for word in (start + site.code, site.module, site.depth_bytes)]
+
+
+def checked_bodies(context: Context, progress: Progress | None) -> Iterator[Body]:
+    """Check one body after the other; progress is reported as they are taken."""
+    bodies = context.module.bodies
+    whole = sum(body.end - body.start for body in bodies)
+    step = max(1, whole // 200)
+    done = told = 0
+    for number, body in enumerate(bodies):
+        yield check_body(context, number)
+        done += body.end - body.start
+        if progress is not None and (done - told >= step or number == len(bodies) - 1):
+            told = done
+            progress(done, whole)
 
 
 def shared_of(context: Context, options: Options) -> Shared:
@@ -90,4 +108,5 @@ def shared_of(context: Context, options: Options) -> Shared:
         any(V128 in types for signature in module.types for types in signature)
         or any(variable.value == V128 for variable in module.globals),
         {name: module.imported_functions + number for number, name in enumerate(HIDDEN)},
+        is_lazy=False,
     )

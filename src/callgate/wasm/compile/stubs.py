@@ -43,10 +43,13 @@ from callgate.wasm.compile.layout import (
     ENTRIES,
     IMPORT_CODE,
     IMPORT_VMCTX,
+    LAZY,
     MEMORY_BASE,
+    RECORD_COMPILED,
     STACK_BYTES,
     STACK_LOW,
     THREAD,
+    VmLayout,
     area_of,
 )
 from callgate.wasm.compile.values import XMM_TYPES
@@ -358,6 +361,30 @@ def lower_common() -> Code:
     a.label("leave")
     emit_unwind(a)
 
+    a.note("rax: the record of a function of rbx, which its stub was called for")
+    a.label("lazy")
+    a.mov_rm(RCX, RAX, RECORD_COMPILED)
+    a.test_rr(RCX, RCX)
+    a.jcc("e", "compile")
+    a.jmp_r(RCX)
+    a.label("compile")
+    a.push(RBP)
+    a.mov_rr(RBP, RSP)
+    for register in _KEPT_ACROSS:
+        a.push(register)
+    a.and_ri(RSP, -16)
+    a.mov_rr(RDI, RBX)
+    a.mov_rr(RSI, RAX)
+    a.call_l("wasm_compile")
+    a.note("0: it raised")
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "leave")
+    a.lea(RSP, RBP, -8 * len(_KEPT_ACROSS))
+    for register in reversed(_KEPT_ACROSS):
+        a.pop(register)
+    a.pop(RBP)
+    a.jmp_r(RAX)
+
     for label, symbol in (("move", "memmove"), ("fill", "memset")):
         a.label(label)
         a.push(RBP)
@@ -382,6 +409,19 @@ def lower_import_jump(place: int) -> Code:
     a.mov_rm(RBX, RBX, place + IMPORT_VMCTX)
     a.mov_rm(R15, RBX, MEMORY_BASE)
     a.jmp_r(RAX)
+    return a.finish()
+
+
+LAZY_STUB_BYTES = 16
+
+
+def lower_lazy_stubs(layout: VmLayout, functions: range) -> Code:
+    """What stands for functions until they are compiled, LAZY_STUB_BYTES each."""
+    a = ExtendedAssembler()
+    for number in functions:
+        a.lea(RAX, RBX, layout.record_at(number))
+        a.jmp_m(RBX, LAZY)
+        a.code += b"\xcc" * (-len(a.code) % LAZY_STUB_BYTES)
     return a.finish()
 
 

@@ -1,0 +1,67 @@
+"""Where the code of a module comes from: the cache, the compiler, or the compiler function by function."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from callgate.errors import ImageError
+from callgate.wasm import cache as files
+from callgate.wasm.compile.function import Options
+from callgate.wasm.compile.layout import layout_of
+from callgate.wasm.compile.module import CompiledModule, Progress, checked_bodies, compile_apart, compile_module
+from callgate.wasm.compile.stubs import LAZY_STUB_BYTES, lower_lazy_stubs
+from callgate.wasm.native import Image, publish_code, publish_image
+from callgate.wasm.validate import Context
+
+
+def image_of(context: Context, options: Options, progress: Progress | None, *, cache: bool, lazy: bool) -> Image:
+    """The code of a module; ValidationError or BinaryError where a body breaks the rules.
+
+    What is in the cache is used; what is not is compiled, and put there unless it is compiled lazily.
+    """
+    module = context.module
+    folder = files.cache_folder() if cache and len(module.data) >= files.LEAST_BYTES else None
+    key = files.key_of(module.data, options) if folder is not None else b""
+    if folder is not None:
+        with contextlib.suppress(OSError, ImageError):  # what must not be run is made anew
+            compiled, file, address = files.map_module(files.path_of(folder, key), key)
+            return Image(module, compiled, file, address, module.imported_functions)
+    if lazy:
+        return LazyImage(context, options, progress)
+    made = compile_module(context, options, progress)
+    if folder is not None:
+        with contextlib.suppress(OSError):  # a full disk, a folder that is only read: it works without
+            files.store(folder, key, made)
+    return publish_image(module, made)
+
+
+class LazyImage(Image):
+    """Stubs in place of functions; each has its function compiled when it is first called.
+
+    Code is never changed: calls among functions go by the records in the vmctx (`layout`), which lead to the stubs at
+    first.
+    """
+
+    def __init__(self, context: Context, options: Options, progress: Progress | None) -> None:
+        module = context.module
+        for _ in checked_bodies(context, progress):
+            pass
+        first = module.imported_functions
+        stubs = lower_lazy_stubs(layout_of(module), range(first, len(module.functions)))
+        starts = range(0, len(stubs.data), LAZY_STUB_BYTES)
+        block = publish_code(stubs.data)
+        super().__init__(module, CompiledModule(stubs.data, starts, ()), block, block.address, first)
+        self._context = context
+        self._options = options
+        self._functions: dict[int, Image] = {}
+
+    def compile_function(self, number: int) -> int:
+        """Compile a function where that has not been done, maybe for another instance."""
+        found = self._functions.get(number)
+        if found is None:
+            compiled = compile_apart(self._context, self._options, number - self.first)
+            block: Any = publish_code(compiled.code)
+            image = Image(self.module, compiled, block, block.address, number)
+            found = self._functions.setdefault(number, image)  # another thread may have been faster
+        return found.address
