@@ -18,6 +18,8 @@ import pytest
 from callgate.errors import EngineError
 from callgate.runtime.engine import native_engine
 
+os.environ["CALLGATE_CACHE"] = ""  # tests neither read nor write the user's compiled modules
+
 
 @pytest.fixture(params=("native", "ctypes"))
 def engine(request: pytest.FixtureRequest) -> str:

@@ -18,7 +18,7 @@ def run_child(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CALLGATE_")}
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", dedent(program), *arguments],
-        env={**inherited, **environment},
+        env={**inherited, "CALLGATE_CACHE": "", **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -6,7 +6,7 @@ is finding a collision of SHA-256, and who may write to the folder may run code 
 have written is what `runtime.checked_file` looks at, on the opened file; what it refuses is compiled anew.
 
     0    32 bytes   the key, so that a file under another's name is not taken for it
-    32   8 bytes    the size of the code          40   8 bytes   functions          48   8 bytes   sites, three words each
+    32   3 words    the size of the code, the number of functions, the number of sites
     64              code, then a word for each function's start, then the sites (compile.module.CompiledModule)
 """
 

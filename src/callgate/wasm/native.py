@@ -223,7 +223,6 @@ class Image:
         insort(_IMAGES, entry, key=lambda pair: pair[0])
         weakref.finalize(self, _IMAGES.remove, entry)
 
-
     def compile_function(self, number: int) -> int:
         """The address of the code of a function that is compiled when first called."""
         return self.address + self.compiled.starts[number - self.first]
