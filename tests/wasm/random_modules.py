@@ -580,6 +580,7 @@ class Body:
             (1, self.dropped),
             (1, self.early_return),
             (1, self.dead_code),
+            (1, self.rare),
         ]
         (choice,) = self.random.choices([make for _, make in choices], [weight for weight, _ in choices])
         choice(depth - 1)
@@ -762,6 +763,18 @@ class Body:
                 self.count(DEPTH, -1)
                 self.add("return_call_indirect", self.module.type_index(signature), 0)
         self.labels.pop()
+        self.add("end")
+
+    def rare(self, depth: int) -> None:
+        """nop, and unreachable under a condition that hardly ever holds."""
+        self.add("nop")
+        self.expression(I32, depth)
+        self.number(0x7FF)
+        self.add("i32.and")
+        self.number(0x123)
+        self.add("i32.eq")
+        self.add("if", bytes([VOID]))
+        self.add("unreachable")
         self.add("end")
 
     def dead_code(self, depth: int) -> None:
