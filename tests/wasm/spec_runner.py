@@ -37,6 +37,10 @@ TOTALS = {  # suite: scripts, assertions, of which about the text format
     "extended-const": (3, 104, 3),
 }
 ENGINES = ("compiled", "portable")
+GUARDED = "guarded"
+"""A mode beside these: compiled, with guard pages in place of checks."""
+UNCACHED: dict[str, Any] = {"cache": False}
+"""What all modules are loaded with."""
 LANE_BITS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "f32": 32, "f64": 64}
 REFERENCES = ("externref", "funcref")
 Json = dict[str, Any]
@@ -131,7 +135,7 @@ def bits_of(found: float, kind: str) -> int:
     return int(found) & (1 << LANE_BITS[kind]) - 1
 
 
-def spectest() -> dict[str, object]:
+def spectest(bounds: str) -> dict[str, object]:
     """The module `spectest` that scripts import: functions that print nothing here, a table, a memory, globals."""
 
     def nothing() -> None: ...
@@ -158,7 +162,7 @@ def spectest() -> dict[str, object]:
         "global_f32": wasm.Global("f32", 666.6),
         "global_f64": wasm.Global("f64", 666.6),
         "table": wasm.Table("funcref", 10, 20),
-        "memory": wasm.Memory(1, 2),
+        "memory": wasm.Memory(1, 2, bounds=bounds),
     }
 
 
@@ -167,8 +171,9 @@ class Script:
 
     def __init__(self, path: Path, engine: str | None) -> None:
         self.path = path
-        self.engine = engine
-        self.registered: dict[str, object] = {"spectest": spectest()}
+        self.engine = "compiled" if engine == GUARDED else engine
+        self.bounds = "guarded" if engine == GUARDED else "checked"
+        self.registered: dict[str, object] = {"spectest": spectest(self.bounds)}
         self.instances: list[Any] = []
         self.named: dict[str, Any] = {}
         self.failures: list[str] = []
@@ -196,7 +201,7 @@ class Script:
     def instantiate(self, command: Json) -> Any:
         """The instance of a command's module."""
         data = (self.path.parent / command["filename"]).read_bytes()
-        module = wasm.Module(data, engine=self.engine, cache=False)
+        module = wasm.Module(data, engine=self.engine, bounds=self.bounds, **UNCACHED)
         instance: wasm.Instance[Any] = module.instantiate(imports=self.registered)
         self.instances.append(instance)
         return instance
@@ -330,7 +335,7 @@ def run_apart(path: Path, engine: str, timeout_s: float) -> Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--engine", choices=ENGINES, default="portable")
+    parser.add_argument("--engine", choices=(*ENGINES, GUARDED), default="portable")
     parser.add_argument("--jobs", type=int, default=1, help="children at a time")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one script")
     parser.add_argument("--lines", type=int, default=3, help="failures shown of each script")

@@ -56,7 +56,9 @@ STACKS = (ctypes.c_uint64 * (STACKS_BYTES // 8))()
 """The first node, and how many calls are under way."""
 
 
-class _Action(ctypes.Structure):  # struct sigaction of glibc and musl
+class Action(ctypes.Structure):
+    """struct sigaction of glibc and musl."""
+
     _fields_ = (
         ("handler", ctypes.c_void_p),
         ("mask", ctypes.c_uint64 * 16),
@@ -69,7 +71,7 @@ class _SignalStack(ctypes.Structure):  # stack_t
     _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size_bytes", ctypes.c_size_t))
 
 
-HANDLER_BEFORE = _Action()
+HANDLER_BEFORE = Action()
 """Who handled SIGSEGV before the first Stack was made."""
 
 
@@ -271,7 +273,7 @@ class _Watch:
         if self.libc.pthread_key_create(ctypes.byref(self.key), ends):
             raise EngineError("the system has no key left for the signal stacks of threads")
         os.register_at_fork(after_in_child=self._after_fork)
-        action = _Action(routine("callgate_fault"), flags=_SA_SIGINFO | _SA_ONSTACK)
+        action = Action(routine("callgate_fault"), flags=_SA_SIGINFO | _SA_ONSTACK)
         self.libc.sigaction(_SIGSEGV, ctypes.byref(action), ctypes.byref(HANDLER_BEFORE))
 
     def _after_fork(self) -> None:

@@ -86,7 +86,7 @@ def path_of(folder: Path, key: bytes) -> Path:
     return folder / f"{key.hex()}{_SUFFIX}"
 
 
-def map_module(path: Path, key: bytes) -> Cached:
+def map_module(path: Path, key: bytes, *, is_guarded: bool) -> Cached:
     """Map the file of a compiled module; ImageError, which says what is wrong, or OSError."""
     file = map_checked(str(path))
     data = file.data
@@ -99,7 +99,7 @@ def map_module(path: Path, key: bytes) -> Cached:
     with contextlib.suppress(OSError):  # when it was used is when it was changed
         os.utime(path, follow_symlinks=False)
     compiled = CompiledModule(
-        data[_HEADER.size : starts_at], data[starts_at:sites_at].cast("I"), data[sites_at:].cast("I")
+        data[_HEADER.size : starts_at], data[starts_at:sites_at].cast("I"), data[sites_at:].cast("I"), is_guarded
     )
     return Cached(compiled, file, file.address + _HEADER.size)
 

@@ -25,7 +25,7 @@ def image_of(context: Context, options: Options, progress: Progress | None, *, c
     key = files.key_of(module.data, options) if folder is not None else b""
     if folder is not None:
         with contextlib.suppress(OSError, ImageError):  # what must not be run is made anew
-            compiled, file, address = files.map_module(files.path_of(folder, key), key)
+            compiled, file, address = files.map_module(files.path_of(folder, key), key, is_guarded=options.is_guarded)
             return Image(module, compiled, file, address, module.imported_functions)
     if lazy:
         return LazyImage(context, options, progress)
@@ -51,7 +51,8 @@ class LazyImage(Image):
         stubs = lower_lazy_stubs(layout_of(module), range(first, len(module.functions)))
         starts = range(0, len(stubs.data), LAZY_STUB_BYTES)
         block = publish_code(stubs.data)
-        super().__init__(module, CompiledModule(stubs.data, starts, ()), block, block.address, first)
+        compiled = CompiledModule(stubs.data, starts, (), options.is_guarded)
+        super().__init__(module, compiled, block, block.address, first)
         self._context = context
         self._options = options
         self._functions: dict[int, Image] = {}

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from callgate.errors import EngineError
 from callgate.wasm.binary import Kind, ModuleData, decode
 from callgate.wasm.errors import LinkError
+from callgate.wasm.guard_pages import is_guarded
 from callgate.wasm.host import HostFunction, signature_of
 from callgate.wasm.limits import Limits
 from callgate.wasm.memory import Memory
@@ -36,14 +37,18 @@ class Module:
         lazy: bool = False,
         progress: Callable[[int, int], object] | None = None,
     ) -> None:
+        guarded = is_guarded(bounds)
+        self._bounds = bounds
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         self.data: ModuleData = decode(data)
         self._context = check_module(self.data)
         self.engine = choose_engine(engine)
+        if guarded and self.engine != "compiled":
+            raise EngineError('guard pages are for compiled code only; use bounds="checked"')
         from callgate.wasm.compile.function import Options
         from callgate.wasm.images import image_of
 
-        options = Options(bounds == "guarded", cpu_features())
+        options = Options(guarded, cpu_features())
         self._image = image_of(self._context, options, progress, cache=cache, lazy=lazy)
 
     def instantiate(
@@ -51,7 +56,7 @@ class Module:
     ) -> Instance[L]:
         """Run it: link the imports, write the segments, call the start function."""
         limits = limits or Limits()
-        linked = link(self.data, imports, limits)
+        linked = link(self.data, imports, limits, self._bounds)
         from callgate.wasm.native import Core
 
         core = Core(self._image, linked.functions, linked.tables, linked.memories, linked.globals, limits, Instance._of)
@@ -99,7 +104,7 @@ class Linked:
         self.globals: list[Global] = []
 
 
-def link(module: ModuleData, imports: Any, limits: Limits) -> Linked:
+def link(module: ModuleData, imports: Any, limits: Limits, bounds: str) -> Linked:
     """Find what the module imports; LinkError with all that is missing or of the wrong type."""
     given = _given(imports)
     linked = Linked()
@@ -113,12 +118,17 @@ def link(module: ModuleData, imports: Any, limits: Limits) -> Linked:
         problem = _take(linked, thing, wanted, where)
         if problem:
             problems.append(problem)
+        elif bounds == "guarded" and isinstance(thing, Memory) and not thing.is_guarded:
+            problems.append(
+                f'incompatible import type for {where}: a module with bounds="guarded" needs a memory with guard '
+                'pages, as Memory(..., bounds="guarded") and the modules that are loaded so have'
+            )
     if problems:
         raise LinkError(tuple(problems))
     for table in module.tables[len(linked.tables) :]:
         linked.tables.append(Table(NAMES[table.element], *table.limits, most_elements=limits.table_elements))
     for memory in module.memories[len(linked.memories) :]:
-        linked.memories.append(Memory(*memory.limits, most_bytes=limits.memory_bytes))
+        linked.memories.append(Memory(*memory.limits, most_bytes=limits.memory_bytes, bounds=bounds))
     for variable in module.globals[len(linked.globals) :]:
         linked.globals.append(_own_global(variable))
     return linked

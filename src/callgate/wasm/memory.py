@@ -1,7 +1,8 @@
 """Linear memories, as Python sees them.
 
 A memory is reserved once, as large as it may ever become, so that it never moves: views stay valid when it grows, and
-compiled code keeps its address in a register.  The system gives pages when they are touched first.
+compiled code keeps its address in a register.  The system gives pages when they are touched first.  With guard pages
+all addresses that an access can reach are reserved, and those behind the memory's end may not be touched.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ import mmap
 import struct
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from callgate.wasm.errors import OutOfBounds
+from callgate.wasm.guard_pages import is_guarded, open_pages, reserve
 from callgate.wasm.types import MOST_PAGES, PAGE_BYTES, Limits, MemoryType
 
 _NO_RESERVE: Final = 0x4000 if sys.platform.startswith("linux") else 0
+_CHUNK_BYTES: Final = 1 << 12
 
 
 class Memory:
     """A linear memory: `Memory(1, 16)` has one page of 64 KiB and may grow to 16.
 
     Addresses are ints from 0; what lies outside raises OutOfBounds.  Raises MemoryError where the system refuses to
-    reserve `maximum_pages`.
+    reserve `maximum_pages`.  `bounds="guarded"` gives it guard pages: modules that are compiled so need them, others
+    may use it as well; EngineError where there are none.
 
     >>> memory = Memory(1, 16)
     >>> memory.write(8, b"hello")
@@ -31,9 +35,27 @@ class Memory:
     (b'hello', 65536)
     """
 
-    __slots__ = ("__weakref__", "_address", "_mapping", "_pages", "_watchers", "data", "maximum_pages", "type")
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_mapping",
+        "_pages",
+        "_watchers",
+        "data",
+        "is_guarded",
+        "maximum_pages",
+        "type",
+    )
 
-    def __init__(self, minimum_pages: int, maximum_pages: int | None = None, *, most_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        minimum_pages: int,
+        maximum_pages: int | None = None,
+        *,
+        most_bytes: int | None = None,
+        bounds: str = "checked",
+    ) -> None:
+        self.is_guarded = is_guarded(bounds)
         most = MOST_PAGES if maximum_pages is None else maximum_pages
         if not 0 <= minimum_pages <= most <= MOST_PAGES:
             raise ValueError(f"a memory has from 0 to {MOST_PAGES} pages, not {minimum_pages} to {most}")
@@ -48,16 +70,11 @@ class Memory:
         self.maximum_pages = most
         self._pages = minimum_pages
         self._watchers: list[Callable[[int], None]] = []  # who wants to know the size when it grows
-        reserved = max(most * PAGE_BYTES, mmap.PAGESIZE)
-        try:
-            self._mapping = _reserve(reserved)
-        except (OSError, ValueError) as problem:
-            raise MemoryError(
-                f"the system refuses to reserve {reserved} bytes of memory ({problem}); "
-                "give the memory a lower maximum with Limits(memory_bytes=...)"
-            ) from None
-        self.data = memoryview(self._mapping)
+        self._mapping: Any = reserve() if self.is_guarded else _reserve(most * PAGE_BYTES)
+        self.data = memoryview(self._mapping).cast("B")
         self._address = 0
+        if self.is_guarded and not open_pages(self.address, self.size_bytes):
+            raise MemoryError(f"the system refuses {self.size_bytes} bytes of memory")
 
     def __repr__(self) -> str:
         return f"<wasm memory of {self._pages} pages, {self.maximum_pages} at most>"
@@ -83,6 +100,8 @@ class Memory:
         """Make it larger by so many pages; the number it had, or -1 where that is too much."""
         before = self._pages
         if pages < 0 or before + pages > self.maximum_pages:
+            return -1
+        if self.is_guarded and not open_pages(self.address + before * PAGE_BYTES, pages * PAGE_BYTES):
             return -1
         self._pages = before + pages
         for tell in self._watchers:
@@ -133,13 +152,21 @@ class Memory:
         """The bytes up to the next NUL; OutOfBounds where there is none."""
         end = self.size_bytes if most_bytes is None else min(self.size_bytes, address + most_bytes)
         self._check(address, 0)
-        found = self._mapping.find(b"\0", address, end)
-        if found < 0:
-            raise OutOfBounds(f"out of bounds memory access: the string at {address:#x} has no end")
-        return bytes(self.data[address:found])
+        for start in range(address, end, _CHUNK_BYTES):
+            found = bytes(self.data[start : min(end, start + _CHUNK_BYTES)]).find(0)
+            if found >= 0:
+                return bytes(self.data[address : start + found])
+        raise OutOfBounds(f"out of bounds memory access: the string at {address:#x} has no end")
 
 
 def _reserve(size_bytes: int) -> mmap.mmap:
-    if sys.platform == "win32":
-        return mmap.mmap(-1, size_bytes)
-    return mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+    size_bytes = max(size_bytes, mmap.PAGESIZE)
+    try:
+        if sys.platform == "win32":
+            return mmap.mmap(-1, size_bytes)
+        return mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+    except (OSError, ValueError) as problem:
+        raise MemoryError(
+            f"the system refuses to reserve {size_bytes} bytes of memory ({problem}); "
+            "give the memory a lower maximum with Limits(memory_bytes=...)"
+        ) from None

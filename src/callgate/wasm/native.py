@@ -66,6 +66,7 @@ from callgate.wasm.compile.stubs import (
     lower_thunk,
 )
 from callgate.wasm.errors import TRAPS, Frame, OutOfBounds, OutOfFuel, TableOutOfBounds, TimedOut, UninitializedElement
+from callgate.wasm.faults import Faults
 from callgate.wasm.host import HostFunction
 from callgate.wasm.memory import Memory
 from callgate.wasm.store import Function, Global, Table, decode_reference, encode_reference, register_core
@@ -207,6 +208,12 @@ def backtrace(site: int, stack: int, activation: int) -> tuple[Frame, ...]:
     return tuple(frames)
 
 
+@cache
+def faults() -> Faults:
+    """The process's handlers of SIGSEGV, installed with the first guarded code."""
+    return Faults(stubs().publish)
+
+
 class Image:
     """The code of a module in executable memory; instances share it.
 
@@ -219,6 +226,8 @@ class Image:
         self._owner = owner  # a block, or a mapped file
         self.address = address
         self.first = first
+        if compiled.is_guarded:
+            faults().cover(self, address, address + len(compiled.code))
         entry = (address, weakref.ref(self))
         insort(_IMAGES, entry, key=lambda pair: pair[0])
         weakref.finalize(self, _IMAGES.remove, entry)
@@ -310,6 +319,8 @@ class Core:
         facade: Callable[[Core], Any],
     ) -> None:
         module = image.module
+        if image.compiled.is_guarded:
+            faults().be_first()
         self.image = image
         self.module = module
         self.layout = layout_of(module)
@@ -568,6 +579,8 @@ class Core:
                 "the instance is in use by another thread; call it from one thread at a time, or instantiate the "
                 "module once for each"
             )
+        if self.image.compiled.is_guarded:
+            faults().be_first()
         words[STACK_LOW // 8] = _stack_low() + _STACK_MARGIN_BYTES
         words[THREAD // 8] = thread
         return 1

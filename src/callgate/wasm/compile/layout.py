@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 
 from callgate.asm.x86_64.registers import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI
 from callgate.wasm.binary import ModuleData
-from callgate.wasm.types import V128, FuncType
+from callgate.wasm.types import PAGE_BYTES, V128, FuncType
 
 VMCTX: Final = RBX
 ACTIVATION: Final = R14
@@ -75,6 +75,9 @@ RECORD_COMPILED: Final = 24
 
 ACTIVATION_LIMIT: Final = 0
 """Of the activation: the lowest address of the stack that Wasm frames may use."""
+
+RESERVED_BYTES: Final = (1 << 33) + PAGE_BYTES
+"""What a guarded memory reserves: an address and an offset are below 2^32 each, an access has up to 16 bytes."""
 
 
 def slot_bytes(value: int) -> int:

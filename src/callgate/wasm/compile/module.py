@@ -21,25 +21,27 @@ class CompiledModule(NamedTuple):
     """The code of a module: `starts[n]` is where the n-th function that is not imported begins.
 
     `sites` are triples: where a call returns to, the instruction in the module, the distance from rsp to the return
-    address; sorted by the first.
+    address; sorted by the first.  Guarded code has one before each access as well, for a fault of it, and may run with
+    guarded memories only.
     """
 
     code: bytes | memoryview
     starts: Sequence[int]
     sites: Sequence[int]
+    is_guarded: bool
 
     def site_at(self, offset: int) -> tuple[int, int] | None:
-        """The instruction and the depth for a place that a call returns to."""
+        """The instruction and the depth for a place that a call returns to, or for one in an access that faulted."""
         low, high = 0, len(self.sites) // 3
         while low < high:
             middle = (low + high) // 2
-            if self.sites[3 * middle] < offset:
+            if self.sites[3 * middle] <= offset:
                 low = middle + 1
             else:
                 high = middle
-        if 3 * low < len(self.sites) and self.sites[3 * low] == offset:
-            return self.sites[3 * low + 1], self.sites[3 * low + 2]
-        return None
+        if not low:
+            return None
+        return self.sites[3 * low - 3 + 1], self.sites[3 * low - 3 + 2]
 
     def function_at(self, offset: int) -> int:
         """The number, among those that are not imported, of the function that a place lies in."""
@@ -68,14 +70,14 @@ def compile_module(context: Context, options: Options, progress: Progress | None
         sites.extend(_site_words(compiled, start))
     for place, callee in calls:
         struct.pack_into("<i", code, place, starts[callee - imported] - (place + 4))
-    return CompiledModule(bytes(code), starts, sites)
+    return CompiledModule(bytes(code), starts, sites, options.is_guarded)
 
 
 def compile_apart(context: Context, options: Options, number: int) -> CompiledModule:
     """Compile a function whose calls go by the records; `number` counts those that are not imported."""
     shared = shared_of(context, options)._replace(is_lazy=True)
     compiled = FunctionCompiler(shared, check_body(context, number)).compile()
-    return CompiledModule(compiled.data, array("I", [0]), array("I", _site_words(compiled, 0)))
+    return CompiledModule(compiled.data, array("I", [0]), array("I", _site_words(compiled, 0)), options.is_guarded)
 
 
 def _site_words(compiled: Compiled, start: int) -> list[int]:
