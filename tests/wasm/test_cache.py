@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from random_modules import I32, opcode, section, signed, vector, vector_of
+from encoding import opcode, section, signed, vector, vector_of
 
 from callgate import wasm
 from callgate.errors import EngineError
@@ -22,6 +22,7 @@ from callgate.runtime.engine import native_engine
 from callgate.wasm import cache
 from callgate.wasm.cache import LEAST_BYTES, cache_folder, evict, key_of, path_of
 from callgate.wasm.compile.function import Options
+from callgate.wasm.types import I32
 
 try:
     native_engine()

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import spec_runner
-from random_modules import I32, opcode, section, signed, unsigned, vector, vector_of
+from encoding import opcode, section, signed, unsigned, vector, vector_of
 from spec_runner import SUITES, run_script
 
 from callgate import wasm
@@ -18,6 +18,7 @@ from callgate.errors import EngineError
 from callgate.runtime.engine import native_engine
 from callgate.wasm import images
 from callgate.wasm.images import LazyImage
+from callgate.wasm.types import I32
 
 try:
     native_engine()
