@@ -50,7 +50,7 @@ class TestErrors:
         ("arguments", "message"),
         [
             ([], "callgate: the following arguments are required: COMMAND; see callgate --help"),
-            (["explain"], "callgate explain: the following arguments are required: DECLARATION"),
+            (["explain"], "callgate explain: give the DECLARATION of a C function, or --wasm FILE --func NAME"),
             (["explain", "int f(int"], "callgate explain: line 1, column 6: '(' is never closed"),
             (["explain", "duble f(int n)"], "callgate explain: line 1, column 1: unknown type name 'duble'"),
             (["explain", "int f(int n)", "--target", "pdp-11"], "callgate explain: unknown target 'pdp-11'"),
@@ -58,7 +58,7 @@ class TestErrors:
             (["build"], "callgate build: the following arguments are required: MODULE"),
             (["bench", "mul"], "callgate bench: argument ROW: no row 'mul'; the rows are noop, add,"),
             (["bench", "--json", "/no/such/folder/f"], "callgate bench: [Errno 2] No such file or directory"),
-            (["wasm"], "callgate: argument COMMAND: invalid choice: 'wasm'"),
+            (["waltz"], "callgate: argument COMMAND: invalid choice: 'waltz'"),
         ],
     )
     def test_is_one_line_on_stderr_and_exit_code_2(

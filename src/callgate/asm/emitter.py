@@ -34,6 +34,10 @@ class Emitter:
     def note(self, comment: str) -> None:
         """Comment the next line of the listing; nothing where no listing is made."""
 
+    def data(self, content: bytes, text: str) -> None:
+        """Append bytes that are no instruction; `text` is what the listing says of them."""
+        self.code += content
+
     def finish(self) -> Code:
         """Resolve the labels and return what was assembled."""
         for site, kind, label in self._fixups:
@@ -64,6 +68,16 @@ class Listing(Emitter):
     def label(self, name: str) -> None:
         super().label(name)
         self.record(len(self.code), is_instruction=False, text=name)
+
+    def data(self, content: bytes, text: str) -> None:
+        if content:
+            self.record(len(self.code), is_instruction=True, text=text)
+            self.code += content
+
+    @property
+    def line_count(self) -> int:
+        """How many lines there are so far."""
+        return len(self._recorded)
 
     def record(self, offset: int, *, is_instruction: bool, text: str) -> None:
         """Note a line that begins at an offset."""

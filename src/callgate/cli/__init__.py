@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from callgate import __version__
-from callgate.cli import bench, bind_header, build, demo, doctor, explain, run
+from callgate.cli import bench, bind_header, build, demo, doctor, explain, run, wasm
 from callgate.cli.terminal import CommandError
 from callgate.errors import CallgateError, DeclarationError
 
-_COMMANDS = (demo, bench, explain, bind_header, build, run, doctor)
+_COMMANDS = (demo, bench, explain, bind_header, build, run, wasm, doctor)
 
 
 class _Parser(argparse.ArgumentParser):

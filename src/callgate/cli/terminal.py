@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+_BAR_WIDTH = 30
+
 
 class CommandError(Exception):
     """A command cannot go on; the message is all that its user sees."""
@@ -46,6 +48,11 @@ class Progress:
         """Replace the line."""
         if self._is_shown:
             print(f"\r\x1b[K{what} …", end="", file=sys.stderr, flush=True)
+
+    def bar(self, what: str, done: int, whole: int) -> None:
+        """Replace the line by a bar, which is full when all is done."""
+        filled = _BAR_WIDTH * done // max(1, whole)
+        self.say(f"{what} [{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {100 * done // max(1, whole)} %")
 
     def clear(self) -> None:
         """Take the line away."""

@@ -45,6 +45,9 @@ class Frame(NamedTuple):
         return f"{self.name} (function {self.number}{'' if self.offset is None else f' at byte {self.offset:#x}'})"
 
 
+_FRAMES_SHOWN = 10
+
+
 class Trap(CallgateError, RuntimeError):
     """WebAssembly code that was stopped; `frames` are the functions that it was in, the innermost first."""
 
@@ -55,7 +58,12 @@ class Trap(CallgateError, RuntimeError):
         self.frames = frames
 
     def __str__(self) -> str:
-        return "\n  in ".join([super().__str__(), *map(str, self.frames)])
+        """The text, and the backtrace, of which only the ends where it is long."""
+        frames = [str(frame) for frame in self.frames]
+        if len(frames) > 2 * _FRAMES_SHOWN:
+            left_out = f"{len(frames) - 2 * _FRAMES_SHOWN} more"
+            frames = [*frames[:_FRAMES_SHOWN], left_out, *frames[-_FRAMES_SHOWN:]]
+        return "\n  in ".join([super().__str__(), *frames])
 
 
 class OutOfBounds(Trap, IndexError):

@@ -538,7 +538,7 @@ class ExtendedAssembler(Assembler):
     def distance(self, label: str, offset: int) -> None:
         """A word of a table: how far a label is from the table's beginning, `offset` bytes back."""
         self._fixups.append((len(self.code), "distance", label))
-        self.code += offset.to_bytes(4, "little")
+        self.data(offset.to_bytes(4, "little"), f"to {label}")
 
     def _resolve(self, site: int, kind: str, label: str, distance: int) -> None:
         if kind == "distance":

@@ -20,9 +20,10 @@ more than a table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
+from callgate.asm.code import Code
 from callgate.asm.x86_64.registers import R8, RAX, RCX, RSP
 from callgate.asm.x86_64.vectors import VectorAssembler, VectorListingAssembler
 from callgate.wasm.compile.layout import (
@@ -91,6 +92,9 @@ class Compiled(NamedTuple):
     calls: tuple[tuple[int, int], ...]
     sites: tuple[Site, ...]
     listing: str
+
+
+Emitters = Mapping[int, Callable[["FunctionCompiler", Any], None]]
 
 
 class Options(NamedTuple):
@@ -264,10 +268,12 @@ class FunctionCompiler(Values):
         a = self.a
         a.label("exhausted")
         offset = self.instructions[0][2]
+        a.note(StackExhausted.text)
         a.mov_ri(RAX, TRAP_NUMBERS[StackExhausted])
         a.call_m(VMCTX, TRAP)
         self.sites.append(Site(len(a.code), offset, 0))
         a.label("poll_entry")
+        a.note("signals, limits, other threads")
         a.call_m(VMCTX, POLL)
         self.sites.append(Site(len(a.code), offset, 0))
         a.jmp("polled")
@@ -311,34 +317,53 @@ class FunctionCompiler(Values):
     # -- the whole ----------------------------------------------------------------------------------------------------
     def compile(self) -> Compiled:
         """Compile the body."""
-        from callgate.wasm.compile.dispatch import EMITTERS
+        self.frames.append(_Frame(BLOCK, FuncType((), self.body.type.results), 0, self.epilogue))
+        self._emit_instructions()
+        self._emit_cold()
+        self._emit_constants()
+        code = self.a.finish()
+        return Compiled(code.data, tuple(self.calls), tuple(self.sites), self._listing(code))
 
-        a = self.a
-        body = self.body
-        self.frames.append(_Frame(BLOCK, FuncType((), body.type.results), 0, self.epilogue))
+    def _emit_instructions(self) -> None:
+        emitters = self._emitters()
         instructions = self.instructions
         count = len(instructions)
         while self.next < count:
             opcode, immediate, self.offset = instructions[self.next]
             self.next += 1
             before = len(self.stack)
-            EMITTERS[opcode](self, immediate)
+            emitters[opcode](self, immediate)
             if len(self.stack) > WINDOW:
                 self.narrow(before)
+
+    def _emitters(self) -> Emitters:
+        """What compiles each instruction, by opcode."""
+        from callgate.wasm.compile.dispatch import EMITTERS
+
+        return EMITTERS
+
+    def _emit_cold(self) -> None:
+        """What is seldom run, behind the rest."""
         for emit in self.cold:
             emit()
-        self._emit_constants()
-        code = a.finish()
-        listing = code.listing() if code.lines else ""
-        return Compiled(code.data, tuple(self.calls), tuple(self.sites), listing)
+
+    def _listing(self, code: Code) -> str:
+        return code.listing() if code.lines else ""
 
     def _emit_constants(self) -> None:
         """The constants of the function, behind its code."""
         a = self.a
         for (size, bits), label in sorted(self.constants.items(), reverse=True):
-            a.code += b"\xcc" * (-len(a.code) % size)
+            a.data(b"\xcc" * (-len(a.code) % size), "(alignment)")
             a.label(label)
-            a.code += bits.to_bytes(size, "little")
+            a.data(bits.to_bytes(size, "little"), f"{bits:#0{2 + 2 * size}x}")
+
+    def reach(self, opcode: int, callee: int) -> None:
+        """A call (E8 cd) or a jump (E9 cd) to a function of the module, whose distance is filled in later."""
+        code = self.a.code
+        code.append(opcode)
+        self.calls.append((len(code), callee))
+        code += b"\0\0\0\0"
 
     def label(self) -> str:
         """A new label."""
@@ -383,6 +408,7 @@ class FunctionCompiler(Values):
 
     def _emit_trap(self, trap: type[Trap], offset: int) -> None:
         a = self.a
+        a.note(trap.text)
         a.mov_ri(RAX, TRAP_NUMBERS[trap])
         a.call_m(VMCTX, TRAP)
         self.site(offset)
@@ -598,6 +624,7 @@ def loop(c: FunctionCompiler, type: FuncType) -> None:
 
     def emit() -> None:
         a.label(slow)
+        a.note("signals, limits, other threads")
         a.call_m(VMCTX, POLL)
         c.site(offset)
         a.jmp(back)
@@ -823,7 +850,7 @@ def br_table(c: FunctionCompiler, depths: tuple[int, ...]) -> None:
     names = [targets[depth] for depth in depths[:-1]]
 
     def emit() -> None:
-        a.code += b"\xcc" * (-len(a.code) % 4)
+        a.data(b"\xcc" * (-len(a.code) % 4), "(alignment)")
         a.label(label)
         start = len(a.code)
         for name in names:
@@ -916,9 +943,7 @@ def call(c: FunctionCompiler, callee: int) -> None:
         c.a.call_m(VMCTX, c.shared.layout.record_at(callee) + RECORD_CODE)
         c.site(c.offset)
     else:
-        c.a.code.append(0xE8)
-        c.calls.append((len(c.a.code), callee))
-        c.a.code += b"\0\0\0\0"
+        c.reach(0xE8, callee)
         c.site(c.offset)
     _take_results(c, signature.results, area)
 
@@ -1032,9 +1057,7 @@ def return_call(c: FunctionCompiler, callee: int) -> None:
     if c.shared.is_lazy:
         c.a.jmp_m(VMCTX, c.shared.layout.record_at(callee) + RECORD_CODE)
         return
-    c.a.code.append(0xE9)
-    c.calls.append((len(c.a.code), callee))
-    c.a.code += b"\0\0\0\0"
+    c.reach(0xE9, callee)
 
 
 def return_call_indirect(c: FunctionCompiler, immediate: tuple[int, int]) -> None:
