@@ -293,7 +293,7 @@ def compile_modules(arguments: argparse.Namespace) -> None:
         key = key_of(module.data, options)
         store(folder, key, compiled)
         try:
-            map_module(path_of(folder, key), key)
+            map_module(path_of(folder, key), key, is_guarded=options.is_guarded)
         except ImageError as problem:
             raise CommandError(f"what was written will not be used: {problem}") from None
         print(
