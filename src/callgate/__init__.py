@@ -73,6 +73,7 @@ _LAZY = {
     "load": "callgate.library",
     "raw": "",
     "variable": "callgate.library",
+    "wasm": "",
 }
 
 __all__ = [
@@ -133,6 +134,7 @@ __all__ = [
     "ushort",
     "usize",
     "variable",
+    "wasm",
     "wchar",
     "wstr",
 ]

@@ -15,6 +15,7 @@ from _typeshed import ReadableBuffer, WriteableBuffer
 from typing_extensions import Never, Self, TypeVarTuple, Unpack
 
 from callgate import raw as raw
+from callgate import wasm as wasm
 from callgate.abi.plan import CallPlan
 from callgate.c.types import CallbackType, FunctionType
 from callgate.errors import CallError as CallError
@@ -84,6 +85,7 @@ __all__ = [
     "ushort",
     "usize",
     "variable",
+    "wasm",
     "wchar",
     "wstr",
 ]

@@ -474,7 +474,7 @@ def resolve(annotation: object, scopes: tuple[Mapping[str, object], ...], where:
 _HAS_VARARGS, _HAS_VARKEYWORDS = 0x04, 0x08  # inspect.CO_VARARGS, CO_VARKEYWORDS, without importing inspect
 
 
-class _Declared(NamedTuple):
+class Def(NamedTuple):
     """What a def says: each parameter's name and resolved annotation, the result's, and whether there is `*args`."""
 
     name: str
@@ -483,14 +483,17 @@ class _Declared(NamedTuple):
     is_variadic: bool
 
 
-def _declared(
+def read_def(
     function: Callable[..., object],
     local_names: Mapping[str, object] | None,
     *,
-    skips_self: bool = False,
+    skips_first: int = 0,
     is_callback: bool = False,
-) -> _Declared:
-    """Read the annotations of a function; DeclarationError where one is missing or cannot be evaluated."""
+) -> Def:
+    """Read the annotations of a function but for its first parameters.
+
+    DeclarationError where one is missing or cannot be evaluated.
+    """
     code = getattr(function, "__code__", None)
     if code is None:
         raise DeclarationError(f"{function!r} is not a function written in Python; a declaration is a def with `...`")
@@ -516,9 +519,8 @@ def _declared(
         scopes = (cells, *scopes)
     if local_names is not None:
         scopes = (local_names, *scopes)
-    first = 1 if skips_self else 0
     parameters = []
-    for variable in code.co_varnames[first : code.co_argcount]:
+    for variable in code.co_varnames[skips_first : code.co_argcount]:
         where = f"{name}() parameter {variable!r}"
         if variable not in annotations:
             raise DeclarationError(f"{where} has no annotation; give its C type, as in `{variable}: i32`")
@@ -533,7 +535,7 @@ def _declared(
     where = f"{name}() result"
     if "return" not in annotations:
         raise DeclarationError(f"{where} has no annotation; write `-> None` for void")
-    return _Declared(name, parameters, resolve(annotations["return"], scopes, where), is_variadic)
+    return Def(name, parameters, resolve(annotations["return"], scopes, where), is_variadic)
 
 
 def function_type(
@@ -544,7 +546,7 @@ def function_type(
     `local_names` are searched first (types of an enclosing function); `skips_self` leaves out the first parameter,
     for methods of a Protocol.  DeclarationError names the function and the parameter.
     """
-    name, declared, returned, is_variadic = _declared(function, local_names, skips_self=skips_self)
+    name, declared, returned, is_variadic = read_def(function, local_names, skips_first=int(skips_self))
     parameters = [
         parameter_of(variable, annotation, f"{name}() parameter {variable!r}") for variable, annotation in declared
     ]
@@ -560,7 +562,7 @@ def function_type(
 
 def callback_type(function: Callable[..., object], local_names: Mapping[str, object] | None = None) -> CallbackType:
     """The CallbackType that the annotations of a Python function declare, for C to call it."""
-    name, declared, returned, is_variadic = _declared(function, local_names, is_callback=True)
+    name, declared, returned, is_variadic = read_def(function, local_names, is_callback=True)
     if is_variadic:
         raise DeclarationError(f"{name}(): C cannot call a callback with variable arguments")
     return _callback_type(name, [annotation for _, annotation in declared], returned, f"{name}()")

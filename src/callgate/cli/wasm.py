@@ -115,9 +115,9 @@ def run_module(arguments: argparse.Namespace) -> int:
         progress.clear()
     signature = _exported_type(module.data, arguments.file, name)
     values = parse_arguments(signature, words, name)
-    limits = Limits(arguments.fuel, arguments.timeout, arguments.memory)
+    limits = Limits(fuel=arguments.fuel, timeout_s=arguments.timeout, memory_bytes=arguments.memory)
     try:
-        instance: wasm.Instance[Any] = module.instantiate(limits=limits)
+        instance = module.instantiate(limits=limits)
         result = instance.exports[name](*values)
     except LinkError as problem:
         needed = ", ".join(f"{one.module}.{one.name}: {one.type}" for one in module.data.imports)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from callgate.wasm.errors import (
     BinaryError,
+    ClosedError,
     DivisionByZero,
     Frame,
     IndirectCallMismatch,
@@ -21,6 +22,7 @@ from callgate.wasm.errors import (
     Unreachable,
     ValidationError,
 )
+from callgate.wasm.exports import Exports
 from callgate.wasm.host import HostFunction, host
 from callgate.wasm.instance import Instance, Module, load
 from callgate.wasm.limits import Limits
@@ -29,7 +31,9 @@ from callgate.wasm.store import Function, Global, Table
 
 __all__ = [
     "BinaryError",
+    "ClosedError",
     "DivisionByZero",
+    "Exports",
     "Frame",
     "Function",
     "Global",

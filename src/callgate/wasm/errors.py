@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 from callgate.errors import CallgateError
@@ -27,11 +28,18 @@ class ValidationError(CallgateError, ValueError):
 
 
 class LinkError(CallgateError, ImportError):
-    """Imports that are missing or of the wrong type; the message lists them all, `problems` has a line each."""
+    """Imports, or exports that a Protocol declares, that are missing or of another type.
+
+    The message lists them all, `problems` has a line each.
+    """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class ClosedError(CallgateError, ValueError):
+    """A call of an instance that has been closed."""
 
 
 class Frame(NamedTuple):
@@ -64,6 +72,18 @@ class Trap(CallgateError, RuntimeError):
             left_out = f"{len(frames) - 2 * _FRAMES_SHOWN} more"
             frames = [*frames[:_FRAMES_SHOWN], left_out, *frames[-_FRAMES_SHOWN:]]
         return "\n  in ".join([super().__str__(), *frames])
+
+
+def add_frames(problem: BaseException, frames: tuple[Frame, ...]) -> None:
+    """Tell an exception which WebAssembly functions it has left: a Trap's `frames`, else `wasm_frames` and a note."""
+    if not frames:
+        return
+    if isinstance(problem, Trap):
+        problem.frames += frames
+        return
+    problem.wasm_frames = (*getattr(problem, "wasm_frames", ()), *frames)  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 11):
+        problem.add_note("\n".join(["WebAssembly functions that it went through:", *[f"  in {one}" for one in frames]]))
 
 
 class OutOfBounds(Trap, IndexError):

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import ctypes
 import typing
-from collections.abc import Callable
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from types import MethodType
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
+from callgate.c.annotations import read_def, resolve
+from callgate.c.types import CallbackType
 from callgate.errors import DeclarationError
-from callgate.wasm.types import EXTERNREF, F32, F64, I32, I64, V128, FuncType
+from callgate.wasm.annotations import Value, locals_of, results_of, value_of
+from callgate.wasm.types import FuncType
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_TYPES: Final[dict[object, int]] = {
-    **{ctypes.c_int32: I32, ctypes.c_uint32: I32, ctypes.c_int64: I64, ctypes.c_uint64: I64},
-    **{ctypes.c_float: F32, ctypes.c_double: F64, float: F64, bytes: V128, object: EXTERNREF, Any: EXTERNREF},
-}
-UNSIGNED: Final = frozenset((ctypes.c_uint32, ctypes.c_uint64))
 
 
 class HostFunction(Generic[P, R]):
     """A Python function as modules import it; made by `wasm.host`.  Calling it calls the Python function."""
 
-    __slots__ = ("__name__", "address", "annotations", "function", "module", "name", "signature", "takes_instance")
+    __slots__ = (
+        "__dict__",
+        "__name__",
+        "__weakref__",
+        "address",
+        "callback",
+        "declared",
+        "function",
+        "module",
+        "name",
+        "signature",
+        "takes_instance",
+        "values",
+    )
 
     def __init__(
         self,
@@ -34,7 +44,8 @@ class HostFunction(Generic[P, R]):
         module: str = "",
         takes_instance: bool = False,
         address: int = 0,
-        annotations: tuple[Any, ...] = (),
+        declared: CallbackType | None = None,
+        values: tuple[Value, ...] = (),
     ) -> None:
         self.function = function
         self.signature = signature
@@ -42,8 +53,11 @@ class HostFunction(Generic[P, R]):
         self.module = module
         self.takes_instance = takes_instance
         self.address = address  # of a C function of that type, which is then called without Python
-        self.annotations = annotations  # of parameters and results, where they tell more than the signature
+        self.declared = declared  # what Python gets and gives, where the annotations tell more than the signature
+        self.values = values  # the parameters, where there is no such declaration
+        self.callback: Any = None  # what compiled code calls, if it is the same for all instances
         self.__name__ = getattr(function, "__name__", name)
+        self.__doc__ = getattr(function, "__doc__", None)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -55,9 +69,11 @@ class HostFunction(Generic[P, R]):
 def host(module: str, name: str, /) -> Callable[[Callable[P, R]], HostFunction[P, R]]:
     """A Python function that modules import as `module`.`name`; its annotations give the types.
 
-    `i32`, `u32`, `i64`, `u64`, `f32`, `f64`, `bytes` for a v128, `object` for an externref; a tuple for several
-    results.
-    A first parameter annotated `wasm.Instance` gets the instance that calls.  Raises DeclarationError for others.
+    Parameters are `i32`, `u32`, `i64`, `u64`, `f32`, `f64`, bool, IntEnum classes, bytes for a v128, object for an
+    externref, `wasm.Function | None` for a funcref; the result is one of them, None, or a tuple of several.  A first
+    parameter annotated `wasm.Instance`, or `wasm.Instance[SomeProtocol]`, gets the instance that calls.  What the
+    function raises goes through the WebAssembly code to whoever called that; a result of another type is a TypeError
+    there.  Raises DeclarationError for annotations that are no types of WebAssembly.
 
     >>> from callgate import i32
     >>> @host("env", "add")
@@ -65,49 +81,68 @@ def host(module: str, name: str, /) -> Callable[[Callable[P, R]], HostFunction[P
     ...     return a + b
     >>> add
     <wasm host function env.add (i32, i32) -> (i32)>
+    >>> add(1, 2)
+    3
     """
+    for given in (module, name):
+        if not isinstance(given, str):
+            raise TypeError(f"host() takes the names of a module and of its import, not {given!r}")
 
     def decorate(function: Callable[P, R]) -> HostFunction[P, R]:
-        signature, takes_instance, annotations = signature_of(function, f"{module}.{name}")
-        return HostFunction(
-            function, signature, name, module=module, takes_instance=takes_instance, annotations=annotations
-        )
+        read = read_host(function, locals_of(function, 1), name)
+        return read.function(function, name, module)
 
     return decorate
 
 
-def signature_of(function: Callable[..., Any], where: str) -> tuple[FuncType, bool, tuple[Any, ...]]:
-    """The type that a function's annotations give, whether it takes the instance, and the annotations."""
+class HostDef(NamedTuple):
+    """What a Python function's annotations say."""
+
+    signature: FuncType
+    takes_instance: bool
+    declared: CallbackType | None
+    values: tuple[Value, ...]
+
+    def function(self, function: Callable[P, R], name: str, module: str) -> HostFunction[P, R]:
+        """The host function."""
+        return HostFunction(function, name=name, module=module, **self._asdict())
+
+
+def is_annotated(function: Callable[..., Any]) -> bool:
+    """Whether a callable tells types at all; of one that doesn't, the import's own count."""
+    inner = function.__func__ if isinstance(function, MethodType) else function
+    return hasattr(inner, "__code__") and bool(getattr(inner, "__annotations__", None))
+
+
+def read_host(function: Callable[..., Any], local_names: Mapping[str, object] | None, name: str) -> HostDef:
+    """Read a function's annotations; DeclarationError where one is missing or no type of WebAssembly."""
     from callgate.wasm.instance import Instance
 
-    hints = typing.get_type_hints(function)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        raise DeclarationError(f"{where}: {function!r} has no annotations that could be read")
-    names = list(code.co_varnames[: code.co_argcount])
-    if getattr(function, "__self__", None) is not None:
-        names = names[1:]
-    takes_instance = bool(names) and (typing.get_origin(hints.get(names[0])) or hints.get(names[0])) is Instance
-    if takes_instance:
-        names = names[1:]
-    missing = [name for name in names if name not in hints]
-    if missing:
-        raise DeclarationError(f"{where}: parameter {missing[0]!r} has no annotation")
-    parameters = tuple(hints[name] for name in names)
-    result = hints.get("return", type(None))
-    results: tuple[Any, ...] = () if result in (None, type(None)) else (result,)
-    if typing.get_origin(result) is tuple:
-        results = typing.get_args(result)
-    types = tuple(_value_type(one, where) for one in parameters), tuple(_value_type(one, where) for one in results)
-    return FuncType(*types), takes_instance, (*parameters, *results)
+    is_method = isinstance(function, MethodType)
+    inner: Any = function.__func__ if isinstance(function, MethodType) else function
+    code = getattr(inner, "__code__", None)
+    annotations = getattr(inner, "__annotations__", {})
+    takes_instance = False
+    if code is not None and code.co_argcount > is_method:
+        first = annotations.get(code.co_varnames[int(is_method)])
+        if first is not None:
+            scopes = (local_names or {}, inner.__globals__)
+            first = resolve(first, scopes, f"{inner.__name__}() parameter {code.co_varnames[int(is_method)]!r}")
+            takes_instance = first is Instance or typing.get_origin(first) is Instance
+    read = read_def(inner, local_names, skips_first=is_method + takes_instance)
+    if read.is_variadic:
+        raise DeclarationError(f"{read.name}(): functions of WebAssembly have no variable arguments")
+    parameters = [value_of(one, hint, f"{read.name}() parameter {one!r}") for one, hint in read.parameters]
+    where = f"{read.name}() result"
+    results = [value_of("result", hint, where) for hint in results_of(read.result, where)]
+    signature = FuncType(tuple([one.type for one in parameters]), tuple([one.type for one in results]))
+    return HostDef(signature, takes_instance, _declared(read.name, parameters, results), tuple(parameters))
 
 
-def _value_type(annotation: Any, where: str) -> int:
-    value = _TYPES.get(annotation)
-    if value is None:
-        shown = getattr(annotation, "__name__", repr(annotation))
-        raise DeclarationError(
-            f"{where}: {shown} is no WebAssembly type; write i32, u32, i64, u64, f32, f64, bytes (v128) or object "
-            "(externref)"
-        )
-    return value
+def _declared(name: str, parameters: list[Value], results: list[Value]) -> CallbackType | None:
+    """The C declaration of a function of numbers."""
+    given = [one.result for one in parameters if one.result is not None]
+    returned = [one.parameter for one in results if one.parameter is not None]
+    if len(given) < len(parameters) or len(returned) < len(results) or len(results) > 1:
+        return None
+    return CallbackType(name, tuple(given), returned[0] if returned else None)

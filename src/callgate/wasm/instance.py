@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from callgate.errors import EngineError
-from callgate.wasm.binary import Kind, ModuleData, decode
-from callgate.wasm.errors import LinkError
+from callgate.wasm.annotations import locals_of
+from callgate.wasm.binary import Import, Kind, ModuleData, decode
+from callgate.wasm.exports import Exports
 from callgate.wasm.guard_pages import is_guarded
-from callgate.wasm.host import HostFunction, signature_of
+from callgate.wasm.host import HostFunction
 from callgate.wasm.limits import Limits
+from callgate.wasm.linking import link
 from callgate.wasm.memory import Memory
-from callgate.wasm.store import Function, Global, Table, function_of
-from callgate.wasm.types import NAMES, ExternType, FuncType, GlobalType, MemoryType, TableType
+from callgate.wasm.protocols import Plan, plan_exports
+from callgate.wasm.types import ExternType
 from callgate.wasm.validate import check_module
 
 L = TypeVar("L")
+
+Imports: TypeAlias = (
+    "Sequence[HostFunction[..., Any] | tuple[str, str, Any] | tuple[str, Instance[Any]]] "
+    "| Mapping[str, Instance[Any] | Mapping[str, Any]]"
+)
+AllocatorNames: TypeAlias = "str | tuple[str, str] | None"
 
 
 class Module:
@@ -39,6 +48,10 @@ class Module:
     ) -> None:
         guarded = is_guarded(bounds)
         self._bounds = bounds
+        if isinstance(source, (bytearray, memoryview)):
+            source = bytes(source)
+        if not isinstance(source, (bytes, str, os.PathLike)):
+            raise TypeError(f"a module is a path or bytes, not {type(source).__name__}")
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         self.data: ModuleData = decode(data)
         self._context = check_module(self.data)
@@ -51,17 +64,100 @@ class Module:
         options = Options(guarded, cpu_features())
         self._image = image_of(self._context, options, progress, cache=cache, lazy=lazy)
 
+    @property
+    def name(self) -> str:
+        """The module's name, "" where it has none."""
+        return self.data.name
+
+    @property
+    def imports(self) -> tuple[Import, ...]:
+        """What it needs: module, name and type of each."""
+        return self.data.imports
+
+    @property
+    def exports(self) -> dict[str, ExternType]:
+        """What it offers: the type of each, by name."""
+        data = self.data
+        types: dict[Kind, Sequence[ExternType]] = {
+            Kind.FUNCTION: [data.types[index] for index in data.functions],
+            **{Kind.TABLE: data.tables, Kind.MEMORY: data.memories, Kind.GLOBAL: data.globals},
+        }
+        return {export.name: types[export.kind][export.number] for export in data.exports}
+
+    @property
+    def custom_sections(self) -> tuple[tuple[str, bytes], ...]:
+        """Names and contents of the sections that mean nothing to the specification, in their order."""
+        return tuple([(one.name, self.data.data[one.start : one.end]) for one in self.data.customs])
+
+    def __repr__(self) -> str:
+        return f"<wasm module {self.name or 'without a name'}, {self.engine}>"
+
+    @overload
     def instantiate(
-        self, exports: Callable[..., L] | None = None, /, *, imports: Any = (), limits: Limits | None = None
-    ) -> Instance[L]:
-        """Run it: link the imports, write the segments, call the start function."""
+        self, /, *, imports: Imports = (), limits: Limits | None = None, allocator: AllocatorNames = None
+    ) -> Instance[Exports]: ...
+    @overload
+    def instantiate(
+        self,
+        exports: Callable[..., L],
+        /,
+        *,
+        imports: Imports = (),
+        limits: Limits | None = None,
+        allocator: AllocatorNames = None,
+    ) -> Instance[L]: ...
+    def instantiate(
+        self,
+        exports: Any = None,
+        /,
+        *,
+        imports: Imports = (),
+        limits: Limits | None = None,
+        allocator: AllocatorNames = None,
+    ) -> Instance[Any]:
+        """Run it: link the imports, write the segments, call the start function.  All as of `load`."""
+        return self._instantiate(exports, imports, limits, allocator, locals_of(exports, 1))
+
+    def _instantiate(
+        self,
+        exports: Any,
+        imports: Any,
+        limits: Limits | None,
+        allocator: AllocatorNames,
+        local_names: Mapping[str, object] | None,
+    ) -> Instance[Any]:
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits= takes wasm.Limits(...), not {limits!r}")
         limits = limits or Limits()
+        plans = plan_exports(exports, self.data, local_names, allocator) if exports is not None else {}
         linked = link(self.data, imports, limits, self._bounds)
         from callgate.wasm.native import Core
 
-        core = Core(self._image, linked.functions, linked.tables, linked.memories, linked.globals, limits, Instance._of)
-        instance: Instance[L] = Instance._of(core)
+        facade = _Facade(self, plans)
+        core = Core(self._image, linked.functions, linked.tables, linked.memories, linked.globals, limits, facade)
+        instance = facade(core)
         core.initialize()
+        return instance
+
+
+class _Facade:
+    """The Instance that stands for a core: the same as long as somebody has it."""
+
+    __slots__ = ("_module", "_plans", "_reference")
+
+    def __init__(self, module: Module, plans: Mapping[str, Plan]) -> None:
+        self._module = module
+        self._plans = plans
+        self._reference: weakref.ref[Instance[Any]] | None = None
+
+    def __call__(self, core: Any) -> Instance[Any]:
+        instance = self._reference() if self._reference is not None else None
+        if instance is None:
+            instance = object.__new__(Instance)
+            instance._core = core
+            instance._module = self._module
+            instance._exports = Exports(core, self._plans)
+            self._reference = weakref.ref(instance)
         return instance
 
 
@@ -94,189 +190,74 @@ def choose_engine(engine: str | None) -> str:
     return "compiled"
 
 
-class Linked:
-    """What a module's tables of things are, imported and own."""
-
-    def __init__(self) -> None:
-        self.functions: list[Any] = []
-        self.tables: list[Table] = []
-        self.memories: list[Memory] = []
-        self.globals: list[Global] = []
-
-
-def link(module: ModuleData, imports: Any, limits: Limits, bounds: str) -> Linked:
-    """Find what the module imports; LinkError with all that is missing or of the wrong type."""
-    given = _given(imports)
-    linked = Linked()
-    problems = []
-    for module_name, name, wanted in module.imports:
-        where = f"{module_name}.{name}"
-        if (module_name, name) not in given:
-            problems.append(f"unknown import {where}: {wanted} is not among the imports")
-            continue
-        thing = given[module_name, name]
-        problem = _take(linked, thing, wanted, where)
-        if problem:
-            problems.append(problem)
-        elif bounds == "guarded" and isinstance(thing, Memory) and not thing.is_guarded:
-            problems.append(
-                f'incompatible import type for {where}: a module with bounds="guarded" needs a memory with guard '
-                'pages, as Memory(..., bounds="guarded") and the modules that are loaded so have'
-            )
-    if problems:
-        raise LinkError(tuple(problems))
-    for table in module.tables[len(linked.tables) :]:
-        linked.tables.append(Table(NAMES[table.element], *table.limits, most_elements=limits.table_elements))
-    for memory in module.memories[len(linked.memories) :]:
-        linked.memories.append(Memory(*memory.limits, most_bytes=limits.memory_bytes, bounds=bounds))
-    for variable in module.globals[len(linked.globals) :]:
-        linked.globals.append(_own_global(variable))
-    return linked
-
-
-def _own_global(kind: GlobalType) -> Global:
-    zero: Any = 0 if kind.value >= 0x7E else 0.0 if kind.value >= 0x7C else bytes(16) if kind.value == 0x7B else None
-    return Global(NAMES[kind.value], zero, mutable=kind.is_mutable)
-
-
-def _given(imports: Any) -> dict[tuple[str, str], Any]:
-    """All that is offered, by module and name."""
-    given: dict[tuple[str, str], Any] = {}
-    if isinstance(imports, Mapping):
-        for module_name, things in imports.items():
-            names = things.exports if isinstance(things, Instance) else things
-            for name in names:
-                given[module_name, name] = names[name]
-        return given
-    for one in imports:
-        if isinstance(one, HostFunction):
-            given[one.module, one.name] = one
-        elif isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], Instance):
-            for name in one[1].exports:
-                given[one[0], name] = one[1].exports[name]
-        elif isinstance(one, tuple) and len(one) == 3:
-            given[one[0], one[1]] = one[2]
-        else:
-            raise TypeError(f"imports are host functions, (module, name, thing) or (module, instance), not {one!r}")
-    return given
-
-
-def _take(linked: Linked, thing: Any, wanted: ExternType, where: str) -> str:
-    """Add an import to what is linked; what is wrong with it, or nothing."""
-    if isinstance(wanted, FuncType):
-        function = function_of(thing)
-        if isinstance(function, (Function, HostFunction)):
-            found = function.type if isinstance(function, Function) else function.signature
-        elif callable(function):
-            record = getattr(function, "__self__", None)
-            address = getattr(record, "address", 0) if hasattr(record, "plan") else 0
-            if address:
-                found = wanted
-                function = HostFunction(thing, wanted, where, address=address)
-            else:
-                found, takes_instance, annotations = signature_of(function, where)
-                function = HostFunction(function, found, where, takes_instance=takes_instance, annotations=annotations)
-        else:
-            return f"incompatible import type for {where}: a function of {wanted} is needed, not {thing!r}"
-        if found != wanted:
-            return f"incompatible import type for {where}: a function of {wanted} is needed, not of {found}"
-        linked.functions.append(function)
-        return ""
-    if isinstance(wanted, TableType) and isinstance(thing, Table):
-        if thing.type.element == wanted.element and wanted.limits.admits(len(thing), thing.type.limits.maximum):
-            linked.tables.append(thing)
-            return ""
-    elif isinstance(wanted, MemoryType) and isinstance(thing, Memory):
-        if wanted.limits.admits(thing.pages, thing.type.limits.maximum):
-            linked.memories.append(thing)
-            return ""
-    elif isinstance(wanted, GlobalType) and isinstance(thing, Global) and thing.type == wanted:
-        linked.globals.append(thing)
-        return ""
-    return f"incompatible import type for {where}: a {wanted} is needed, not {thing!r}"
-
-
-class Exports(Mapping[str, Any]):
-    """What an instance exports, by attribute and by name."""
-
-    def __init__(self, core: Any) -> None:
-        self._core = core
-        self._module: ModuleData = core.module
-        self._numbers = {export.name: export for export in self._module.exports}
-        self._made: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        made = self._made.get(name)
-        if made is None:
-            _, kind, number = self._numbers[name]
-            match kind:
-                case Kind.FUNCTION:
-                    made = self._core.callable(number)
-                case Kind.TABLE:
-                    made = self._core.tables[number]
-                case Kind.MEMORY:
-                    made = self._core.memories[number]
-                case Kind.GLOBAL:
-                    made = self._core.globals[number]
-            self._made[name] = made
-        return made
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self._numbers:
-            raise AttributeError(f"the module exports no {name!r}; it exports {', '.join(self._numbers) or 'nothing'}")
-        return self[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._numbers)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._numbers})
-
-
 class Instance(Generic[L]):
-    """A running module."""
+    """A running module, from `load` or `Module.instantiate`.  As a context manager it is closed at the end.
 
-    __slots__ = ("__weakref__", "_core", "_exports")
+    Any thread may call it, one at a time.  It lives as long as it, one of its exported functions or another instance
+    that imports from it is referenced.
+    """
+
+    __slots__ = ("__weakref__", "_core", "_exports", "_module")
 
     _core: Any
     _exports: Exports
+    _module: Module
 
     def __init__(self) -> None:
         raise TypeError("instances come from wasm.load() or Module.instantiate()")
 
-    @classmethod
-    def _of(cls, core: Any) -> Instance[Any]:
-        instance = object.__new__(cls)
-        instance._core = core
-        instance._exports = Exports(core)
-        return instance
+    def __repr__(self) -> str:
+        state = ", closed" if self._core.is_closed else ""
+        return f"<wasm instance of {self._module.name or 'a module without a name'}, {self._module.engine}{state}>"
 
     @property
     def exports(self) -> L:
-        """What it exports."""
+        """What it exports, as the Protocol types it, or else Exports."""
         return self._exports  # type: ignore[return-value]
 
     @property
+    def module(self) -> Module:
+        """The module that it is an instance of."""
+        return self._module
+
+    @property
     def memory(self) -> Memory:
-        """Its memory."""
+        """Its memory; AttributeError where it has none."""
         if not self._core.memories:
             raise AttributeError("the module has no memory")
         memory: Memory = self._core.memories[0]
         return memory
 
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """All memories that it has, its own and imported ones."""
+        return tuple(self._core.memories)
+
+    @property
+    def fuel_left(self) -> int | None:
+        """What is left of Limits.fuel, None where there is no such limit; settable, to go on with more or less."""
+        left: int | None = self._core.fuel_left()
+        return left
+
+    @fuel_left.setter
+    def fuel_left(self, fuel: int) -> None:
+        if self._core.limits.fuel is None:
+            raise ValueError("the instance has no limit of fuel; give it one with Limits(fuel=...)")
+        self._core.set_fuel(Limits(fuel=fuel).fuel)
+
     def call_raw(self, name: str, words: Sequence[int]) -> list[int]:
         """Call an exported function with the bits of its arguments, two words for a v128; the bits of its results."""
-        _, kind, number = self._exports._numbers[name]
-        if kind is not Kind.FUNCTION:
-            raise TypeError(f"{name!r} is no function")
-        results: list[int] = self._core.call_raw(number, words)
-        return results
+        for export in self._module.data.exports:
+            if export.name == name and export.kind is Kind.FUNCTION:
+                results: list[int] = self._core.call_raw(export.number, words)
+                return results
+        raise TypeError(f"{name!r} is no exported function")
 
     def close(self) -> None:
-        """Refuse calls from now on."""
+        """Refuse calls from Python from now on (ClosedError); its memory can still be read.  Twice does nothing.
+
+        Raises RuntimeError while a call is running.  Other instances that import its functions go on calling them.
+        """
         self._core.close()
 
     def __enter__(self) -> Instance[L]:
@@ -288,19 +269,66 @@ class Instance(Generic[L]):
         self.close()
 
 
+@overload
 def load(
     source: str | os.PathLike[str] | bytes,
-    exports: Callable[..., Any] | None = None,
     /,
     *,
-    imports: Any = (),
+    imports: Imports = (),
     limits: Limits | None = None,
+    allocator: AllocatorNames = None,
+    engine: str | None = None,
+    bounds: str = "checked",
+    cache: bool = True,
+    lazy: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Instance[Exports]: ...
+@overload
+def load(
+    source: str | os.PathLike[str] | bytes,
+    exports: Callable[..., L],
+    /,
+    *,
+    imports: Imports = (),
+    limits: Limits | None = None,
+    allocator: AllocatorNames = None,
+    engine: str | None = None,
+    bounds: str = "checked",
+    cache: bool = True,
+    lazy: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Instance[L]: ...
+def load(
+    source: str | os.PathLike[str] | bytes,
+    exports: Any = None,
+    /,
+    *,
+    imports: Imports = (),
+    limits: Limits | None = None,
+    allocator: AllocatorNames = None,
     engine: str | None = None,
     bounds: str = "checked",
     cache: bool = True,
     lazy: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Instance[Any]:
-    """Load a module and run it."""
+    """Load a WebAssembly module, a file or bytes, and run it.
+
+    `exports` is a Protocol class whose methods type the exported functions; without it their own types do.  `imports`
+    are host functions (`wasm.host`), `(module, name, thing)`, `(module, instance)`, or a mapping of modules to
+    instances or to mappings of names to things; a thing is a Python function with annotations, a gate, an export of an
+    instance, a Memory, Table or Global.  `limits` bounds what it may use.  `allocator` names the exports that strings
+    travel through: `("malloc", "free")`, which is looked for first, or `"cabi_realloc"`.  The rest is as for Module.
+
+    Returns the Instance.  Raises OSError for a file that cannot be read, BinaryError and ValidationError for what is
+    no valid module, DeclarationError for a Protocol without meaning, LinkError with every import and export that is
+    missing or of another type, MemoryError for more memory than the limits or the system allow, a Trap if the module's
+    start function or a segment traps.
+
+    >>> add = bytes.fromhex("0061736d010000000107016002" "7f7f017f030201000707010361" "646400000a09010700200020016a0b")
+    >>> with load(add) as instance:
+    ...     instance.exports.add(1, 2)
+    3
+    """
     module = Module(source, engine=engine, bounds=bounds, cache=cache, lazy=lazy, progress=progress)
-    return module.instantiate(exports, imports=imports, limits=limits)
+    return module._instantiate(exports, imports, limits, allocator, locals_of(exports, 1))

@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import NamedTuple
 
 
-class Limits(NamedTuple):
+class _Limits(NamedTuple):
+    fuel: int | None
+    timeout_s: float | None
+    memory_bytes: int | None
+    table_elements: int | None
+    stack_bytes: int | None
+
+
+class Limits(_Limits):
     """What an instance may use; None is no limit of its own.
 
     `fuel`: calls and rounds of loops in all, then OutOfFuel.  `timeout_s`: seconds for each call from Python, then
     TimedOut.  `memory_bytes`: what its memory may grow to.  `table_elements`: what each table may grow to.
     `stack_bytes`: how much of the thread's stack a call may use, then StackExhausted.
+
+    Raises TypeError and ValueError for what is no such number.
+
+    >>> Limits(fuel=10**6, timeout_s=0.5)
+    Limits(fuel=1000000, timeout_s=0.5, memory_bytes=None, table_elements=None, stack_bytes=None)
     """
 
-    fuel: int | None = None
-    timeout_s: float | None = None
-    memory_bytes: int | None = None
-    table_elements: int | None = None
-    stack_bytes: int | None = None
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        *,
+        fuel: int | None = None,
+        timeout_s: float | None = None,
+        memory_bytes: int | None = None,
+        table_elements: int | None = None,
+        stack_bytes: int | None = None,
+    ) -> Limits:
+        counts = {"fuel": fuel, "memory_bytes": memory_bytes}
+        counts |= {"table_elements": table_elements, "stack_bytes": stack_bytes}
+        for name, count in counts.items():
+            if count is None:
+                continue
+            if not hasattr(type(count), "__index__") or isinstance(count, bool):
+                raise TypeError(f"Limits({name}=) must be an int or None, not {type(count).__name__}")
+            if index(count) < 0:
+                raise ValueError(f"Limits({name}=) must not be negative: {count}")
+        if timeout_s is not None:
+            if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool):
+                raise TypeError(
+                    f"Limits(timeout_s=) must be a number of seconds or None, not {type(timeout_s).__name__}"
+                )
+            if not timeout_s >= 0:
+                raise ValueError(f"Limits(timeout_s=) must not be negative: {timeout_s}")
+        return super().__new__(cls, fuel, timeout_s, memory_bytes, table_elements, stack_bytes)

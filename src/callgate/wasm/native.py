@@ -7,6 +7,7 @@ memory.grow) comes by callbacks, which raise as any callback does; the gate that
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 import weakref
 from bisect import bisect_right, insort
@@ -17,12 +18,13 @@ from typing import Any, Final
 from callgate.asm.code import Code
 from callgate.bind import bind
 from callgate.c.types import INT64, VOID, CallbackType, FunctionType, Parameter, Passing, Result, Returning
-from callgate.errors import CallgateError, EngineError
+from callgate.errors import EngineError
 from callgate.runtime.addresses import c_address
 from callgate.runtime.callbacks import Callback
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.engine import native_engine
 from callgate.runtime.gate import Options as GateOptions
+from callgate.runtime.reference import count_message
 from callgate.target import HOST, Target
 from callgate.wasm.binary import Expression, ModuleData
 from callgate.wasm.compile.layout import (
@@ -41,6 +43,7 @@ from callgate.wasm.compile.layout import (
     RECORD_BYTES,
     RECORD_CODE,
     RECORD_COMPILED,
+    RECORD_HOME,
     STACK_BYTES,
     STACK_LOW,
     THREAD,
@@ -65,12 +68,31 @@ from callgate.wasm.compile.stubs import (
     lower_import_jump,
     lower_thunk,
 )
-from callgate.wasm.errors import TRAPS, Frame, OutOfBounds, OutOfFuel, TableOutOfBounds, TimedOut, UninitializedElement
+from callgate.wasm.errors import (
+    TRAPS,
+    ClosedError,
+    Frame,
+    OutOfBounds,
+    OutOfFuel,
+    TableOutOfBounds,
+    TimedOut,
+    UninitializedElement,
+    add_frames,
+)
 from callgate.wasm.faults import Faults
 from callgate.wasm.host import HostFunction
 from callgate.wasm.memory import Memory
-from callgate.wasm.store import Function, Global, Table, decode_reference, encode_reference, register_core
-from callgate.wasm.types import F32, I32, I64, NAMES, V128, FuncType
+from callgate.wasm.store import (
+    Function,
+    Global,
+    Store,
+    Table,
+    encode_reference,
+    pack,
+    register_core,
+    unpack,
+)
+from callgate.wasm.types import F32, I32, I64, REFERENCES, V128, FuncType, TableType
 
 POLL_INTERVAL: Final = 1 << 17
 """Loop iterations and calls between two looks at signals, limits and other threads."""
@@ -97,7 +119,8 @@ class Stubs:
         self._resolve_name = engine.address_of
         self._callbacks = {
             "wasm_trap": _callback("trap", 5, _trap, returns=False),
-            "wasm_poll": _callback("poll", 4, _poll, returns=True),
+            "wasm_poll": _callback("poll", 1, _poll, returns=True),
+            "wasm_raised": _callback("raised", 4, _raised, returns=False),
             "wasm_adopt": _callback("adopt", 2, _adopt, returns=True),
             "wasm_compile": _callback("compile", 2, _compile, returns=True),
         }
@@ -116,6 +139,8 @@ class Stubs:
                 return symbols[symbol]
             if symbol in self._callbacks:
                 return self._callbacks[symbol].address
+            if symbol == "wasm_unwind":
+                return self.labels["unwind"]
             if symbol in ("memmove", "memset"):
                 return c_address(symbol)
             return self._resolve_name(symbol)
@@ -172,16 +197,33 @@ def _trap(number: int, site: int, stack: int, activation: int, detail: int) -> N
     raise trap(text, backtrace(site, stack, activation))
 
 
-def _poll(vmctx: int, site: int, stack: int, activation: int) -> int:
-    return _CORES[vmctx].poll(site, stack, activation)
+def _core_at(vmctx: int) -> Core:
+    core = _CORES.get(vmctx)
+    if core is None:
+        raise _taken_apart()
+    return core
+
+
+def _taken_apart() -> ClosedError:
+    """For finalizers of a cycle with an instance in it, which the collector is taking apart."""
+    return ClosedError("the instance is being taken apart by the garbage collector")
+
+
+def _poll(vmctx: int) -> int:
+    return _core_at(vmctx).poll()
 
 
 def _adopt(vmctx: int, thread: int) -> int:
-    return _CORES[vmctx].adopt(thread)
+    return _core_at(vmctx).adopt(thread)
+
+
+def _raised(problem: int, site: int, stack: int, activation: int) -> None:
+    """An exception is about to leave WebAssembly code: tell it where it was."""
+    add_frames(ctypes.cast(problem, ctypes.py_object).value, backtrace(site, stack, activation))
 
 
 def _compile(vmctx: int, record: int) -> int:
-    return _CORES[vmctx].compile_function(record)
+    return _core_at(vmctx).compile_function(record)
 
 
 def _image_of(address: int) -> Image | None:
@@ -265,41 +307,28 @@ class _Words64:
     """The elements of a table as compiled code reads them."""
 
     def __init__(self, table: Table) -> None:
-        self.table = weakref.ref(table)
-        self.kind = table.type.element
         self.places: list[int] = []  # in vmctx
-        self.owners: list[Any] = []  # instances that may have put functions of theirs into it
-        self.words: Any = None
-        self._move(table.elements)
-
-    def _move(self, elements: Sequence[Any]) -> None:
-        self.words = (_Words * max(1, len(elements)))(*[encode_reference(self.kind, one) for one in elements])
+        elements = [encode_reference(table.type.element, one, table.store) for one in table.elements]
+        table.elements = []
         self.count = len(elements)
-        for place in self.places:
-            self.tell(place)
+        self.words: Any = (_Words * max(1, self.count))(*elements)
+        self._former: list[Any] = []  # an instance that is being taken apart may still look there
 
     def tell(self, place: int) -> None:
         """Write where the elements are into an instance."""
         word_at(place).value = ctypes.addressof(self.words)
         word_at(place + 8).value = self.count
 
-    def get(self, index: int) -> Any:
-        return decode_reference(self.kind, self.words[index])
-
-    def put(self, index: int, value: Any) -> None:
-        self.words[index] = encode_reference(self.kind, value)
-
-    def grow(self, before: int, value: Any) -> None:
-        table = self.table()
-        assert table is not None
-        old = self.words
-        count = len(table.elements)
-        capacity = max(count, 2 * before)
-        self.words = (_Words * max(1, capacity))()
-        ctypes.memmove(self.words, old, 8 * before)
-        word = encode_reference(self.kind, value)
-        for index in range(before, count):
-            self.words[index] = word
+    def grow(self, more: int, word: int) -> None:
+        """Append a word so many times."""
+        before, count = self.count, self.count + more
+        if count > len(self.words):
+            self._former.append(self.words)
+            words = (_Words * max(count, 2 * before))()
+            ctypes.memmove(words, self.words, 8 * before)
+            self.words = words
+        if word:
+            self.words[before:count] = [word] * more
         self.count = count
         for place in self.places:
             self.tell(place)
@@ -329,6 +358,7 @@ class Core:
         self.fuel: int | None = limits.fuel
         self._call = -1
         self._deadline = 0.0
+        self.store = Store()
         self.vmctx_words = (_Words * (self.layout.size_bytes // 8 + 2))()
         self.vmctx = ctypes.addressof(self.vmctx_words)
         _CORES[self.vmctx] = self
@@ -346,15 +376,31 @@ class Core:
         self._place_memories(memories)
         self._place_functions(functions)
         self._place_globals(globals_)
+        self._place_tables(tables)
+
+    def _place_tables(self, tables: Sequence[Table]) -> None:
         self.tables = list(tables)
+        imported = sum(isinstance(one.type, TableType) for one in self.module.imports)
         for number, table in enumerate(tables):
+            if number < imported:
+                self._share_with(table.store)
+            else:
+                table.store = self.store
             if table.native is None:
                 table.native = _Words64(table)
             place = self.vmctx + self.layout.table_at(number)
             table.native.places.append(place)
-            table.native.owners.append(self)
             table.native.tell(place)
-            self._kept.append(weakref.finalize(self, _forget, table.native.places, place))
+            weakref.finalize(self, _forget, table.native.places, place)
+
+    def _share_with(self, store: Store) -> None:
+        """References may go to and from what has this store."""
+        self.store.join(store)
+        self.store.hold(self)
+
+    def share(self) -> None:
+        """A table or a global that may hold references to its functions goes out."""
+        self.store.hold(self)
 
     def _place_memories(self, memories: Sequence[Memory]) -> None:
         self.memories = list(memories)
@@ -373,6 +419,7 @@ class Core:
 
     def _place_functions(self, functions: Sequence[Any]) -> None:
         module, layout, words = self.module, self.layout, self.vmctx_words
+        self._imports = functions
         for number, signature in enumerate(module.types):
             ctypes.c_uint32.from_address(self.vmctx + layout.type_at(number)).value = type_id(signature)
         for number, function in enumerate(functions):
@@ -382,6 +429,7 @@ class Core:
             words[place], words[place + 1] = code, vmctx
             record = layout.record_at(number) // 8
             words[record], words[record + 1], words[record + 2] = code, vmctx, type_id(signature)
+            words[record + RECORD_HOME // 8] = self.vmctx
         imported = len(functions)
         for number, function in enumerate(self._hidden()):
             code, vmctx = self._import(function, function.signature)
@@ -393,11 +441,15 @@ class Core:
             words[record] = self.image.address + start
             words[record + 1] = self.vmctx
             words[record + 2] = type_id(signature)
+            words[record + RECORD_HOME // 8] = self.vmctx
 
     def _import(self, function: Any, signature: FuncType) -> tuple[int, int]:
         """Code and vmctx to call an imported function with."""
         self._kept.append(function)
         if isinstance(function, Function):
+            if not {*signature.parameters, *signature.results}.isdisjoint(REFERENCES):
+                function.owner.share()
+                self._share_with(function.owner.store)
             return word_at(function.record).value, word_at(function.record + 8).value
         record = (_Words * (HOST_BYTES // 8))()
         self._kept.append(record)
@@ -406,27 +458,41 @@ class Core:
             record[2] = function.address
             return stubs().stub("host", signature), address
         if has_direct_stub(signature):
-            result = Parameter("", c_type(signature.results[0]), Passing.VALUE) if signature.results else None
-            parameters = tuple(Result(c_type(value), Returning.VALUE) for value in signature.parameters)
-            callback = Callback(self._bound(function), CallbackType(function.name, parameters, result), "native")
+            callback = self._callback_of(function, signature)
             self._kept.append(callback)
             record[2] = callback.address
             return stubs().stub("host", signature), address
         record[2] = stubs().host_callback.address
         record[HOST_KEY // 8] = address
-        call = self._bound(function)
-        _HOSTS[address] = call, signature
-        weakref.finalize(self, _HOSTS.pop, address, None)
+        host = _AreaHost(self._bound(function), function, signature, self.store)
+        _HOSTS[address] = host
+        self._kept.append(host)
         return stubs().stub("area_host", signature), address
 
-    def _bound(self, function: HostFunction[Any, Any]) -> Callable[..., Any]:
+    def _callback_of(self, function: HostFunction[..., Any], signature: FuncType) -> Callback:
+        """What C calls for a host function; the same for all instances, if it doesn't want to know which."""
+        if function.callback is not None:
+            return function.callback  # type: ignore[no-any-return]
+        declared = function.declared
+        if declared is None:
+            result = Parameter("", c_type(signature.results[0]), Passing.VALUE) if signature.results else None
+            parameters = tuple([Result(c_type(value), Returning.VALUE) for value in signature.parameters])
+            declared = CallbackType(function.name, parameters, result)
+        callback = Callback(self._bound(function), declared, "native")
+        if not function.takes_instance and function.module:
+            function.callback = callback
+        return callback
+
+    def _bound(self, function: HostFunction[..., Any]) -> Callable[..., Any]:
         """A host function's Python function, with the calling instance where it wants that."""
         if not function.takes_instance:
             return function.function
-        plain, core = function.function, weakref.ref(self)
+        plain, reference = function.function, weakref.ref(self)
 
         def call(*arguments: Any) -> Any:
-            return plain(core().facade(), *arguments)  # type: ignore[union-attr]
+            core = reference()
+            assert core is not None  # it calls
+            return plain(core.facade(), *arguments)
 
         return call
 
@@ -451,7 +517,10 @@ class Core:
         imported = module.imported_globals
         for number, variable in enumerate(globals_):
             place = layout.global_at(number)
+            if number < imported and variable.type.value in REFERENCES:
+                self._share_with(variable.store)
             if number >= imported:
+                variable.store = self.store
                 own = (_Words * 2).from_buffer(self.vmctx_words, place)
                 own[0], own[1] = variable.cell[0], variable.cell[1]
                 variable.cell = own
@@ -467,13 +536,18 @@ class Core:
 
     def function(self, number: int) -> Function:
         """A function as a reference; the same as long as somebody has it."""
+        if number < self.module.imported_functions and isinstance(self._imports[number], Function):
+            return self._imports[number]  # type: ignore[no-any-return]
         found = self._functions.get(number)
         if found is None:
             signature = self.module.types[self.module.functions[number]]
-            found = Function(signature, None, self.module.function_name(number), self, self.record(number))
-            found.call = self.callable(number)
+            found = Function(signature, None, self.module.function_name(number), self, self.record(number), number)
             self._functions[number] = found
         return found
+
+    def signature(self, number: int) -> FuncType:
+        """The type of a function."""
+        return self.module.types[self.module.functions[number]]
 
     def callable(self, number: int) -> Callable[..., Any]:
         """What Python calls for a function: a gate where C has its type, else a function that converts."""
@@ -541,15 +615,15 @@ class Core:
         ctypes.c_int32.from_address(self.vmctx + COUNTER).value = granted
         return granted
 
-    def poll(self, site: int, stack: int, activation: int) -> int:
-        """Polls are used up: look at the limits.  Signals and other threads have had their turn as Python runs."""
+    def poll(self) -> int:
+        """Polls are used up: look at the limits.  That Python runs has let signals and threads have their turn."""
         if self.fuel is not None:
             self.fuel -= self._granted
             if self.fuel <= 0:
                 self.fuel = 0
                 self._granted = 0
                 ctypes.c_int32.from_address(self.vmctx + COUNTER).value = 0
-                raise OutOfFuel(frames=backtrace(site, stack, activation))
+                raise OutOfFuel
         if self.limits.timeout_s is not None:
             call = self.vmctx_words[ENTRIES // 8]
             now = time.monotonic()
@@ -559,7 +633,7 @@ class Core:
             elif now > self._deadline:
                 self._call = -1
                 self._refill()
-                raise TimedOut(frames=backtrace(site, stack, activation))
+                raise TimedOut
         return self._refill()
 
     def fuel_left(self) -> int | None:
@@ -568,6 +642,11 @@ class Core:
             return None
         counter = ctypes.c_int32.from_address(self.vmctx + COUNTER).value
         return max(0, self.fuel - (self._granted - (counter + 1)))
+
+    def set_fuel(self, fuel: int | None) -> None:
+        """Go on with so much."""
+        self.fuel = fuel
+        self._refill()
 
     def adopt(self, thread: int) -> int:
         """A call from another thread than the last: allowed while no other is inside."""
@@ -581,13 +660,24 @@ class Core:
             )
         if self.image.compiled.is_guarded:
             faults().be_first()
-        words[STACK_LOW // 8] = _stack_low() + _STACK_MARGIN_BYTES
+        words[STACK_LOW // 8] = _stack_low()
         words[THREAD // 8] = thread
+        _ADOPTED.of_thread().cores.append(weakref.ref(self))
         return 1
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a call is inside."""
+        return bool(self.vmctx_words[DEPTH // 8])
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether calls are refused."""
+        return bool(self.vmctx_words[THREAD // 8] == _CLOSED)
 
     def close(self) -> None:
         """Refuse calls from now on."""
-        if self.vmctx_words[DEPTH // 8]:
+        if self.is_running:
             raise RuntimeError("the instance is running; close it when its calls have returned")
         self.vmctx_words[THREAD // 8] = _CLOSED
 
@@ -638,7 +728,11 @@ class Core:
     def table_grow(self, word: int, count: int, table: int) -> int:
         """Append to a table."""
         target = self.tables[table]
-        return target.grow(count & _MASK, decode_reference(target.type.element, word & _MASK_64))
+        before, count = len(target), count & _MASK
+        if before + count > target.most:
+            return -1
+        target.native.grow(count, word & _MASK_64)
+        return before
 
     def table_fill(self, start: int, word: int, count: int, table: int) -> None:
         """Fill a part of a table."""
@@ -646,8 +740,7 @@ class Core:
         words = self.tables[table].native
         if start + count > words.count:
             raise TableOutOfBounds
-        for index in range(start, start + count):
-            words.words[index] = word
+        words.words[start : start + count] = [word & _MASK_64] * count
 
     def table_copy(self, to: int, start: int, count: int, target: int, source: int) -> None:
         """Copy between tables."""
@@ -665,8 +758,8 @@ class Core:
         words = self.tables[table].native
         if start + count > len(items) or to + count > words.count:
             raise TableOutOfBounds
-        for index in range(count):
-            words.words[to + index] = self.evaluate(items[start + index])[0]
+        for position, item in enumerate(items[start : start + count], to):
+            words.words[position] = self.evaluate(item)[0]
 
     def elem_drop(self, segment: int) -> None:
         """Let go of an element segment."""
@@ -723,10 +816,6 @@ _MASK: Final = 0xFFFF_FFFF
 _MASK_64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
-class ClosedError(CallgateError, ValueError):
-    """A call of an instance that has been closed."""
-
-
 class Holder:
     """What a gate of an exported function keeps alive."""
 
@@ -737,9 +826,43 @@ class Holder:
         self.number = number
         self.block = block
 
+    @property
+    def _name(self) -> str:
+        """How a gate calls what it is from."""
+        return self.core.module.name or "a WebAssembly module"
+
     def function(self) -> Function:
         """The function as a reference."""
         return self.core.function(self.number)
+
+
+class _ThreadEnd:
+    """Lets go of the instances that a thread has entered last: another thread may get the same thread pointer."""
+
+    __slots__ = ("cores", "pointer")
+
+    def __init__(self) -> None:
+        self.cores: list[weakref.ref[Core]] = []
+
+    def __del__(self) -> None:
+        for reference in self.cores:
+            core = reference()
+            if core is not None and core.vmctx_words[THREAD // 8] != _CLOSED and not core.is_running:
+                core.vmctx_words[THREAD // 8] = 0
+
+
+class _Adopted(threading.local):
+    end: _ThreadEnd | None = None
+
+    def of_thread(self) -> _ThreadEnd:
+        """What ends with this thread."""
+        if self.end is None:
+            self.end = _ThreadEnd()
+        self.end.cores = [one for one in self.end.cores if one() is not None]
+        return self.end
+
+
+_ADOPTED = _Adopted()
 
 
 def _declared(name: str, signature: FuncType) -> FunctionType:
@@ -756,95 +879,111 @@ def _forget(places: list[Any], place: Any) -> None:
         places.remove(place)
 
 
-_HOSTS: dict[int, tuple[Callable[..., Any], FuncType]] = {}
+class _AreaHost:
+    """A host function that is called with the area."""
+
+    __slots__ = ("__weakref__", "_arguments", "_call", "_name", "_results", "_store")
+
+    def __init__(
+        self, call: Callable[..., Any], function: HostFunction[..., Any], signature: FuncType, store: Store
+    ) -> None:
+        area = area_of(signature)
+        self._call = call
+        self._name = getattr(function, "__name__", function.name)
+        self._store = store
+        values = function.values or (None,) * len(signature.parameters)
+        self._arguments = list(zip(signature.parameters, area.arguments, values, strict=True))
+        self._results = list(zip(signature.results, (0, *area.results), strict=False))
+
+    def __call__(self, area: int, first: int) -> None:
+        arguments = [_read(kind, area + offset, self._store) for kind, offset, _ in self._arguments]
+        results = self._call(
+            *[
+                thing if value is None else value.present(thing)
+                for thing, (_, _, value) in zip(arguments, self._arguments, strict=True)
+            ]
+        )
+        where, count = f"the result of {self._name}()", len(self._results)
+        if not count:
+            return
+        if count == 1:
+            results = (results,)
+        elif not isinstance(results, (tuple, list)):
+            raise TypeError(f"{where} must be a tuple of {count} values, not {type(results).__name__}")
+        elif len(results) != count:
+            raise ValueError(f"{where} must be a tuple of {count} values, not of {len(results)}")
+        for number, ((kind, offset), thing) in enumerate(zip(self._results, results, strict=True)):
+            what = where if count == 1 else f"item {number} of {where}"
+            _write(kind, area + offset if number else first, thing, what, self._store)
+
+
+_HOSTS: weakref.WeakValueDictionary[int, _AreaHost] = weakref.WeakValueDictionary()
 """Host functions that are called with the area, by their record."""
 
 
 def _call_host(area: int, record: int) -> None:
     """A host function of a type that C functions don't have."""
-    function, signature = _HOSTS[record]
-    places = area_of(signature)
-    result = function(
-        *[_read(value, area + offset) for value, offset in zip(signature.parameters, places.arguments, strict=True)]
-    )
-    results = signature.results
-    if len(results) == 1:
-        _write(results[0], record + HOST_RESULT, result)
-        return
-    if not results:
-        return
-    if not isinstance(result, (tuple, list)) or len(result) != len(results):
-        raise TypeError(f"a host function of type {signature} returns {len(results)} values, not {result!r}")
-    _write(results[0], record + HOST_RESULT, result[0])
-    for value, offset, one in zip(results[1:], places.results, result[1:], strict=True):
-        _write(value, area + offset, one)
+    host = _HOSTS.get(record)
+    if host is None:
+        raise _taken_apart()
+    host(area, record + HOST_RESULT)
 
 
-def _read(value: int, address: int) -> Any:
+def _read(kind: int, address: int, store: Store) -> Any:
     """A value in memory as Python has it."""
-    match value:
-        case 0x7F:
-            return ctypes.c_int32.from_address(address).value
-        case 0x7E:
-            return ctypes.c_int64.from_address(address).value
-        case 0x7D:
-            return ctypes.c_float.from_address(address).value
-        case 0x7C:
-            return ctypes.c_double.from_address(address).value
-        case 0x7B:
-            return ctypes.string_at(address, 16)
-    return decode_reference(value, word_at(address).value)
+    return unpack(kind, word_at(address).value, word_at(address + 8).value if kind == V128 else 0, store)
 
 
-def _write(value: int, address: int, thing: Any) -> None:
-    """A Python value to memory; TypeError or OverflowError for one that is none of the type."""
-    cell = Global(NAMES[value], thing).cell
-    word_at(address).value = cell[0]
-    if value == V128:
-        word_at(address + 8).value = cell[1]
+def _write(kind: int, address: int, thing: Any, where: str, store: Store) -> None:
+    """A Python value to memory; TypeError, OverflowError or ValueError for one that is none of the type."""
+    low, high = pack(kind, thing, where, store)
+    word_at(address).value = low
+    if kind == V128:
+        word_at(address + 8).value = high
 
 
 class _Converter:
     """A function of a type that C functions don't have, as Python calls it."""
 
-    __slots__ = ("_call", "_core", "_number", "_signature", "name")
+    __slots__ = ("__name__", "_call", "_core", "_number", "_signature")
 
     def __init__(self, core: Core, number: int, signature: FuncType, name: str) -> None:
         self._core = core
         self._number = number
         self._signature = signature
         self._call = core.raw(number)
-        self.name = name
+        self.__name__ = name
 
     def wasm_function(self) -> Function:
         """The function as a reference."""
         return self._core.function(self._number)
 
     def __repr__(self) -> str:
-        return f"<wasm function {self.name}{self._signature}>"
+        return f"<wasm function {self.__name__}{self._signature}>"
 
     def __call__(self, *arguments: Any) -> Any:
-        signature = self._signature
+        signature, store = self._signature, self._core.store
         if len(arguments) != len(signature.parameters):
-            raise TypeError(
-                f"{self.name}() takes exactly {len(signature.parameters)} arguments ({len(arguments)} given)"
-            )
+            raise TypeError(count_message(self.__name__, len(signature.parameters), len(arguments)))
         area, size = area_of(signature), area_bytes(signature)
         buffer = (_Words * (size // 8 + 2))()
         base = ctypes.addressof(buffer)
-        for value, offset, argument in zip(signature.parameters, area.arguments, arguments, strict=True):
-            _write(value, base + offset, argument)
+        for position, (kind, offset, argument) in enumerate(
+            zip(signature.parameters, area.arguments, arguments, strict=True), 1
+        ):
+            _write(kind, base + offset, argument, f"{self.__name__}() argument {position}", store)
         self._call(base)
         if not signature.results:
             return None
+        places = (size, *area.results)
         results = tuple(
-            _read(value, base + offset) for value, offset in zip(signature.results, (size, *area.results), strict=True)
+            [_read(kind, base + offset, store) for kind, offset in zip(signature.results, places, strict=True)]
         )
         return results[0] if len(results) == 1 else results
 
 
 def _stack_low() -> int:
-    """The lowest address of this thread's stack."""
+    """The lowest address that Wasm frames may use of this thread's stack."""
     libc = ctypes.CDLL(None)
     attributes = (ctypes.c_uint64 * 16)()
     address, size = ctypes.c_void_p(), ctypes.c_size_t()
@@ -854,4 +993,4 @@ def _stack_low() -> int:
         raise OSError("the bounds of the thread's stack are not known")
     libc.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size))
     libc.pthread_attr_destroy(attributes)
-    return address.value or 0
+    return (address.value or 0) + min(_STACK_MARGIN_BYTES, size.value // 2)

@@ -1,13 +1,16 @@
-"""Tables and globals, as Python sees them: the things besides memories that modules share."""
+"""Tables and globals, as Python sees them, the values in them, and what keeps the things that they refer to alive."""
 
 from __future__ import annotations
 
 import ctypes
 import struct
 import weakref
+from itertools import count as counting
+from operator import index as as_index
 from typing import Any, Final
 
-from callgate.wasm.errors import TableOutOfBounds
+from callgate.wasm.compile.layout import RECORD_HOME
+from callgate.wasm.errors import ClosedError, TableOutOfBounds
 from callgate.wasm.types import (
     F32,
     F64,
@@ -25,6 +28,66 @@ from callgate.wasm.types import (
 )
 
 MOST_ELEMENTS: Final = 10_000_000
+_MASK_64: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Store:
+    """Instances that may have each other's references, and so live together; the objects that externrefs stand for.
+
+    Compiled code passes references on as words, which nobody counts.  So where a reference may go from one instance to
+    another (a shared table, an imported function that takes one, a value that Python hands over), their stores become
+    one, and it holds the instances whose functions may be out of their own.  An instance on its own holds its store and
+    is not in it, so that it is freed with its last reference; what is in a store goes with the cycle collector.
+    """
+
+    __slots__ = ("__weakref__", "_handles", "_into", "_objects", "cores")
+
+    def __init__(self) -> None:
+        self.cores: list[Any] = []
+        self._objects: dict[int, Any] = {}
+        self._handles: dict[int, int] = {}
+        self._into: Store | None = None
+
+    def root(self) -> Store:
+        """The store that it has become part of."""
+        store = self
+        while store._into is not None:
+            store = store._into
+        return store
+
+    def join(self, other: Store) -> None:
+        """Become one."""
+        into, out_of = self.root(), other.root()
+        if into is out_of:
+            return
+        out_of._into = into
+        for core in out_of.cores:
+            into.hold(core)
+        into._objects.update(out_of._objects)
+        into._handles.update(out_of._handles)
+        out_of.cores, out_of._objects, out_of._handles = [], {}, {}
+
+    def hold(self, core: Any) -> None:
+        """Keep an instance."""
+        cores = self.root().cores
+        if not any(core is one for one in cores):
+            cores.append(core)
+
+    def handle(self, thing: object) -> int:
+        """The number that stands for an object; it is kept as long as the instances here."""
+        store = self.root()
+        handle = store._handles.get(id(thing))
+        if handle is None:
+            handle = store._handles[id(thing)] = next(_HANDLES)
+            store._objects[handle] = thing
+        return handle
+
+    def thing(self, handle: int) -> Any:
+        """The object that a number stands for."""
+        return self.root()._objects[handle]
+
+
+_HANDLES = counting(1)
 
 
 class Function:
@@ -33,16 +96,19 @@ class Function:
     Calling it calls the function.  `type` is its FuncType.
     """
 
-    __slots__ = ("__weakref__", "call", "name", "owner", "record", "type")
+    __slots__ = ("__weakref__", "call", "name", "number", "owner", "record", "type")
 
-    def __init__(self, type: FuncType, call: Any, name: str, owner: object, record: int = 0) -> None:
+    def __init__(self, type: FuncType, call: Any, name: str, owner: Any, record: int = 0, number: int = -1) -> None:
         self.type = type
-        self.call = call  # the Python callable
+        self.call = call  # the Python callable; None: the owner makes it
         self.name = name
-        self.owner = owner  # the instance, or whatever has to live as long
+        self.owner = owner  # the instance
         self.record = record  # the address of its record, in compiled mode
+        self.number = number
 
     def __call__(self, *arguments: Any) -> Any:
+        if self.call is None:
+            self.call = self.owner.callable(self.number)
         return self.call(*arguments)
 
     def __repr__(self) -> str:
@@ -58,7 +124,7 @@ class Table:
     ('anything', None, 2)
     """
 
-    __slots__ = ("__weakref__", "elements", "most", "native", "type")
+    __slots__ = ("__weakref__", "elements", "most", "native", "store", "type")
 
     def __init__(
         self, kind: str, minimum: int, maximum: int | None = None, *, most_elements: int | None = None
@@ -66,49 +132,64 @@ class Table:
         element = VALUE_TYPES.get(kind)
         if element not in REFERENCES:
             raise ValueError(f"a table has elements of funcref or externref, not {kind!r}")
+        most = MOST_ELEMENTS if maximum is None else maximum
+        if not 0 <= minimum <= most <= 0xFFFF_FFFF:
+            raise ValueError(f"a table has from 0 to {0xFFFF_FFFF} elements, not {minimum} to {most}")
         self.type = TableType(element, Limits(minimum, maximum))
-        self.most = min(maximum if maximum is not None else MOST_ELEMENTS, most_elements or MOST_ELEMENTS)
+        self.most = min(most, MOST_ELEMENTS if most_elements is None else most_elements)
         if minimum > self.most:
             raise MemoryError(f"a table of {minimum} elements, {self.most} at most (Limits.table_elements)")
         self.elements: list[Any] = [None] * minimum  # None, a Function, or for externref any object
-        self.native: Any = None  # the words that compiled code reads, kept by `native`
+        self.native: Any = None  # in place of the elements: the words that compiled code reads, kept by `native`
+        self.store = Store()
 
     def __len__(self) -> int:
-        return len(self.elements)
+        return len(self.elements) if self.native is None else int(self.native.count)
 
     def __repr__(self) -> str:
-        return f"<wasm {self.type}, {len(self.elements)} now>"
+        return f"<wasm {self.type}, {len(self)} now>"
 
-    def _check(self, index: int) -> None:
-        if not 0 <= index < len(self.elements):
-            raise TableOutOfBounds(f"out of bounds table access: element {index} of {len(self.elements)}")
+    def _check(self, index: int) -> int:
+        index = as_index(index)
+        if not 0 <= index < len(self):
+            raise TableOutOfBounds(f"out of bounds table access: element {index} of {len(self)}")
+        return index
 
     def __getitem__(self, index: int) -> Any:
-        self._check(index)
+        index = self._check(index)
         if self.native is not None:
-            return self.native.get(index)
+            return decode_reference(self.type.element, self.native.words[index], self.store)
         return self.elements[index]
 
     def __setitem__(self, index: int, value: Any) -> None:
-        self._check(index)
-        if self.type.element == FUNCREF and value is not None and not isinstance(function_of(value), Function):
+        index = self._check(index)
+        self.put(index, self._element(value))
+
+    def _element(self, value: Any) -> Any:
+        if self.type.element != FUNCREF:
+            return value
+        function = function_of(value)
+        if function is not None and not isinstance(function, Function):
             raise TypeError(f"an element of a table of funcref is an exported function or None, not {value!r}")
-        self.put(index, function_of(value) if self.type.element == FUNCREF else value)
+        return function
 
     def put(self, index: int, value: Any) -> None:
         """Set an element that is known to be there and of the type."""
-        self.elements[index] = value
         if self.native is not None:
-            self.native.put(index, value)
+            self.native.words[index] = encode_reference(self.type.element, value, self.store)
+        else:
+            self.elements[index] = value
 
-    def grow(self, count: int, value: Any = None) -> int:
+    def grow(self, count: int, value: Any = None, /) -> int:
         """Append so many elements; the number there was, or -1 where that is too much."""
-        before = len(self.elements)
+        before, count = len(self), as_index(count)
         if count < 0 or before + count > self.most:
             return -1
-        self.elements += [value] * count
+        value = self._element(value)
         if self.native is not None:
-            self.native.grow(before, value)
+            self.native.grow(count, encode_reference(self.type.element, value, self.store))
+        else:
+            self.elements += [value] * count
         return before
 
 
@@ -123,7 +204,57 @@ def function_of(thing: Any) -> Any:
     return function if isinstance(function, Function) else thing
 
 
+# -- values as words -------------------------------------------------------------------------------------------------
+
 _FORMATS: Final = {I32: "<i", I64: "<q", F32: "<f", F64: "<d"}
+
+
+def pack(kind: int, value: Any, where: str, store: Store) -> tuple[int, int]:
+    """A Python value as two words; TypeError, OverflowError or ValueError (`where` ...) for one of another type."""
+    if kind in (I32, I64):
+        if not hasattr(type(value), "__index__"):
+            raise _mismatch(where, "int", value)
+        number, bits = as_index(value), 32 if kind == I32 else 64
+        if not -(1 << bits - 1) <= number < 1 << bits:
+            raise OverflowError(
+                f"{where} must be in {-(1 << bits - 1)}..{(1 << bits) - 1} ({NAMES[kind]}), not {number}"
+            )
+        return number & (1 << bits) - 1, 0
+    if kind in (F32, F64):
+        if not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
+            raise _mismatch(where, "float", value)
+        try:
+            data = struct.pack(_FORMATS[kind], value)
+        except OverflowError:
+            raise OverflowError(f"{where} must be in the range of {NAMES[kind]}, not {value!r}") from None
+        return int.from_bytes(data, "little"), 0
+    if kind == V128:
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise _mismatch(where, "16 bytes", value)
+        if len(value) != 16:
+            raise ValueError(f"{where} must be 16 bytes (v128), not {len(value)}")
+        low, high = struct.unpack("<QQ", value)
+        return low, high
+    if kind == FUNCREF and value is not None and not isinstance(function_of(value), Function):
+        raise _mismatch(where, "an exported function or None", value)
+    return encode_reference(kind, value, store), 0
+
+
+def _mismatch(where: str, wanted: str, value: object) -> TypeError:
+    return TypeError(f"{where} must be {wanted}, not {'None' if value is None else type(value).__name__}")
+
+
+def unpack(kind: int, low: int, high: int, store: Store) -> Any:
+    """The Python value of two words."""
+    if kind in (I32, I64):
+        bits = 32 if kind == I32 else 64
+        low &= (1 << bits) - 1
+        return low - (low >> bits - 1 << bits)
+    if kind in (F32, F64):
+        return struct.unpack_from(_FORMATS[kind], struct.pack("<Q", low))[0]
+    if kind == V128:
+        return struct.pack("<QQ", low, high)
+    return decode_reference(kind, low, store)
 
 
 class Global:
@@ -135,13 +266,14 @@ class Global:
     2
     """
 
-    __slots__ = ("__weakref__", "cell", "type")
+    __slots__ = ("__weakref__", "cell", "store", "type")
 
     def __init__(self, kind: str, value: Any, *, mutable: bool = False) -> None:
         number = VALUE_TYPES.get(kind)
         if number is None:
             raise ValueError(f"a global has one of the types {', '.join(VALUE_TYPES)}, not {kind!r}")
         self.type = GlobalType(number, mutable)
+        self.store = Store()
         self.cell: Any = (ctypes.c_uint64 * 2)()
         self.set(value)
 
@@ -151,12 +283,7 @@ class Global:
     @property
     def value(self) -> Any:
         """Its value; settable where it is mutable."""
-        kind = self.type.value
-        if kind in _FORMATS:
-            return struct.unpack_from(_FORMATS[kind], self.cell)[0]
-        if kind == V128:
-            return bytes(self.cell)
-        return decode_reference(kind, self.cell[0])
+        return unpack(self.type.value, self.cell[0], self.cell[1], self.store)
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -166,62 +293,49 @@ class Global:
 
     def set(self, value: Any) -> None:
         """Set it, mutable or not; TypeError, OverflowError or ValueError for what is no value of its type."""
-        kind = self.type.value
-        if kind in (I32, I64):
-            bits = 32 if kind == I32 else 64
-            if not isinstance(value, int):
-                raise TypeError(f"a global of {NAMES[kind]} is an int, not {type(value).__name__}")
-            if not -(1 << bits - 1) <= value < 1 << bits:
-                raise OverflowError(f"{value} does not fit {NAMES[kind]}")
-            self.cell[0] = value & (1 << bits) - 1
-        elif kind in (F32, F64):
-            struct.pack_into(_FORMATS[kind], self.cell, 0, value)
-        elif kind == V128:
-            if len(value) != 16:
-                raise ValueError(f"a v128 is 16 bytes, not {len(value)}")
-            self.cell[0], self.cell[1] = struct.unpack("<QQ", value)
-        else:
-            self.cell[0] = encode_reference(kind, value)
+        where = f"a global of {NAMES[self.type.value]}"
+        self.cell[0], self.cell[1] = pack(self.type.value, value, where, self.store)
 
 
-# -- references as words ----------------------------------------------------------------------------------------------
+# -- references as words ---------------------------------------------------------------------------------------------
 
-_FUNCTIONS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-"""What has the function of a record, by blocks of records: see `owner_of_record`."""
-_HANDLES: dict[int, int] = {}
-_OBJECTS: list[Any] = [None]
+_CORES: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+"""Instances by the address of their vmctx, which is in each function's record."""
 
 
-def encode_reference(kind: int, value: Any) -> int:
+def encode_reference(kind: int, value: Any, store: Store) -> int:
     """The word that stands for a reference in compiled code: 0 for None, a record's address, a handle."""
     if value is None:
         return 0
-    if kind == FUNCREF:
-        function = function_of(value)
-        if not isinstance(function, Function) or not function.record:
-            raise TypeError(f"a funcref is an exported function of compiled mode or None, not {value!r}")
-        return function.record
-    handle = _HANDLES.get(id(value))
-    if handle is None:
-        handle = len(_OBJECTS)
-        _OBJECTS.append(value)
-        _HANDLES[id(value)] = handle
-    return handle
+    if kind != FUNCREF:
+        return store.handle(value)
+    function = function_of(value)
+    if not isinstance(function, Function) or not function.record:
+        raise TypeError(f"a funcref is an exported function of compiled mode or None, not {value!r}")
+    core = function.owner
+    if not _is_alone(core, store):
+        store.join(core.store)
+        store.hold(core)
+    return function.record
 
 
-def decode_reference(kind: int, word: int) -> Any:
+def _is_alone(core: Any, store: Store) -> bool:
+    """Whether a store is still of this instance only, which so needs nobody to hold it."""
+    return not store.root().cores and core.store is store
+
+
+def decode_reference(kind: int, word: int, store: Store) -> Any:
     """The reference that a word stands for."""
     if not word:
         return None
-    if kind == FUNCREF:
-        vmctx = ctypes.c_uint64.from_address(word + 8).value
-        core = _FUNCTIONS.get(vmctx)
-        if core is None:
-            raise LookupError("a funcref of an instance that is gone")
-        return core.function_at_record(word)
-    return _OBJECTS[word]
+    if kind != FUNCREF:
+        return store.thing(word)
+    core = _CORES.get(ctypes.c_uint64.from_address(word + RECORD_HOME).value)
+    if core is None:
+        raise ClosedError("the instance that has the function is being taken apart")
+    return core.function_at_record(word)
 
 
 def register_core(vmctx: int, core: Any) -> None:
     """From now on records with this vmctx are this instance's."""
-    _FUNCTIONS[vmctx] = core
+    _CORES[vmctx] = core

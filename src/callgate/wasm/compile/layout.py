@@ -18,7 +18,7 @@ vmctx, 8-byte words:
                    tables                  16 bytes each: address of the elements, their number
                    globals                 16 bytes each: the value, or the address of a mutable imported one's
                    type ids                4 bytes each, by type index
-                   function records        32 bytes each: code, vmctx, type id (what a funcref points to)
+                   function records        48 bytes each: what a funcref points to (RECORD_...)
 
 A call from C (an *entry*) puts an activation on the stack: the lowest address that Wasm frames may use, and above it
 what unwinding restores.  So a trap needs no more than r14 to leave, whatever instances' functions lie between.
@@ -66,12 +66,14 @@ FIRST_IMPORT: Final = -(-(LAZY + 8) // 16) * 16
 
 IMPORT_CODE: Final = 0
 IMPORT_VMCTX: Final = 8
-RECORD_BYTES: Final = 32
+RECORD_BYTES: Final = 48
 RECORD_CODE: Final = 0
 RECORD_VMCTX: Final = 8
 RECORD_TYPE: Final = 16
 RECORD_COMPILED: Final = 24
 """Of a lazily compiled function: its code, or 0; RECORD_CODE is that of its stub until then."""
+RECORD_HOME: Final = 32
+"""The vmctx of the instance that the record is in, whoever's the function is."""
 
 ACTIVATION_LIMIT: Final = 0
 """Of the activation: the lowest address of the stack that Wasm frames may use."""

@@ -248,6 +248,33 @@ def _emit_host_leave(a: ExtendedAssembler) -> None:
     a.mov_rm(RAX, RSP, 0)
     a.movups_xm(0, RSP, 16)
     a.jcc("e", "not_raised")
+    a.jmp_l("wasm_unwind")
+
+
+def _emit_unwind_raised(a: ExtendedAssembler) -> None:
+    """An exception is set: Python is told where the code was that it leaves; rbp has the frame of a host stub."""
+    a.label("unwind")
+    a.sub_ri(RSP, 48)
+    a.and_ri(RSP, -16)
+    for function in ("PyErr_Fetch", "PyErr_NormalizeException"):
+        for index, register in enumerate((RDI, RSI, RDX)):
+            a.lea(register, RSP, 8 * index)
+        a.call_l(function)
+    a.mov_rm(RDI, RSP, 8)
+    a.mov_rm(RSI, RBP, 8)
+    a.lea(RDX, RBP, 16)
+    a.mov_rr(RCX, R14)
+    a.call_l("wasm_raised")
+    a.note("has it raised itself? the first exception counts")
+    a.call_l("PyErr_Occurred")
+    a.test_rr(RAX, RAX)
+    a.jcc("e", "restore")
+    a.mov_rl(RCX, "raised_count")
+    a.dec_m(RCX, 0)
+    a.label("restore")
+    for index, register in enumerate((RDI, RSI, RDX)):
+        a.mov_rm(register, RSP, 8 * index)
+    a.call_l("PyErr_Restore")
     emit_unwind(a)
 
 
@@ -334,9 +361,6 @@ def lower_common() -> Code:
     for index in range(10):
         a.movups_mx(RSP, 16 * index, 6 + index)
     a.mov_rr(RDI, RBX)
-    a.mov_rm(RSI, RBP, 8)
-    a.lea(RDX, RBP, 16)
-    a.mov_rr(RCX, R14)
     a.call_l("wasm_poll")
     a.mov_rl(RCX, "raised_count")
     a.cmp_mi(RCX, 0, 0)
@@ -348,7 +372,7 @@ def lower_common() -> Code:
     a.mov_rr(RCX, RAX)
     a.pop(RAX)
     a.test_rr(RCX, RCX)
-    a.jcc("ne", "leave")
+    a.jcc("ne", "unwind")
     a.label("polled")
     a.mov32_mr(RBX, COUNTER, RAX)
     for index in range(10):
@@ -358,8 +382,7 @@ def lower_common() -> Code:
         a.pop(register)
     a.pop(RBP)
     a.ret()
-    a.label("leave")
-    emit_unwind(a)
+    _emit_unwind_raised(a)
 
     a.note("rax: the record of a function of rbx, which its stub was called for")
     a.label("lazy")
@@ -378,7 +401,7 @@ def lower_common() -> Code:
     a.call_l("wasm_compile")
     a.note("0: it raised")
     a.test_rr(RAX, RAX)
-    a.jcc("e", "leave")
+    a.jcc("e", "unwind")
     a.lea(RSP, RBP, -8 * len(_KEPT_ACROSS))
     for register in reversed(_KEPT_ACROSS):
         a.pop(register)
