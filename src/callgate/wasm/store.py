@@ -132,11 +132,11 @@ class Table:
         element = VALUE_TYPES.get(kind)
         if element not in REFERENCES:
             raise ValueError(f"a table has elements of funcref or externref, not {kind!r}")
-        most = MOST_ELEMENTS if maximum is None else maximum
+        most = 0xFFFF_FFFF if maximum is None else maximum
         if not 0 <= minimum <= most <= 0xFFFF_FFFF:
             raise ValueError(f"a table has from 0 to {0xFFFF_FFFF} elements, not {minimum} to {most}")
         self.type = TableType(element, Limits(minimum, maximum))
-        self.most = min(most, MOST_ELEMENTS if most_elements is None else most_elements)
+        self.most = min(most, MOST_ELEMENTS, MOST_ELEMENTS if most_elements is None else most_elements)
         if minimum > self.most:
             raise MemoryError(f"a table of {minimum} elements, {self.most} at most (Limits.table_elements)")
         self.elements: list[Any] = [None] * minimum  # None, a Function, or for externref any object
