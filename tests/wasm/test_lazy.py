@@ -127,10 +127,10 @@ class TestLazy:
         exports = module.instantiate().exports
         real = images.compile_apart
 
-        def fail(context: Any, options: Any, number: int) -> Any:
+        def fail(shared: Any, number: int) -> Any:
             if number == 2:
                 raise MemoryError("no more")
-            return real(context, options, number)
+            return real(shared, number)
 
         monkeypatch.setattr(images, "compile_apart", fail)
         with pytest.raises(MemoryError, match="no more"):

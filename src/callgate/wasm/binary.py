@@ -121,7 +121,7 @@ class ModuleData(NamedTuple):
     bodies: tuple[BodyBytes, ...]
     customs: tuple[Custom, ...]
     name: str  # of the module, from the name section
-    function_names: dict[int, str]
+    function_names: dict[int, str]  # where the name section, or else an export or the import, has one
 
     @property
     def imported_functions(self) -> int:
@@ -134,14 +134,8 @@ class ModuleData(NamedTuple):
         return len(self.globals) - len(self.initializers)
 
     def function_name(self, index: int) -> str:
-        """What to call a function: its name in the name section, in the exports or imports, or its number."""
-        name = self.function_names.get(index)
-        if name is not None:
-            return name
-        for export in self.exports:
-            if export.kind is Kind.FUNCTION and export.number == index:
-                return export.name
-        return f"function {index}"
+        """What to call a function: its name, or its number."""
+        return self.function_names.get(index) or f"function {index}"
 
 
 def leb_unsigned(data: bytes, position: int, bits: int) -> tuple[int, int]:
@@ -486,7 +480,12 @@ class _Sections:
             raise BinaryError("function and code section have inconsistent lengths", end)
         if self.data_count is not None and self.data_count != len(self.segments):
             raise BinaryError("data count and data section have inconsistent lengths", end)
-        name, function_names = _names(self.data, self.customs)
+        imported = (one.name for one in self.imports if isinstance(one.type, FuncType))
+        function_names = dict(enumerate(imported))
+        exported = [export for export in self.exports if export.kind is Kind.FUNCTION]
+        function_names.update({export.number: export.name for export in reversed(exported)})
+        name, named = _names(self.data, self.customs)
+        function_names.update(named)
         return ModuleData(
             self.data,
             self.types,

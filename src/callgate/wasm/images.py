@@ -9,7 +9,14 @@ from callgate.errors import ImageError
 from callgate.wasm import cache as files
 from callgate.wasm.compile.function import Options
 from callgate.wasm.compile.layout import layout_of
-from callgate.wasm.compile.module import CompiledModule, Progress, checked_bodies, compile_apart, compile_module
+from callgate.wasm.compile.module import (
+    CompiledModule,
+    Progress,
+    checked_bodies,
+    compile_apart,
+    compile_module,
+    shared_of,
+)
 from callgate.wasm.compile.stubs import LAZY_STUB_BYTES, lower_lazy_stubs
 from callgate.wasm.native import Image, publish_code, publish_image
 from callgate.wasm.validate import Context
@@ -53,15 +60,14 @@ class LazyImage(Image):
         block = publish_code(stubs.data)
         compiled = CompiledModule(stubs.data, starts, (), options.is_guarded)
         super().__init__(module, compiled, block, block.address, first)
-        self._context = context
-        self._options = options
+        self._shared = shared_of(context, options, is_lazy=True)
         self._functions: dict[int, Image] = {}
 
     def compile_function(self, number: int) -> int:
         """Compile a function where that has not been done, maybe for another instance."""
         found = self._functions.get(number)
         if found is None:
-            compiled = compile_apart(self._context, self._options, number - self.first)
+            compiled = compile_apart(self._shared, number - self.first)
             block: Any = publish_code(compiled.code)
             image = Image(self.module, compiled, block, block.address, number)
             found = self._functions.setdefault(number, image)  # another thread may have been faster

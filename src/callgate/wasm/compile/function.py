@@ -241,8 +241,7 @@ class FunctionCompiler(Values):
                 self.pins[local] = register
 
     def _emit_prologue(self, incoming: int, *, is_little: bool) -> None:
-        a, body = self.a, self.body
-        a.note(f"{self.shared.context.module.function_name(body.number)} {body.type}")
+        a = self.a
         a.label("entry")
         if not is_little:
             if self.frame_bytes > LITTLE_FRAME_BYTES:
@@ -326,14 +325,14 @@ class FunctionCompiler(Values):
 
     def _emit_instructions(self) -> None:
         emitters = self._emitters()
-        instructions = self.instructions
+        instructions, stack = self.instructions, self.stack
         count = len(instructions)
         while self.next < count:
             opcode, immediate, self.offset = instructions[self.next]
             self.next += 1
-            before = len(self.stack)
+            before = len(stack)
             emitters[opcode](self, immediate)
-            if len(self.stack) > WINDOW:
+            if len(stack) > WINDOW:
                 self.narrow(before)
 
     def _emitters(self) -> Emitters:
@@ -346,6 +345,7 @@ class FunctionCompiler(Values):
         """What is seldom run, behind the rest."""
         for emit in self.cold:
             emit()
+        self.cold.clear()  # they refer to this compiler, which is gone the sooner without them
 
     def _listing(self, code: Code) -> str:
         return code.listing() if code.lines else ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from callgate.wasm.compile.function import Compiled, FunctionCompiler, Options, Shared
@@ -59,25 +61,38 @@ def compile_module(context: Context, options: Options, progress: Progress | None
     code = bytearray()
     starts, sites = array("I"), array("I")
     calls: list[tuple[int, int]] = []
-    for body in checked_bodies(context, progress):
-        compiled = FunctionCompiler(shared, body).compile()
-        code += b"\xcc" * (-len(code) % 16)
-        start = len(code)
-        starts.append(start)
-        code += compiled.data
-        for place, callee in compiled.calls:
-            calls.append((start + place, callee))
-        sites.extend(_site_words(compiled, start))
+    with _collector_paused():
+        for body in checked_bodies(context, progress):
+            compiled = FunctionCompiler(shared, body).compile()
+            code += b"\xcc" * (-len(code) % 16)
+            start = len(code)
+            starts.append(start)
+            code += compiled.data
+            for place, callee in compiled.calls:
+                calls.append((start + place, callee))
+            sites.extend(_site_words(compiled, start))
     for place, callee in calls:
         struct.pack_into("<i", code, place, starts[callee - imported] - (place + 4))
     return CompiledModule(bytes(code), starts, sites, options.is_guarded)
 
 
-def compile_apart(context: Context, options: Options, number: int) -> CompiledModule:
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without the collector of cycles, which looks at half a million instructions again and again and finds none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def compile_apart(shared: Shared, number: int) -> CompiledModule:
     """Compile a function whose calls go by the records; `number` counts those that are not imported."""
-    shared = shared_of(context, options)._replace(is_lazy=True)
-    compiled = FunctionCompiler(shared, check_body(context, number)).compile()
-    return CompiledModule(compiled.data, array("I", [0]), array("I", _site_words(compiled, 0)), options.is_guarded)
+    compiled = FunctionCompiler(shared, check_body(shared.context, number)).compile()
+    starts, sites = array("I", [0]), array("I", _site_words(compiled, 0))
+    return CompiledModule(compiled.data, starts, sites, shared.options.is_guarded)
 
 
 def _site_words(compiled: Compiled, start: int) -> list[int]:
@@ -98,7 +113,7 @@ def checked_bodies(context: Context, progress: Progress | None) -> Iterator[Body
             progress(done, whole)
 
 
-def shared_of(context: Context, options: Options) -> Shared:
+def shared_of(context: Context, options: Options, *, is_lazy: bool = False) -> Shared:
     """What the functions of a module share."""
     module = context.module
     return Shared(
@@ -110,5 +125,5 @@ def shared_of(context: Context, options: Options) -> Shared:
         any(V128 in types for signature in module.types for types in signature)
         or any(variable.value == V128 for variable in module.globals),
         {name: module.imported_functions + number for number, name in enumerate(HIDDEN)},
-        is_lazy=False,
+        is_lazy,
     )

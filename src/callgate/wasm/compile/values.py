@@ -7,6 +7,7 @@ elsewhere; a local that is written, a call and the border of a block move them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from callgate.asm.x86_64.registers import RSP
@@ -53,10 +54,10 @@ class Values:
         self.slot_bytes = 8
 
     # -- the part of the stack that is looked at -----------------------------------------------------------------------
-    def window(self) -> list[tuple[int, Entry]]:
+    def window(self) -> Iterable[tuple[int, Entry]]:
         """The top of the stack with the positions; what is deeper is a constant or in its slot."""
-        start = max(0, len(self.stack) - WINDOW)
-        return list(enumerate(self.stack[start:], start))
+        start = len(self.stack) - WINDOW
+        return enumerate(self.stack) if start <= 0 else enumerate(self.stack[start:], start)
 
     def narrow(self, before: int) -> None:
         """The stack grew from this depth: values that are now below the window go to their slots."""
