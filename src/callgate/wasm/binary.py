@@ -195,6 +195,9 @@ class _Reader:
 
     def u32(self) -> int:
         position = self.position
+        if position < self.end and self.data[position] < 0x80:  # as most are
+            self.position = position + 1
+            return self.data[position]
         try:
             value, self.position = leb_unsigned(self.data, position, 32)
         except IndexError:
