@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import os
 import signal
-import threading
 import weakref
 from collections.abc import Callable
 from functools import wraps
@@ -27,6 +25,7 @@ from callgate.asm.code import Code
 from callgate.runtime.addresses import c_address
 from callgate.runtime.code_memory import Block
 from callgate.runtime.lifetime import keep_for_ever, permanent_memory
+from callgate.runtime.locks import ProcessLock
 from callgate.runtime.stack import Action
 from callgate.wasm.compile.faults import (
     NODE_BYTES,
@@ -34,6 +33,7 @@ from callgate.wasm.compile.faults import (
     NODE_LOW,
     NODE_NEXT,
     SIGSEGV,
+    lower_door,
     lower_fault,
     lower_handler,
 )
@@ -55,22 +55,20 @@ class Faults:
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
-        self._lock = threading.RLock()
+        self._lock = ProcessLock()
         self._first = permanent_memory(8)
         self._free: list[int] = []  # nodes
         self._sigaction = ctypes.CDLL(None).sigaction
         self._levels: list[Level] = []
         self._top = -1  # the level that was first when somebody looked
-        self._fault = self._publish_for_ever(
-            lower_fault(), guarded_code=self._first, **{name: c_address(name) for name in ("sigaction", "raise")}
-        )
-        os.register_at_fork(after_in_child=self._after_fork)
+        code_of_c = {name: c_address(name) for name in ("sigaction", "raise")}
+        self._fault = self._publish_for_ever(lower_fault(), guarded_code=self._first, **code_of_c)
+        door = self._publish_for_ever(lower_door(), **code_of_c)
+        self._call = ctypes.PYFUNCTYPE(*[ctypes.py_object] * 4, ctypes.c_void_p, ctypes.c_void_p)(door)
+        self._spare = self._make_level()
         self.be_first()
         for module, name, keeps_hidden in _DOORS:
             setattr(module, name, self._door(getattr(module, name), keeps_hidden=keeps_hidden))
-
-    def _after_fork(self) -> None:
-        self._lock = threading.RLock()  # another thread may have held it
 
     def _publish_for_ever(self, code: Code, **symbols: int) -> int:
         block = self._publish(code, **symbols)
@@ -80,7 +78,7 @@ class Faults:
     # -- code ---------------------------------------------------------------------------------------------------------
     def cover(self, owner: object, low: int, high: int) -> None:
         """Faults of this code are traps, as long as its owner lives."""
-        with self._lock:
+        with self._lock.here:
             if not self._free:
                 self._make_nodes()
             node = self._free.pop()
@@ -103,51 +101,68 @@ class Faults:
         self._free.append(node)
 
     # -- the handlers -------------------------------------------------------------------------------------------------
-    def be_first(self, *, keeps_hidden: bool = True) -> None:
-        """See to it that faults come to a handler of ours first.
-
-        `keeps_hidden` says whether who hid it may pass on to it.
-        """
-        with self._lock:
+    def be_first(self) -> None:
+        """See to it that faults come to a handler of ours first."""
+        with self._lock.here:
             present = Action()
             self._sigaction(SIGSEGV, None, ctypes.byref(present))
-            for number, level in enumerate(self._levels):
-                if present.handler == level.address:
-                    self._top = number
-                    return
-            self._install(self._top + 1 if keeps_hidden else max(self._top, 0), present)
+            number = self._level_of(present)
+            if number >= 0:
+                self._top = number
+            else:
+                self._install(self._top + 1, present)
 
-    def _install(self, number: int, present: Action) -> None:
-        """Install the handler of a level, with its handler before.
+    def _level_of(self, action: Action) -> int:
+        """The level whose handler it is; -1 for others."""
+        return next((number for number, level in enumerate(self._levels) if level.address == action.handler), -1)
 
-        That one runs with what it asked to be blocked, but for this: where a thread has a stack for signals, handlers
-        run there, as the other stack may have overflowed.
-        """
+    def _install(self, number: int, before: Action) -> None:
         if number == len(self._levels):
-            before = Action.from_address(permanent_memory(ctypes.sizeof(Action)))
-            code = lower_handler(ctypes.addressof(before))
-            self._levels.append(Level(self._publish_for_ever(code, wasm_fault=self._fault), before))
+            self._levels.append(self._make_level())
         level = self._levels[number]
-        ctypes.pointer(level.before)[0] = present
-        flags = _SA_SIGINFO | _SA_ONSTACK | present.flags & _SA_NODEFER
-        action = Action(level.address, present.mask, flags)
-        self._sigaction(SIGSEGV, ctypes.byref(action), None)
+        ctypes.pointer(level.before)[0] = before
+        self._sigaction(SIGSEGV, ctypes.byref(_action_of(level)), None)
         self._top = number
 
+    def _make_level(self) -> Level:
+        before = Action.from_address(permanent_memory(ctypes.sizeof(Action)))
+        code = lower_handler(ctypes.addressof(before))
+        return Level(self._publish_for_ever(code, wasm_fault=self._fault), before)
+
     def _door(self, original: Callable[..., Any], *, keeps_hidden: bool) -> Callable[..., Any]:
-        """A function that may set a handler, after which this one is first again."""
+        """A function that may set a handler, before which one of ours is put again."""
 
         @wraps(original)
         def door(*arguments: Any, **named: Any) -> Any:
             if original is _SIGNAL and arguments[:1] != (SIGSEGV,):
                 return original(*arguments, **named)
-            self.be_first()
-            try:
-                return original(*arguments, **named)
-            finally:
-                self.be_first(keeps_hidden=keeps_hidden)
+            with self._lock.here:
+                self.be_first()
+                spare = self._spare
+                try:
+                    # guarded code runs with the GIL held, so there is no moment at which a fault could find the other
+                    action = _action_of(spare)
+                    return self._call(
+                        original, arguments, named, ctypes.addressof(action), ctypes.addressof(spare.before)
+                    )
+                finally:
+                    number = self._level_of(spare.before)
+                    if number >= 0:
+                        self._install(number, self._levels[number].before)
+                    else:  # it may pass on to what it has hidden, or has forgotten that
+                        self._install(self._top + keeps_hidden, spare.before)
 
         return door
+
+
+def _action_of(level: Level) -> Action:
+    """What installs a handler.
+
+    The one before runs with what it asked to be blocked, but for this: where a thread has a stack for signals, handlers
+    run there, as the other stack may have overflowed.
+    """
+    flags = _SA_SIGINFO | _SA_ONSTACK | level.before.flags & _SA_NODEFER
+    return Action(level.address, level.before.mask, flags)
 
 
 _SIGNAL: Final = vars(signal)["_signal"].signal  # what signal.signal calls

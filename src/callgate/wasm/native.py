@@ -12,7 +12,7 @@ import time
 import weakref
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
-from functools import cache
+from itertools import count as counting
 from typing import Any, Final
 
 from callgate.asm.code import Code
@@ -24,6 +24,7 @@ from callgate.runtime.callbacks import Callback
 from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.engine import native_engine
 from callgate.runtime.gate import Options as GateOptions
+from callgate.runtime.locks import ProcessLock
 from callgate.runtime.reference import count_message
 from callgate.target import HOST, Target
 from callgate.wasm.binary import Expression, ModuleData
@@ -160,7 +161,7 @@ class Stubs:
                     code = lower_host(signature, _target())
                 case _:
                     code = lower_area_host(signature)
-            block = self._entries[kind, signature] = self.publish(code)
+            block = self._entries.setdefault((kind, signature), self.publish(code))  # threads may race
         return block.address
 
 
@@ -170,10 +171,14 @@ def _target() -> Target:
     return HOST
 
 
-@cache
+_STUBS: list[Stubs] = []
+
+
 def stubs() -> Stubs:
-    """The process's stubs, made when first needed."""
-    return Stubs()
+    """The process's stubs, made when first needed; where two threads make some, the first ones are used."""
+    if not _STUBS:
+        _STUBS.append(Stubs())
+    return _STUBS[0]
 
 
 def _callback(name: str, count: int, function: Callable[..., Any], *, returns: bool) -> Callback:
@@ -187,8 +192,8 @@ def _callback(name: str, count: int, function: Callable[..., Any], *, returns: b
 
 _CORES: weakref.WeakValueDictionary[int, Core] = weakref.WeakValueDictionary()
 """Instances by the address of their vmctx."""
-_IMAGES: list[tuple[int, weakref.ref[Image]]] = []
-"""Mapped code by address, sorted."""
+_IMAGES: list[tuple[int, int, weakref.ref[Image]]] = []
+"""Mapped code by address, sorted; the second is another one for each."""
 
 
 def _trap(number: int, site: int, stack: int, activation: int, detail: int) -> None:
@@ -227,10 +232,10 @@ def _compile(vmctx: int, record: int) -> int:
 
 
 def _image_of(address: int) -> Image | None:
-    index = bisect_right(_IMAGES, address, key=lambda pair: pair[0]) - 1
+    index = bisect_right(_IMAGES, (address + 1,)) - 1
     if index < 0:
         return None
-    image = _IMAGES[index][1]()
+    image = _IMAGES[index][2]()
     return image if image is not None and address <= image.address + len(image.compiled.code) else None
 
 
@@ -250,10 +255,16 @@ def backtrace(site: int, stack: int, activation: int) -> tuple[Frame, ...]:
     return tuple(frames)
 
 
-@cache
+_FAULTS: list[Faults] = []
+_FAULTS_LOCK = ProcessLock()
+
+
 def faults() -> Faults:
     """The process's handlers of SIGSEGV, installed with the first guarded code."""
-    return Faults(stubs().publish)
+    with _FAULTS_LOCK.here:
+        if not _FAULTS:
+            _FAULTS.append(Faults(stubs().publish))
+        return _FAULTS[0]
 
 
 class Image:
@@ -270,9 +281,10 @@ class Image:
         self.first = first
         if compiled.is_guarded:
             faults().cover(self, address, address + len(compiled.code))
-        entry = (address, weakref.ref(self))
-        insort(_IMAGES, entry, key=lambda pair: pair[0])
-        weakref.finalize(self, _IMAGES.remove, entry)
+        if compiled.code:
+            entry = (address, next(_IDS), weakref.ref(self))
+            insort(_IMAGES, entry)  # no Python code runs in it, so no other thread
+            weakref.finalize(self, _IMAGES.remove, entry)
 
     def compile_function(self, number: int) -> int:
         """The address of the code of a function that is compiled when first called."""
@@ -293,11 +305,12 @@ def publish_code(code: bytes | memoryview) -> Block:
 # -- types ------------------------------------------------------------------------------------------------------------
 
 _TYPE_IDS: dict[FuncType, int] = {}
+_IDS: Final = counting(1)
 
 
 def type_id(signature: FuncType) -> int:
     """A number for a function type, the same in all modules of the process."""
-    return _TYPE_IDS.setdefault(signature, len(_TYPE_IDS) + 1)
+    return _TYPE_IDS.get(signature) or _TYPE_IDS.setdefault(signature, next(_IDS))
 
 
 # -- instances --------------------------------------------------------------------------------------------------------

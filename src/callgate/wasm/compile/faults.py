@@ -21,7 +21,7 @@ from typing import Final
 
 from callgate.asm.code import Code
 from callgate.asm.x86_64.extended import ExtendedAssembler
-from callgate.asm.x86_64.registers import R8, R10, RAX, RBX, RCX, RDI, RDX, RSI
+from callgate.asm.x86_64.registers import R8, R10, R12, RAX, RBX, RCX, RDI, RDX, RSI, RSP
 from callgate.wasm.compile.function import TRAP_NUMBERS
 from callgate.wasm.compile.layout import RESERVED_BYTES, TRAP
 from callgate.wasm.errors import OutOfBounds
@@ -102,6 +102,32 @@ def lower_fault() -> Code:
     a.mov_ri(RDI, SIGSEGV)
     a.jmp_l("raise")
     a.label("done")
+    a.ret()
+    return a.finish()
+
+
+def lower_door() -> Code:
+    """PyObject_Call, and a sigaction behind it, before another thread can have the GIL.
+
+    Takes what PyObject_Call takes, the sigaction to set, and where to put the one before.
+    """
+    a = ExtendedAssembler()
+    a.label("door")
+    a.push(RBX)
+    a.push(R12)
+    a.sub_ri(RSP, 8)
+    a.mov_rr(RBX, RCX)
+    a.mov_rr(R12, R8)
+    a.call_l("PyObject_Call")
+    a.mov_mr(RSP, 0, RAX)
+    a.mov_ri(RDI, SIGSEGV)
+    a.mov_rr(RSI, RBX)
+    a.mov_rr(RDX, R12)
+    a.call_l("sigaction")
+    a.mov_rm(RAX, RSP, 0)
+    a.add_ri(RSP, 8)
+    a.pop(R12)
+    a.pop(RBX)
     a.ret()
     return a.finish()
 
