@@ -104,6 +104,28 @@ class TestUse:
         load()
         assert isinstance(wasm.Module(DATA, lazy=True)._image._owner, MappedFile)
 
+    def test_guard_pages(self, folder: Path) -> None:
+        """Faults in code from a file, and in code that was compiled lazily, are traps."""
+        read = b"\0\x20\0" + opcode("i32.load") + b"\2\0\x0b"
+        data = b"\0asm\1\0\0\0" + b"".join(
+            (
+                section(1, vector([b"\x60" + vector_of(bytes([I32])) + vector_of(bytes([I32]))])),
+                section(3, vector([b"\0"])),
+                section(5, vector([b"\0\1"])),
+                section(7, vector([vector_of(b"read") + b"\0\0"])),
+                section(10, vector([vector_of(read)])),
+                section(0, vector_of(b"padding") + bytes(LEAST_BYTES)),
+            )
+        )
+        for lazy, is_mapped in ((True, False), (False, False), (False, True)):
+            loaded = wasm.Module(data, bounds="guarded", lazy=lazy)
+            assert isinstance(loaded._image._owner, MappedFile) is is_mapped
+            exports = loaded.instantiate().exports
+            assert exports.read(65532) == 0
+            with pytest.raises(wasm.OutOfBounds) as caught:
+                exports.read(65533)
+            assert [frame.name for frame in caught.value.frames] == ["read"]
+
     @pytest.mark.parametrize("arguments", [{"cache": False}, {}])
     def test_off(self, folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, bool]) -> None:
         if not arguments:
