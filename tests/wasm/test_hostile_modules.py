@@ -14,6 +14,7 @@ from encoding import MAGIC, opcode, section, signed, unsigned, vector, vector_of
 
 from callgate import wasm
 from callgate.errors import EngineError
+from callgate.wasm.binary import decode
 from callgate.wasm.types import FUNCREF, I32, I64, V128
 
 CALL_ITSELF = opcode("call") + b"\0"
@@ -137,3 +138,33 @@ def test_a_fill_of_nearly_all_addresses(mode: str) -> None:
     code = b"".join(opcode("i32.const") + signed(number) for number in (16, 1, -1)) + opcode("memory.fill") + b"\0"
     with pytest.raises(wasm.OutOfBounds):
         load(module(code, sections=MEMORY), mode).f()
+
+
+def test_a_thread_that_ended_is_forgotten(mode: str) -> None:
+    """A later thread may have the same thread pointer and a smaller stack: what is known of the first would be wrong."""
+    exports = load(module(CALL_ITSELF), mode)
+    outcomes: list[str] = []
+
+    def call() -> None:
+        try:
+            exports.f()
+        except wasm.StackExhausted:
+            outcomes.append("exhausted")
+
+    before = threading.stack_size()
+    try:
+        for size, what in ((256 << 20, call), (1 << 20, int), (2 << 20, call), (1 << 20, int), (512 << 10, call)):
+            threading.stack_size(size)
+            thread = threading.Thread(target=what)
+            thread.start()
+            thread.join()
+    finally:
+        threading.stack_size(before)
+    assert outcomes == ["exhausted"] * 3
+
+
+def test_functions_are_named_after_exports() -> None:
+    names = [b"first", b"second"]
+    data = module(sections={7: vector([vector_of(name) + b"\0\0" for name in names])})
+    assert decode(data).function_name(0) == "first"
+    assert decode(module(sections={7: vector([])})).function_name(0) == "function 0"

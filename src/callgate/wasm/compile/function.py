@@ -929,6 +929,7 @@ def _take_results(c: FunctionCompiler, results: tuple[int, ...], area: Area) -> 
             c.a.mov_rm(RCX, RSP, offset)
             c.a.mov_mr(RSP, target, RCX)
         c.stack.append(Entry(SLOT, value, 0))
+    c.narrow(len(c.stack) - len(results))  # the arguments may have been as many: the stack has not grown
 
 
 def call(c: FunctionCompiler, callee: int) -> None:

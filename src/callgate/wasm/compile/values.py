@@ -270,7 +270,8 @@ class Values:
 
     def flush(self) -> None:
         """Move all values but constants to their slots, as at the border of a block."""
-        for position, entry in self.window():
+        for position in range(max(0, len(self.stack) - WINDOW), len(self.stack)):
+            entry = self.stack[position]  # now: storing one that is in memory may have moved another
             if entry.place in (REGISTER, XMM, LOCAL):
                 self._store_entry(position, entry)
                 if entry.place == REGISTER:
