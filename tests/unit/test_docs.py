@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = ["callgate.library", "callgate.explanation", "callgate.raw", "callgate.runtime.stack"]
+MODULES += [f"callgate.wasm.{name}" for name in ("host", "instance", "limits", "memory", "store")]
 
 
 def blocks(page: Path) -> str:

@@ -464,7 +464,7 @@ def resolve(annotation: object, scopes: tuple[Mapping[str, object], ...], where:
             if annotation in scope:
                 return scope[annotation]
     try:
-        return eval(annotation, {"__builtins__": {}}, _Names(scopes))
+        return eval(annotation, {"__builtins__": {"__import__": __import__}}, _Names(scopes))  # typing imports from C
     except DeclarationError:
         raise
     except Exception as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import typing
 from collections.abc import Callable, Mapping
 from types import MethodType
@@ -126,7 +127,7 @@ def read_host(function: Callable[..., Any], local_names: Mapping[str, object] | 
     if code is not None and code.co_argcount > is_method:
         first = annotations.get(code.co_varnames[int(is_method)])
         if first is not None:
-            scopes = (local_names or {}, inner.__globals__)
+            scopes = (local_names or {}, inner.__globals__, vars(builtins))
             first = resolve(first, scopes, f"{inner.__name__}() parameter {code.co_varnames[int(is_method)]!r}")
             takes_instance = first is Instance or typing.get_origin(first) is Instance
     read = read_def(inner, local_names, skips_first=is_method + takes_instance)

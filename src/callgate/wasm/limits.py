@@ -17,9 +17,10 @@ class _Limits(NamedTuple):
 class Limits(_Limits):
     """What an instance may use; None is no limit of its own.
 
-    `fuel`: calls and rounds of loops in all, then OutOfFuel.  `timeout_s`: seconds for each call from Python, then
-    TimedOut.  `memory_bytes`: what its memory may grow to.  `table_elements`: what each table may grow to.
-    `stack_bytes`: how much of the thread's stack a call may use, then StackExhausted.
+    `fuel`: calls and rounds of loops in all, then OutOfFuel; a function that neither loops nor calls costs nothing.
+    `timeout_s`: seconds for each call from Python, then TimedOut.  `memory_bytes`: what its memory may grow to.
+    `table_elements`: what each table may grow to.  `stack_bytes`: how much of the thread's stack a call may use, then
+    StackExhausted.
 
     Raises TypeError and ValueError for what is no such number.
 

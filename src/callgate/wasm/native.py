@@ -651,8 +651,8 @@ class Core:
 
     def fuel_left(self) -> int | None:
         """What is left of Limits.fuel."""
-        if self.fuel is None:
-            return None
+        if not self.fuel:
+            return self.fuel
         counter = ctypes.c_int32.from_address(self.vmctx + COUNTER).value
         return max(0, self.fuel - (self._granted - (counter + 1)))
 

@@ -5,6 +5,7 @@ Everything is compared before anything runs: `plan_exports` gives a plan for eac
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -104,9 +105,11 @@ def plan_exports(
         except LinkError as problem:
             problems += problem.problems
         else:
-            plans[member.symbol] = plans[member.name] = plan
+            plans[member.name] = plan
     if problems:
         raise LinkError(tuple(problems))
+    for member in members:
+        plans.setdefault(member.symbol, plans[member.name])
     return plans
 
 
@@ -120,7 +123,7 @@ def _members(protocol: Any, local_names: Mapping[str, object] | None) -> list[_M
         for name, thing in vars(cls).items():
             if isinstance(thing, PythonFunction) and not name.startswith("_"):
                 members[name] = _method(name, thing)
-        scopes: tuple[Mapping[str, object], ...] = (local_names or {}, _module_names(cls))
+        scopes: tuple[Mapping[str, object], ...] = (local_names or {}, _module_names(cls), vars(builtins))
         for name, annotation in getattr(cls, "__annotations__", {}).items():
             where = f"{cls.__name__}.{name}"
             kind = _KINDS.get(resolve(annotation, scopes, where))  # type: ignore[call-overload]
