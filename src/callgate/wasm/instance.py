@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from callgate.errors import EngineError
+from callgate.runtime.engine import choose, native_engine
+from callgate.target import HOST
 from callgate.wasm.annotations import locals_of
 from callgate.wasm.binary import Import, Kind, ModuleData, decode
 from callgate.wasm.exports import Exports
@@ -58,6 +60,12 @@ class Module:
         self.engine = choose_engine(engine)
         if guarded and self.engine != "compiled":
             raise EngineError('guard pages are for compiled code only; use bounds="checked"')
+        if self.engine == "portable":
+            from callgate.wasm.portable.module import PortableModule
+
+            self._code = PortableModule(self._context)
+            self._code.check(progress)
+            return
         from callgate.wasm.compile.function import Options
         from callgate.wasm.images import image_of
 
@@ -130,11 +138,18 @@ class Module:
             raise TypeError(f"limits= takes wasm.Limits(...), not {limits!r}")
         limits = limits or Limits()
         plans = plan_exports(exports, self.data, local_names, allocator) if exports is not None else {}
-        linked = link(self.data, imports, limits, self._bounds)
-        from callgate.wasm.native import Core
-
+        linked = link(self.data, imports, limits, self.engine, self._bounds)
+        things = linked.functions, linked.tables, linked.memories, linked.globals
         facade = _Facade(self, plans)
-        core = Core(self._image, linked.functions, linked.tables, linked.memories, linked.globals, limits, facade)
+        core: Any
+        if self.engine == "portable":
+            from callgate.wasm.portable.core import PortableCore
+
+            core = PortableCore(self._code, *things, limits, facade)
+        else:
+            from callgate.wasm.native import Core
+
+            core = Core(self._image, *things, limits, facade)
         instance = facade(core)
         core.initialize()
         return instance
@@ -186,7 +201,17 @@ def choose_engine(engine: str | None) -> str:
     if engine not in (None, "compiled", "portable"):
         raise ValueError(f'engine={engine!r} is neither "compiled" nor "portable"')
     if engine == "portable":
-        raise EngineError("portable mode is not there yet")
+        return engine
+    try:
+        if engine is None and choose(None) is None:
+            return "portable"
+        native_engine()
+        if HOST is None or (HOST.architecture, HOST.system) != ("x86_64", "linux"):
+            raise EngineError("WebAssembly is compiled on x86-64 Linux only")
+    except EngineError as reason:
+        if engine == "compiled":
+            raise EngineError(f'{reason}; engine="portable" runs everywhere') from None
+        return "portable"
     return "compiled"
 
 

@@ -20,7 +20,19 @@ from callgate.wasm.host import HostFunction, is_annotated, read_host
 from callgate.wasm.limits import Limits
 from callgate.wasm.memory import Memory
 from callgate.wasm.store import Function, Global, Table, function_of
-from callgate.wasm.types import F32, F64, I32, I64, NAMES, ExternType, FuncType, GlobalType, MemoryType, TableType
+from callgate.wasm.types import (
+    F32,
+    F64,
+    I32,
+    I64,
+    NAMES,
+    REFERENCES,
+    ExternType,
+    FuncType,
+    GlobalType,
+    MemoryType,
+    TableType,
+)
 
 
 class Linked:
@@ -33,7 +45,7 @@ class Linked:
         self.globals: list[Global] = []
 
 
-def link(module: ModuleData, imports: Any, limits: Limits, bounds: str) -> Linked:
+def link(module: ModuleData, imports: Any, limits: Limits, engine: str, bounds: str) -> Linked:
     """Find what the module imports; LinkError with all that is missing or of the wrong type."""
     given = offered(imports)
     linked = Linked()
@@ -43,7 +55,7 @@ def link(module: ModuleData, imports: Any, limits: Limits, bounds: str) -> Linke
         if (module_name, name) in given:
             thing = given[module_name, name]
             thing = thing.resolve() if isinstance(thing, _Export) else thing
-            problem = _take(linked, thing, wanted, where)
+            problem = _take(linked, thing, wanted, where, engine) or _foreign(thing, engine, where)
             if not problem and bounds == "guarded" and isinstance(thing, Memory) and not thing.is_guarded:
                 problem = (
                     f'incompatible import type for {where}: a module with bounds="guarded" needs a memory with guard '
@@ -61,7 +73,19 @@ def link(module: ModuleData, imports: Any, limits: Limits, bounds: str) -> Linke
         linked.memories.append(Memory(*memory.limits, most_bytes=limits.memory_bytes, bounds=bounds))
     for variable in module.globals[len(linked.globals) :]:
         linked.globals.append(_own_global(variable))
+    shared: list[Table | Global] = [*linked.tables, *linked.globals]
+    for one in shared:
+        one.engine = one.engine or engine
     return linked
+
+
+def _foreign(thing: Any, engine: str, where: str) -> str:
+    """What is wrong with something that has been in instances of another engine, or nothing."""
+    if not isinstance(thing, (Table, Global)) or thing.engine in ("", engine):
+        return ""
+    if isinstance(thing, Global) and not thing.type.is_mutable and thing.type.value not in REFERENCES:
+        return ""
+    return f"incompatible import for {where}: {thing!r} is used in {thing.engine} mode and cannot be in {engine} mode"
 
 
 def _own_global(kind: GlobalType) -> Global:
@@ -122,11 +146,11 @@ def _offer_exports(given: dict[tuple[str, str], Any], module_name: str, instance
     given.update({(module_name, name): _Export(exports, name) for name in exports})
 
 
-def _take(linked: Linked, thing: Any, wanted: ExternType, where: str) -> str:
+def _take(linked: Linked, thing: Any, wanted: ExternType, where: str, engine: str) -> str:
     """Add an import to what is linked; what is wrong with it, or nothing."""
     match wanted:
         case FuncType():
-            return _take_function(linked, thing, wanted, where)
+            return _take_function(linked, thing, wanted, where, engine)
         case TableType():
             if (
                 isinstance(thing, Table)
@@ -146,7 +170,7 @@ def _take(linked: Linked, thing: Any, wanted: ExternType, where: str) -> str:
     return f"incompatible import type for {where}: a {wanted} is needed, not {thing!r}"
 
 
-def _take_function(linked: Linked, thing: Any, wanted: FuncType, where: str) -> str:
+def _take_function(linked: Linked, thing: Any, wanted: FuncType, where: str, engine: str) -> str:
     try:
         found = _function(thing, wanted, where)
     except (DeclarationError, ValueError) as problem:
@@ -156,6 +180,8 @@ def _take_function(linked: Linked, thing: Any, wanted: FuncType, where: str) -> 
     signature = found.type if isinstance(found, Function) else found.signature
     if signature != wanted:
         return f"incompatible import type for {where}: a function of {wanted} is needed, not of {signature}"
+    if engine == "compiled" and isinstance(found, Function) and not found.record:
+        found = HostFunction(found, signature, found.name)  # of portable mode: Python code to compiled code
     linked.functions.append(found)
     return ""
 

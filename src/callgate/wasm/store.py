@@ -96,7 +96,7 @@ class Function:
     Calling it calls the function.  `type` is its FuncType.
     """
 
-    __slots__ = ("__weakref__", "call", "name", "number", "owner", "record", "type")
+    __slots__ = ("__weakref__", "call", "key", "name", "number", "owner", "raw", "record", "type")
 
     def __init__(self, type: FuncType, call: Any, name: str, owner: Any, record: int = 0, number: int = -1) -> None:
         self.type = type
@@ -105,6 +105,8 @@ class Function:
         self.owner = owner  # the instance
         self.record = record  # the address of its record, in compiled mode
         self.number = number
+        self.raw: Any = None  # what translated code calls, in portable mode
+        self.key: Any = None  # the record of its type that stands for all equal ones, in portable mode
 
     def __call__(self, *arguments: Any) -> Any:
         if self.call is None:
@@ -124,7 +126,7 @@ class Table:
     ('anything', None, 2)
     """
 
-    __slots__ = ("__weakref__", "elements", "most", "native", "store", "type")
+    __slots__ = ("__weakref__", "elements", "engine", "most", "native", "store", "type")
 
     def __init__(
         self, kind: str, minimum: int, maximum: int | None = None, *, most_elements: int | None = None
@@ -140,6 +142,7 @@ class Table:
         if minimum > self.most:
             raise MemoryError(f"a table of {minimum} elements, {self.most} at most (Limits.table_elements)")
         self.elements: list[Any] = [None] * minimum  # None, a Function, or for externref any object
+        self.engine = ""  # which engine's instances have it
         self.native: Any = None  # in place of the elements: the words that compiled code reads, kept by `native`
         self.store = Store()
 
@@ -266,7 +269,7 @@ class Global:
     2
     """
 
-    __slots__ = ("__weakref__", "cell", "store", "type")
+    __slots__ = ("__weakref__", "cell", "engine", "raw", "store", "type")
 
     def __init__(self, kind: str, value: Any, *, mutable: bool = False) -> None:
         number = VALUE_TYPES.get(kind)
@@ -275,6 +278,8 @@ class Global:
         self.type = GlobalType(number, mutable)
         self.store = Store()
         self.cell: Any = (ctypes.c_uint64 * 2)()
+        self.engine = ""  # which engine's instances have it
+        self.raw: list[Any] | None = None  # where the value is in portable mode, as translated code has it
         self.set(value)
 
     def __repr__(self) -> str:
@@ -283,6 +288,10 @@ class Global:
     @property
     def value(self) -> Any:
         """Its value; settable where it is mutable."""
+        if self.raw is not None:
+            from callgate.wasm.portable.convert import to_python
+
+            return to_python(self.type.value, self.raw[0])
         return unpack(self.type.value, self.cell[0], self.cell[1], self.store)
 
     @value.setter
@@ -294,7 +303,22 @@ class Global:
     def set(self, value: Any) -> None:
         """Set it, mutable or not; TypeError, OverflowError or ValueError for what is no value of its type."""
         where = f"a global of {NAMES[self.type.value]}"
+        if self.raw is not None:
+            from callgate.wasm.portable.convert import to_raw
+
+            self.raw[0] = to_raw(self.type.value, value, where)
+            return
         self.cell[0], self.cell[1] = pack(self.type.value, value, where, self.store)
+
+    def make_raw(self) -> list[Any]:
+        """Keep the value as translated code has it from now on; the list that it is in."""
+        if self.raw is None:
+            from callgate.wasm.portable.convert import from_words
+
+            kind = self.type.value
+            is_reference = kind in REFERENCES
+            self.raw = [self.value] if is_reference else from_words((kind,), (self.cell[0], self.cell[1]))
+        return self.raw
 
 
 # -- references as words ---------------------------------------------------------------------------------------------

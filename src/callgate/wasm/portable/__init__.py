@@ -1,0 +1,1 @@
+"""Portable mode: WebAssembly as Python source, for machines without native code and for stepping through."""
