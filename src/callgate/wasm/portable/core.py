@@ -219,7 +219,9 @@ class PortableCore:
             for kind, one in zip(signature.parameters, declared.parameters, strict=True)
         ]
         gives = [Value(kind, None, declared.result) for kind in signature.results]
-        names = tuple([one.name if at >= declared.positional_only else None for at, one in enumerate(declared.parameters)])
+        names = tuple(
+            [one.name if at >= declared.positional_only else None for at, one in enumerate(declared.parameters)]
+        )
         call = TypedCall(declared.name, declared.doc, names, tuple(takes), tuple(gives), None)
         return TypedFunction(self, number, call, None)
 
