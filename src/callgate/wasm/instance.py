@@ -28,8 +28,8 @@ from callgate.wasm.validate import check_module
 L = TypeVar("L")
 
 Imports: TypeAlias = (
-    "Sequence[HostFunction[..., Any] | tuple[str, str, Any] | tuple[str, Instance[Any]]] "
-    "| Mapping[str, Instance[Any] | Mapping[str, Any]]"
+    Sequence["HostFunction[..., Any] | tuple[str, str, Any] | tuple[str, Instance[Any]]"]
+    | Mapping[str, "Instance[Any] | Mapping[str, Any]"]
 )
 AllocatorNames: TypeAlias = "str | tuple[str, str] | None"
 
