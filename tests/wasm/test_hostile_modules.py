@@ -168,3 +168,12 @@ def test_functions_are_named_after_exports() -> None:
     data = module(sections={7: vector([vector_of(name) + b"\0\0" for name in names])})
     assert decode(data).function_name(0) == "first"
     assert decode(module(sections={7: vector([])})).function_name(0) == "function 0"
+
+
+def test_names_make_no_lines_of_a_backtrace(mode: str) -> None:
+    name = "a\n  in fake (function 1)"
+    data = module(opcode("unreachable"), sections={7: vector([vector_of(name.encode()) + b"\0\0"])})
+    with pytest.raises(wasm.Unreachable) as caught:
+        load(data, mode)[name]()
+    assert len(str(caught.value).splitlines()) == 2
+    assert caught.value.frames[0].name == name

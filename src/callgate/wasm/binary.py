@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from itertools import chain, repeat
 from typing import Final, NamedTuple, TypeVar
 
 from callgate.wasm.errors import BinaryError
@@ -384,7 +385,7 @@ def read_locals(data: bytes, body: BodyBytes) -> tuple[tuple[int, ...], int]:
     count = sum(run for run, _ in runs)
     if count > MOST["locals"]:
         raise BinaryError(f"too many locals: {count}, {MOST['locals']} at most", body.start)
-    return tuple([kind for run, kind in runs for _ in range(run)]), reader.position
+    return tuple(chain.from_iterable(repeat(kind, run) for run, kind in runs)), reader.position
 
 
 _KINDS: Final = {kind.value: kind for kind in Kind}

@@ -50,7 +50,8 @@ class Frame(NamedTuple):
     offset: int | None
 
     def __str__(self) -> str:
-        return f"{self.name} (function {self.number}{'' if self.offset is None else f' at byte {self.offset:#x}'})"
+        name = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in self.name)
+        return f"{name} (function {self.number}{'' if self.offset is None else f' at byte {self.offset:#x}'})"
 
 
 _FRAMES_SHOWN = 10

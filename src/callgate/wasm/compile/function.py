@@ -21,6 +21,7 @@ more than a table.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import compress
 from typing import Any, Final, NamedTuple
 
 from callgate.asm.code import Code
@@ -142,7 +143,7 @@ class FunctionCompiler(Values):
     __slots__ = (
         *("area", "body", "calls", "checked", "cold", "condition", "constants", "epilogue", "frame_bytes", "frames"),
         *("instructions", "labels", "next", "offset", "options", "outgoing_bytes", "saved", "shared", "sites"),
-        *("vmctx_home", "xmm_saved"),
+        *("used", "vmctx_home", "xmm_saved"),
     )
 
     def __init__(self, shared: Shared, body: Body, *, has_listing: bool = False) -> None:
@@ -154,6 +155,7 @@ class FunctionCompiler(Values):
         self.next = 0  # the number of the instruction behind the one in work
         self.offset = 0
         self.types = body.locals
+        self.used = list(compress(range(len(body.locals)), body.weights))  # of 50,000 locals few may be
         self.area = area_of(body.type)
         self.calls: list[tuple[int, int]] = []
         self.sites: list[Site] = []
@@ -199,7 +201,8 @@ class FunctionCompiler(Values):
         self._choose_pins()
         first_variable = len(body.type.parameters)
         homes = [0] * len(body.locals)
-        for local, value in enumerate(body.locals):
+        for local in self.used:
+            value = body.locals[local]
             if local >= first_variable and (self.pins[local] < 0 or (value in XMM_TYPES and has_calls)):
                 homes[local] = offset
                 offset += 16 if value == V128 else 8
@@ -207,14 +210,10 @@ class FunctionCompiler(Values):
         if calls_others:
             self.vmctx_home = offset
             offset += 8
-        self.saved = [
-            pin
-            for pin in PINS
-            if pin in {self.pins[local] for local, value in enumerate(body.locals) if value not in XMM_TYPES}
-        ]
-        self.xmm_saved = [
-            local for local, value in enumerate(body.locals) if value in XMM_TYPES and self.pins[local] >= 0
-        ]
+        pinned = [local for local in self.used if self.pins[local] >= 0]
+        taken = {self.pins[local] for local in pinned if body.locals[local] not in XMM_TYPES}
+        self.saved = [pin for pin in PINS if pin in taken]
+        self.xmm_saved = [local for local in pinned if body.locals[local] in XMM_TYPES]
         self.frame_bytes = offset
         incoming = offset + 8 * len(self.saved) + 8
         for local in range(first_variable):
@@ -229,7 +228,8 @@ class FunctionCompiler(Values):
         self.pins = [-1] * len(body.locals)
         integers = []
         floats = []
-        for local, weight in enumerate(body.weights):
+        for local in self.used:
+            weight = body.weights[local]
             if body.locals[local] in XMM_TYPES:
                 if weight > 1 + 2 * body.calls:  # a call stores and loads it
                     floats.append((-weight, local))
@@ -282,8 +282,8 @@ class FunctionCompiler(Values):
         a, body = self.a, self.body
         parameters = len(body.type.parameters)
         zero_is_ready = False
-        for local, value in enumerate(body.locals):
-            pin = self.pins[local]
+        for local in self.used:
+            value, pin = body.locals[local], self.pins[local]
             if local < parameters:
                 if pin >= 0:
                     home = self.homes[local]
@@ -297,8 +297,6 @@ class FunctionCompiler(Values):
                         a.movups_xm(pin, RSP, home)
                     else:
                         a.mov_rm(pin, RSP, home)
-                continue
-            if not body.weights[local]:
                 continue
             if pin >= 0:
                 if value in XMM_TYPES:
