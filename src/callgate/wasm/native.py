@@ -675,7 +675,7 @@ class Core:
             faults().be_first()
         words[STACK_LOW // 8] = _stack_low()
         words[THREAD // 8] = thread
-        _ADOPTED.of_thread().cores.append(weakref.ref(self))
+        _ADOPTED.of_thread().cores.add(weakref.ref(self))
         return 1
 
     @property
@@ -852,10 +852,10 @@ class Holder:
 class _ThreadEnd:
     """Lets go of the instances that a thread has entered last: another thread may get the same thread pointer."""
 
-    __slots__ = ("cores", "pointer")
+    __slots__ = ("cores",)
 
     def __init__(self) -> None:
-        self.cores: list[weakref.ref[Core]] = []
+        self.cores: set[weakref.ref[Core]] = set()
 
     def __del__(self) -> None:
         for reference in self.cores:
@@ -871,7 +871,7 @@ class _Adopted(threading.local):
         """What ends with this thread."""
         if self.end is None:
             self.end = _ThreadEnd()
-        self.end.cores = [one for one in self.end.cores if one() is not None]
+        self.end.cores = {one for one in self.end.cores if one() is not None}
         return self.end
 
 
