@@ -18,17 +18,6 @@ from callgate.wasm.types import F32, F64, I32, I64
 Emit = Callable[[FunctionCompiler, object], None]
 
 
-def _pin_of(c: FunctionCompiler, entry: Entry) -> int:
-    return c.pins[entry.payload] if entry.place == LOCAL else -1
-
-
-def _finish(c: FunctionCompiler, register: int, target: int, value: int) -> None:
-    if target >= 0:
-        c.set_local()
-    else:
-        c.push_xmm(register, value)
-
-
 def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
     """add, sub, mul, div: in the register of the first operand, or of the local that takes the result."""
     suffix = "sd" if value == F64 else "ss"
@@ -44,7 +33,7 @@ def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
             first, second, first_at, second_at = second, first, second_at, first_at
         target = c.pin_that_follows()
         if target >= 0:
-            if target == _pin_of(c, second):
+            if target == c.pin_of(second):
                 if commutes:
                     first, second, first_at, second_at = second, first, second_at, first_at
                 else:
@@ -61,7 +50,7 @@ def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
             operand = c.xmm(second, second_at)
         if target >= 0:
             register = target
-            if _pin_of(c, first) != register:
+            if c.pin_of(first) != register:
                 c.load_xmm(register, first, first_at)
             if first.place == XMM:
                 c.free_xmm.append(first.payload)
@@ -72,7 +61,7 @@ def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
         else:
             getattr(a, xx)(register, operand)
             c.release_xmm(operand)
-        _finish(c, register, target, value)
+        c.finish(register, target, value)
 
     return emit
 
@@ -120,7 +109,7 @@ def unary(value: int, name: str, *operands: int) -> Emit:
         getattr(c.a, name)(register, source, *operands)
         if register != source:
             c.release_xmm(source)
-        _finish(c, register, target, value)
+        c.finish(register, target, value)
 
     return emit
 
@@ -340,7 +329,7 @@ def convert(source: int, value: int, *, is_signed: bool) -> Emit:
             a.label(done)
             c.free += [half, low]
         c.release(number)
-        _finish(c, register, target, value)
+        c.finish(register, target, value)
 
     return emit
 

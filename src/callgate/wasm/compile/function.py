@@ -444,6 +444,15 @@ class FunctionCompiler(Values):
         if opcode == 0x22:
             self.stack.append(Entry(LOCAL, self.types[local], local))
 
+    def finish(self, register: int, target: int, value: int) -> None:
+        """The result is in a temporary, or where `target` is not -1 in the local that is set next."""
+        if target >= 0:
+            self.set_local()
+        elif value in XMM_TYPES:
+            self.push_xmm(register, value)
+        else:
+            self.push(register, value)
+
     def settle_following(self) -> None:
         """The next instruction sets a local, which this one is going to write: read it for who still wants it."""
         self.settle(self.instructions[self.next][1])

@@ -29,11 +29,6 @@ def _in_memory(c: FunctionCompiler, entry: Entry, position: int) -> int:
     return -1
 
 
-def _pin_of(c: FunctionCompiler, entry: Entry) -> int:
-    """The register of the local that a value is still to be read from; -1 where it is not in one."""
-    return c.pins[entry.payload] if entry.place == LOCAL else -1
-
-
 def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
     """add, sub, mul, and, or, xor: in the register of the first operand, or of the local that takes the result."""
     width = "32" if value == I32 else ""
@@ -52,7 +47,7 @@ def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
             first, second, first_at, second_at = second, first, second_at, first_at
         target = c.pin_that_follows()
         if target >= 0:
-            if target == _pin_of(c, second):
+            if target == c.pin_of(second):
                 if commutes:
                     first, second, first_at, second_at = second, first, second_at, first_at
                 else:
@@ -66,15 +61,15 @@ def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
                 if is_short:
                     register = target if target >= 0 else c.take()
                     getattr(a, lea_rm)(register, source, second.payload if is_sum else -second.payload)
-                    _finish(c, register, target, value)
+                    c.finish(register, target, value)
                     return
-                other = second.payload if second.place == REGISTER else _pin_of(c, second)
+                other = second.payload if second.place == REGISTER else c.pin_of(second)
                 if is_sum and other >= 0:
                     register = target if target >= 0 else other if second.place == REGISTER else c.take()
                     getattr(a, lea_rn)(register, source, other, 0)
                     if second.place == REGISTER and register != other:
                         c.free.append(other)
-                    _finish(c, register, target, value)
+                    c.finish(register, target, value)
                     return
         if is_product and is_short:
             source = c.gpr(first, first_at)
@@ -82,7 +77,7 @@ def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
             getattr(a, f"imul{width}_rri")(register, source, second.payload)
             if register != source:
                 c.release(source)
-            _finish(c, register, target, value)
+            c.finish(register, target, value)
             return
         # operands that are to be loaded first: the second may need a register of its own
         memory = -1
@@ -96,7 +91,7 @@ def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
             if first.place == REGISTER:
                 getattr(a, mov)(register, first.payload)
                 c.free.append(first.payload)
-            elif _pin_of(c, first) != register:
+            elif c.pin_of(first) != register:
                 c.load(register, first, first_at)
         else:
             register = c.own(first, first_at)
@@ -107,17 +102,9 @@ def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
         else:
             getattr(a, rr)(register, operand)
             c.release(operand)
-        _finish(c, register, target, value)
+        c.finish(register, target, value)
 
     return emit
-
-
-def _finish(c: FunctionCompiler, register: int, target: int, value: int) -> None:
-    """The result is in a temporary, or in the local that is set next."""
-    if target >= 0:
-        c.set_local()
-    else:
-        c.push(register, value)
 
 
 def compare(value: int, condition: str) -> Emit:
@@ -189,7 +176,7 @@ def shift(value: int, name: str) -> Emit:
             target = c.pin_that_follows()
             if target >= 0:
                 c.settle_following()
-                if _pin_of(c, first) != target:
+                if c.pin_of(first) != target:
                     c.load(target, first, second_at - 1)
                     if first.place == REGISTER:
                         c.free.append(first.payload)
@@ -199,7 +186,7 @@ def shift(value: int, name: str) -> Emit:
             count = second.payload & (bits - 1)
             if count:
                 getattr(a, by_constant)(register, count)
-            _finish(c, register, target, value)
+            c.finish(register, target, value)
             return
         # the count goes to rcx; what is shifted must not be there
         if second.place == REGISTER and second.payload == RCX:
@@ -236,7 +223,7 @@ def divide(value: int, *, is_signed: bool, is_remainder: bool) -> Emit:
         for register in (RAX, RDX):
             if register not in held:
                 c.take_this(register)
-        divisor = _pin_of(c, second)
+        divisor = c.pin_of(second)
         if divisor < 0:
             if second.place == REGISTER and second.payload not in (RAX, RDX):
                 divisor = second.payload
@@ -297,7 +284,7 @@ def unary(value: int, name: str) -> Emit:
         getattr(c.a, name)(register, source)
         if register != source:
             c.release(source)
-        _finish(c, register, target, value)
+        c.finish(register, target, value)
 
     return emit
 

@@ -130,6 +130,10 @@ class Values:
         """The place in the frame of the value at a position of the stack."""
         return self.first_slot + self.slot_bytes * position
 
+    def pin_of(self, entry: Entry) -> int:
+        """The register of the local that a value is still to be read from; -1 where it is not in one."""
+        return self.pins[entry.payload] if entry.place == LOCAL else -1
+
     def gpr(self, entry: Entry, position: int) -> int:
         """The register that has an integer or a reference: a temporary, or a local's, which must not be changed.
 

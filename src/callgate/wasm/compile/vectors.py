@@ -12,7 +12,7 @@ from callgate.wasm.compile.floats import ROUNDINGS
 from callgate.wasm.compile.function import FunctionCompiler
 from callgate.wasm.compile.layout import MEMORY, TEMPORARIES, XMM_TEMPORARIES
 from callgate.wasm.compile.memory import address
-from callgate.wasm.compile.values import CONSTANT, LOCAL, XMM, Entry
+from callgate.wasm.compile.values import CONSTANT, XMM
 from callgate.wasm.types import F32, F64, I32, I64, V128
 
 Emit = Callable[[FunctionCompiler, Any], None]
@@ -21,17 +21,6 @@ Emit = Callable[[FunctionCompiler, Any], None]
 def _splat(value: int, bits: int) -> int:
     """A vector's bits of equal lanes."""
     return sum((value & (1 << bits) - 1) << position for position in range(0, 128, bits))
-
-
-def _pin_of(c: FunctionCompiler, entry: Entry) -> int:
-    return c.pins[entry.payload] if entry.place == LOCAL else -1
-
-
-def _finish(c: FunctionCompiler, register: int, target: int) -> None:
-    if target >= 0:
-        c.set_local()
-    else:
-        c.push_xmm(register, V128)
 
 
 def _pop(c: FunctionCompiler) -> int:
@@ -58,14 +47,14 @@ def binary(name: str, *, commutes: bool = False, is_swapped: bool = False) -> Em
             first, second, first_at, second_at = second, first, second_at, first_at
         target = c.pin_that_follows()
         if target >= 0:
-            if target == _pin_of(c, second):
+            if target == c.pin_of(second):
                 target = -1
             else:
                 c.settle_following()
         operand = c.xmm(second, second_at)
         if target >= 0:
             register = target
-            if _pin_of(c, first) != register:
+            if c.pin_of(first) != register:
                 c.load_xmm(register, first, first_at)
             if first.place == XMM:
                 c.free_xmm.append(first.payload)
@@ -73,7 +62,7 @@ def binary(name: str, *, commutes: bool = False, is_swapped: bool = False) -> Em
             register = c.own_xmm(first, first_at)
         getattr(c.a, name)(register, operand)
         c.release_xmm(operand)
-        _finish(c, register, target)
+        c.finish(register, target, V128)
 
     return emit
 
@@ -90,7 +79,7 @@ def unary(name: str, *operands: int) -> Emit:
         getattr(c.a, name)(register, source, *operands)
         if register != source:
             c.release_xmm(source)
-        _finish(c, register, target)
+        c.finish(register, target, V128)
 
     return emit
 
