@@ -58,7 +58,7 @@ def test_a_traceback_shows_the_source() -> None:
     assert first is not None and second is not None
     assert (data[first], data[second]) == (0x28, 0x10)
     shown = "".join(traceback.format_exception(raised.value))
-    assert "return load_I(m, l0 + 4)[0]" in shown
+    assert "return (mI[l0 + 4 >> 2] if not l0 & 3 else load_I(m, l0 + 4)[0])" in shown
     assert "<wasm module:" in shown
 
 
@@ -209,6 +209,38 @@ def test_an_argument_is_checked_as_by_a_gate() -> None:
     with pytest.raises(OverflowError, match=r"f0\(\) argument 1 must be in -2147483648..2147483647"):
         run(1 << 31)
     assert run(-1) == -1 and run(True) == 1 and type(run(True)) is int
+
+
+@pytest.mark.parametrize(("name", "size"), [("i32.load", 4), ("i32.load16_s", 2), ("i32.load8_s", 1)])
+@pytest.mark.parametrize("offset", [0, 1, 4])
+def test_every_alignment(name: str, size: int, offset: int) -> None:
+    """Also addresses that are constant, known to be aligned, or beyond the end by some of the bytes."""
+    access = opcode(name) + b"\0" + unsigned(offset)
+    loaded = load(LOCAL + access, LOCAL + b"\x41\2\x74" + access, b"\x41\7" + access)
+    loaded.memory.write(0, bytes(range(200, 256)) * 2)
+    loaded.memory.write(65528, bytes(range(250, 258 - 2)) + b"\0\1")
+    for address in (0, 1, 2, 3, 5, 8):
+        for run, place in ((loaded.exports.f0, address), (loaded.exports.f1, 4 * address), (loaded.exports.f2, 7)):
+            expected = loaded.memory.read_int(place + offset, size, signed=True)
+            assert run(address) == expected
+    assert loaded.exports.f0(65536 - size - offset) == loaded.memory.read_int(65536 - size, size, signed=True)
+    for address in range(65536 - size - offset + 1, 65540):
+        with pytest.raises(wasm.OutOfBounds):
+            loaded.exports.f0(address)
+
+
+def test_every_alignment_of_stores() -> None:
+    access = opcode("i32.store") + b"\0\4"
+    number = b"\x41\xef\xfd\xb6\xf5\x7d"  # 0xdeadbeef
+    loaded = load(LOCAL + number + access + LOCAL, LOCAL + b"\x41\2\x74" + number + access + LOCAL)
+    for address in (0, 1, 2, 3, 65528):
+        for run, place in ((loaded.exports.f0, address), (loaded.exports.f1, 4 * address & 0xFFFF)):
+            loaded.memory.write(place + 4, bytes(4))
+            run(place if run is loaded.exports.f0 else place >> 2)
+            assert loaded.memory.read_int(place + 4) == 0xDEADBEEF
+    for address in (65529, 65530, 65531, 65532, 70000, -4, -1):
+        with pytest.raises(wasm.OutOfBounds):
+            loaded.exports.f0(address)
 
 
 def test_memory_is_shared_and_grows() -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from callgate.wasm.portable.translate import Translator
 from callgate.wasm.portable.values import (
+    ONE_DIGIT,
     Value,
     exact,
     flipped,
@@ -21,8 +22,6 @@ from callgate.wasm.types import F32, F64, I32, I64, VALUE_TYPES
 Handler = Callable[[Translator, Any], None]
 _SPARE_BITS: Final = 20
 """A sum may be so many bits longer than its type before it is masked."""
-_SMALL: Final = 0x3FFF_FFFF
-"""The largest integer of one digit in CPython."""
 
 
 def _two(t: Translator) -> tuple[Value, Value]:
@@ -55,7 +54,9 @@ def _kept_short(value: Value, bits: int, more: int = _SPARE_BITS) -> Value:
 def _masked(value: Value, bits: int) -> Value:
     if value.constant is not None or is_exact(value, bits):
         return value
-    return Value(exact(value, bits), 0, (1 << bits) - 1, value.uses, trap=value.trap, reads=value.reads)
+    masked = Value(exact(value, bits), 0, (1 << bits) - 1, value.uses, trap=value.trap, reads=value.reads)
+    masked.zeros = value.zeros
+    return masked
 
 
 def _signed_constant(value: int, bits: int) -> int:
@@ -76,7 +77,10 @@ def _add(bits: int) -> Handler:
         text = f"({a.text} + {b.text})"
         if b.constant is not None and b.constant < 0:
             text = f"({a.text} - {-b.constant})"
+        is_step = a.is_simple and b.is_simple and is_exact(a, bits) and (is_exact(b, bits) or b.constant is not None)
         _push(t, text, a.low + b.low, a.high + b.high, a, b)
+        t.stack[-1].is_step = is_step
+        t.stack[-1].zeros = min(a.zeros, b.zeros)
 
     return handler
 
@@ -110,6 +114,7 @@ def _and(bits: int) -> Handler:
             constant = b.constant & (1 << bits) - 1
             high = min(a.high, constant) if a.low >= 0 else constant
             _push(t, f"({a.text} & {constant})", 0, high, a, b)
+            t.stack[-1].zeros = max(a.zeros, b.zeros)
             return
         if a.low >= 0 or b.low >= 0:
             high = min([one.high for one in (a, b) if one.low >= 0])
@@ -156,6 +161,7 @@ def _shl(bits: int) -> Handler:
                 t.push(a)
                 return
             _push(t, f"({a.text} << {count})", a.low << count, a.high << count, a)
+            t.stack[-1].zeros = a.zeros + count
             return
         a = _kept_short(a, bits, 8)
         most = bits - 1 if b.low < 0 or b.high >= bits else b.high
@@ -381,7 +387,7 @@ def _less_s(bits: int, operator: str) -> Handler:
         b, a = t.pop(), t.pop()
         quick = f"{a.text} {operator} {b.text}"
         slow = f"({a.text} ^ {half:#x}) {operator} ({b.text} ^ {half:#x})"
-        _push(t, f"({quick} if ({a.text} | {b.text}) <= {_SMALL} else {slow})", 0, 1, a, b)
+        _push(t, f"({quick} if ({a.text} | {b.text}) <= {ONE_DIGIT} else {slow})", 0, 1, a, b)
 
     return handler
 

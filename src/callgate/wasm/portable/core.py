@@ -42,6 +42,8 @@ from callgate.wasm.types import FUNCREF, FuncType
 POLL_INTERVAL: Final = 1 << 10
 """Loop iterations and calls between two looks at the limits."""
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_LETTERS: Final[Any] = "hHiIQd"
+"""The formats of the items that memory is accessed by."""
 _KEYS: dict[FuncType, FuncType] = {}
 
 
@@ -152,7 +154,8 @@ class PortableCore:
             instance = core()
             if instance is not None:
                 now = memory.data[:size_bytes]
-                instance.namespace.update(m=now, n=now.cast("b"))
+                views = {f"m{letter}": now.cast(letter) for letter in _LETTERS}
+                instance.namespace.update(views, m=now, n=now.cast("b"))
 
         memory._watchers.append(tell)
         weakref.finalize(self, _forget, memory._watchers, tell)

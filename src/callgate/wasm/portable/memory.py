@@ -6,6 +6,7 @@ both.  Vector instructions are calls of the functions in `vectors`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,31 +16,36 @@ from callgate.wasm.portable.values import Value, exact
 
 Handler = Callable[[Translator, Any], None]
 
-_LOADS: Final = {  # name: (text of {0}, an address, and the result's bounds)
-    "i32.load": ("load_I(m, {0})[0]", 0, 0xFFFF_FFFF),
-    "i64.load": ("load_Q(m, {0})[0]", 0, 0xFFFF_FFFF_FFFF_FFFF),
-    "f64.load": ("load_d(m, {0})[0]", 0, 0),
-    "i32.load8_s": ("n[{0}]", -128, 127),
-    "i32.load8_u": ("m[{0}]", 0, 255),
-    "i32.load16_s": ("load_h(m, {0})[0]", -32768, 32767),
-    "i32.load16_u": ("load_H(m, {0})[0]", 0, 65535),
-    "i64.load8_s": ("n[{0}]", -128, 127),
-    "i64.load8_u": ("m[{0}]", 0, 255),
-    "i64.load16_s": ("load_h(m, {0})[0]", -32768, 32767),
-    "i64.load16_u": ("load_H(m, {0})[0]", 0, 65535),
-    "i64.load32_s": ("load_i(m, {0})[0]", -0x8000_0000, 0x7FFF_FFFF),
-    "i64.load32_u": ("load_I(m, {0})[0]", 0, 0xFFFF_FFFF),
+_LOADS: Final = {  # name: (the letter of the format, and the result's bounds)
+    "i32.load": ("I", 0, 0xFFFF_FFFF),
+    "i64.load": ("Q", 0, 0xFFFF_FFFF_FFFF_FFFF),
+    "f64.load": ("d", 0, 0),
+    "i32.load8_s": ("b", -128, 127),
+    "i32.load8_u": ("B", 0, 255),
+    "i32.load16_s": ("h", -32768, 32767),
+    "i32.load16_u": ("H", 0, 65535),
+    "i64.load8_s": ("b", -128, 127),
+    "i64.load8_u": ("B", 0, 255),
+    "i64.load16_s": ("h", -32768, 32767),
+    "i64.load16_u": ("H", 0, 65535),
+    "i64.load32_s": ("i", -0x8000_0000, 0x7FFF_FFFF),
+    "i64.load32_u": ("I", 0, 0xFFFF_FFFF),
 }
-_STORES: Final = {  # name: (text of an address and a value, bits of the integer that is stored)
-    "i32.store": ("store_I(m, {0}, {1})", 32),
-    "i64.store": ("store_Q(m, {0}, {1})", 64),
-    "f64.store": ("store_d(m, {0}, {1})", 0),
-    "i32.store8": ("m[{0}] = {1}", 8),
-    "i32.store16": ("store_H(m, {0}, {1})", 16),
-    "i64.store8": ("m[{0}] = {1}", 8),
-    "i64.store16": ("store_H(m, {0}, {1})", 16),
-    "i64.store32": ("store_I(m, {0}, {1})", 32),
+_STORES: Final = {  # name: (the letter of the format, bits of the integer that is stored)
+    "i32.store": ("I", 32),
+    "i64.store": ("Q", 64),
+    "f64.store": ("d", 0),
+    "i32.store8": ("B", 8),
+    "i32.store16": ("H", 16),
+    "i64.store8": ("B", 8),
+    "i64.store16": ("H", 16),
+    "i64.store32": ("I", 32),
 }
+
+
+_SHIFTS: Final = {"b": 0, "B": 0, "h": 1, "H": 1, "i": 2, "I": 2, "d": 3, "Q": 3}
+_IS_LITTLE: Final = sys.byteorder == "little"
+"""Whether items of views are as in the memory."""
 
 
 def _address(value: Value, offset: int) -> str:
@@ -48,13 +54,41 @@ def _address(value: Value, offset: int) -> str:
     return f"{exact(value, 32)} + {offset}" if offset else exact(value, 32)
 
 
+def _is_aligned(value: Value, offset: int, shift: int) -> bool:
+    """Whether an access can go by whole items of a view of the memory."""
+    return _IS_LITTLE and value.zeros >= shift and not offset & (1 << shift) - 1
+
+
+def _index(value: Value, offset: int, shift: int) -> str:
+    if value.constant is not None:
+        return str((value.constant & 0xFFFF_FFFF) + offset >> shift)
+    return f"{_address(value, offset)} >> {shift}"
+
+
+def _load_text(letter: str, value: Value, offset: int) -> str:
+    """Of items of a view where the address is aligned, which most are and few are known to be."""
+    shift = _SHIFTS[letter]
+    if not shift:
+        return f"{'m' if letter == 'B' else 'n'}[{_address(value, offset)}]"
+    if _is_aligned(value, offset, shift):
+        return f"m{letter}[{_index(value, offset, shift)}]"
+    anywhere = f"load_{letter}(m, {_address(value, offset)})[0]"
+    if not _IS_LITTLE or offset & (1 << shift) - 1:
+        return anywhere
+    name = exact(value, 32)
+    return f"(m{letter}[{_index(value, offset, shift)}] if not {name} & {(1 << shift) - 1} else {anywhere})"
+
+
 def _load(name: str) -> Handler:
-    form, low, high = _LOADS[name]
+    letter, low, high = _LOADS[name]
 
     def handler(t: Translator, offset: int) -> None:
         t.alone(1)
+        shift = _SHIFTS[letter]
+        if shift and not _is_aligned(t.stack[-1], offset, shift):
+            t.exact_name(32)
         value = t.pop()
-        text = form.format(_address(value, offset))
+        text = _load_text(letter, value, offset)
         t.push(Value(text, low, high, value.uses, trap=t.offset, reads=True))
 
     return handler
@@ -74,13 +108,26 @@ def _load_f32(t: Translator, offset: int) -> None:
 
 
 def _store(name: str) -> Handler:
-    form, bits = _STORES[name]
+    letter, bits = _STORES[name]
 
     def handler(t: Translator, offset: int) -> None:
         t.alone(2)
+        shift = _SHIFTS[letter]
+        if shift and not _is_aligned(t.stack[-2], offset, shift):
+            t.exact_name(32, 1)
         value, address = t.pop(), t.pop()
         t.in_turn()
-        t.emit(form.format(_address(address, offset), exact(value, bits) if bits else value.text))
+        text = exact(value, bits) if bits else value.text
+        place = _address(address, offset)
+        if not shift:
+            t.emit(f"m[{place}] = {text}")
+        elif _is_aligned(address, offset, shift):
+            t.emit(f"m{letter}[{_index(address, offset, shift)}] = {text}")
+        elif _IS_LITTLE and not offset & (1 << shift) - 1:
+            t.emit(f"if {exact(address, 32)} & {(1 << shift) - 1}: store_{letter}(m, {place}, {text})")
+            t.emit(f"else: m{letter}[{place} >> {shift}] = {text}")
+        else:
+            t.emit(f"store_{letter}(m, {place}, {text})")
 
     return handler
 

@@ -19,6 +19,8 @@ from callgate.wasm.validate import BLOCK, ELSE, END, IF, LOOP, Body
 MOST_LOOPS: Final = 12
 """Loops within one another where there are states besides; CPython 3.10 allows 20 blocks."""
 MOST_LEVELS: Final = 40
+MOST_IFS: Final = 4
+"""So many conditional branches to the end of a block become ifs within one another."""
 SWITCH_LABELS: Final = 6
 """From so many different labels on a br_table is worth states."""
 RETURN: Final = -1
@@ -50,6 +52,7 @@ class Structure(NamedTuple):
     elses: dict[int, int]
     exits: dict[int, int]
     has_loop: set[int]
+    has_ifs: set[int]
     served: set[int]
     is_flat: set[int]
     has_states: bool
@@ -96,8 +99,32 @@ def structure_of(body: Body) -> Structure:
         branches[index] = tuple([found[target] for target in targets])
         if len(set(branches[index])) >= SWITCH_LABELS:
             switches.append(innermost)
-    is_flat = _flat(instructions, parents, has_loop, switches)
-    return Structure(ends, elses, exits, has_loop, served, is_flat, bool(is_flat or switches), branches)
+    has_ifs = _skipping(instructions, sites, branches, has_loop)
+    has_loop -= has_ifs.keys()
+    is_flat = _flat(instructions, parents, has_loop, has_ifs, switches)
+    return Structure(ends, elses, exits, has_loop, set(has_ifs), served, is_flat, bool(is_flat or switches), branches)
+
+
+def _skipping(
+    instructions: list[tuple[int, Any, int]],
+    sites: list[tuple[int, int, tuple[int, ...], int]],
+    branches: dict[int, tuple[Branch, ...]],
+    has_loop: set[int],
+) -> dict[int, int]:
+    """Blocks that need no loop: all that goes to their end skips the rest of them, from within no other construct.
+
+    The rest is what an `if` has under it.  How many such branches each has.
+    """
+    counts = {start: 0 for start in has_loop if instructions[start][0] == BLOCK}
+    for index, innermost, _, _ in sites:
+        for branch in branches[index]:
+            server = branch.server
+            if server not in counts:
+                continue
+            counts[server] += 1
+            if instructions[index][0] != _BR_IF or innermost != server or instructions[server][1].results:
+                del counts[server]
+    return {start: count for start, count in counts.items() if count <= MOST_IFS}
 
 
 def _exits(body: Body, ends: dict[int, int], parents: dict[int, int]) -> dict[int, int]:
@@ -169,7 +196,11 @@ def _branch(
 
 
 def _flat(
-    instructions: list[tuple[int, Any, int]], parents: dict[int, int], has_loop: set[int], switches: list[int]
+    instructions: list[tuple[int, Any, int]],
+    parents: dict[int, int],
+    has_loop: set[int],
+    has_ifs: dict[int, int],
+    switches: list[int],
 ) -> set[int]:
     """The constructs that get states: those too deep, those with large tables, and all around them."""
     loops: dict[int, int] = {}
@@ -178,7 +209,7 @@ def _flat(
     for start in sorted(parents, reverse=True):
         loop = start in has_loop
         loop_count = loops.get(start, 0) + loop
-        level_count = levels.get(start, 0) + loop + (instructions[start][0] == IF)
+        level_count = levels.get(start, 0) + loop + (instructions[start][0] == IF) + has_ifs.get(start, 0)
         if loop_count > MOST_LOOPS or level_count > MOST_LEVELS:
             flat.add(start)
         parent = parents[start]

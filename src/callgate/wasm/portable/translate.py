@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from callgate.wasm.opcodes import INSTRUCTIONS
 from callgate.wasm.portable.structure import RETURN, Branch, structure_of
-from callgate.wasm.portable.values import LONGEST, Value, exact, is_exact, number, truth
+from callgate.wasm.portable.values import LONGEST, Value, exact, is_exact, number, step_test, truth
 from callgate.wasm.types import F32, F64, I32, I64, V128, FuncType
 from callgate.wasm.validate import BLOCK, ELSE, END, IF, LOOP, Body, Context
 
@@ -39,7 +39,7 @@ class Source(NamedTuple):
 class _Construct:
     """A block, loop or if that is open."""
 
-    __slots__ = ("base", "first_is_live", "is_flat", "loop", "opcode", "start", "type")
+    __slots__ = ("base", "first_is_live", "ifs", "is_flat", "loop", "opcode", "start", "type")
 
     def __init__(self, start: int, opcode: int, type: FuncType, base: int, *, is_flat: bool) -> None:
         self.start = start
@@ -48,6 +48,7 @@ class _Construct:
         self.base = base
         self.is_flat = is_flat
         self.first_is_live = False  # whether the end of an if's first arm is reached
+        self.ifs = 0  # that are open because branches skip the rest
         self.loop: _Loop | None = None
 
 
@@ -100,6 +101,7 @@ class Translator:
         self.protect(-1 - position, position)
         self.emit(f"s{position} = {value.text}", value.trap)
         settled = Value(f"s{position}", value.low, value.high, frozenset((-1 - position,)), is_simple=True)
+        settled.zeros = value.zeros
         self.stack[position] = settled
         return settled
 
@@ -154,7 +156,9 @@ class Translator:
         if value.is_simple and text == value.text:
             return
         low, high = (value.low, value.high) if is_exact(value, bits) else (0, (1 << bits) - 1)
-        self.stack[position] = Value(text, low, high, value.uses, trap=value.trap, reads=value.reads)
+        named = Value(text, low, high, value.uses, trap=value.trap, reads=value.reads)
+        named.zeros = value.zeros
+        self.stack[position] = named
         self.settle(position)
 
     def alone(self, count: int) -> None:
@@ -407,6 +411,10 @@ class Translator:
                 self._pass()
                 self.indent -= 1
                 live = live or construct.first_is_live or not has_else
+            if construct.ifs:
+                self._pass()
+                self.indent -= construct.ifs
+                live = True
             loop = construct.loop
             if loop is not None:
                 if live:
@@ -514,6 +522,17 @@ class Translator:
         if opcode == 0x0D:
             self._keep_condition()
             condition = self.pop()
+            construct = self.constructs[-1] if self.constructs else None
+            if (
+                construct is not None
+                and not construct.is_flat
+                and construct.start == branches[0].server
+                and construct.start in self.structure.has_ifs
+            ):
+                self.emit(f"if {_negated(truth(condition))}:", condition.trap)
+                self.indent += 1
+                construct.ifs += 1
+                return
             self._under(f"if {truth(condition)}:", self._move(branches[0]), condition.trap)
             return
         self._table(branches)
@@ -589,6 +608,10 @@ class Translator:
         self.emit(self.return_text(), trap)
 
 
+def _negated(text: str) -> str:
+    return text[5:-1] if text.startswith("(not ") else f"not {text}"
+
+
 _ZEROS: Final = {I32: "0", I64: "0", F32: "0.0", F64: "0.0", V128: "zero_v128"}
 _ALL: dict[int, Callable[[Translator, Any], None]] = {}
 
@@ -661,8 +684,19 @@ def _assign(t: Translator, local: int) -> None:
         t._fresh = None
         return
     t.protect(local)
-    if text != f"l{local}":
-        t.emit(f"l{local} = {text}", value.trap)
+    if text == f"l{local}":
+        return
+    if value.is_step and text != value.text:
+        t.emit(f"l{local} = {value.text[1:-1]}", value.trap)
+        mask = (1 << BITS[t.body.locals[local]]) - 1
+        test = step_test(f"l{local}", value, mask)
+        if value.low >= 0:
+            test = test.replace("<=", ">")
+        else:
+            test = test.replace(">=", "<") if value.high <= mask else f"not {test}"
+        t.emit(f"if {test}: l{local} &= {mask:#x}")
+        return
+    t.emit(f"l{local} = {text}", value.trap)
 
 
 def _local_set(t: Translator, local: int) -> None:
@@ -718,12 +752,12 @@ def _float(t: Translator, value: float, bits: int, prefix: str) -> None:
     t.stack.append(Value(text, is_simple=True))
 
 
-def _finish_call(t: Translator, call: str, results: tuple[int, ...]) -> None:
+def _finish_call(t: Translator, call: str, results: tuple[int, ...], uses: frozenset[int]) -> None:
     base = len(t.stack)
     if not results:
         t.emit(call)
     elif len(results) == 1:
-        t.result(call, *t.full(results[0]))
+        t.push(Value(call, *t.full(results[0]), uses, trap=t.offset, reads=True))
     else:
         for position in range(base, base + len(results)):
             t.protect(-1 - position)
@@ -731,43 +765,48 @@ def _finish_call(t: Translator, call: str, results: tuple[int, ...]) -> None:
         t._widen(base, results)
 
 
-def _arguments(t: Translator, signature: FuncType) -> str:
+def _arguments(t: Translator, signature: FuncType) -> tuple[str, frozenset[int]]:
     t.alone(len(signature.parameters))
     values = t.pop_many(len(signature.parameters))
     t.in_turn()
-    return ", ".join(t.text_of(value, kind) for value, kind in zip(values, signature.parameters, strict=True))
+    uses = frozenset().union(*[value.uses for value in values])
+    texts = [t.text_of(value, kind) for value, kind in zip(values, signature.parameters, strict=True)]
+    return ", ".join(texts), uses
 
 
 def _call(t: Translator, callee: int) -> None:
     signature = t.functions[callee]
-    _finish_call(t, f"f{callee}({_arguments(t, signature)})", signature.results)
+    arguments, uses = _arguments(t, signature)
+    _finish_call(t, f"f{callee}({arguments})", signature.results, uses)
 
 
-def _indirect(t: Translator, immediate: tuple[int, int]) -> tuple[str, FuncType]:
+def _indirect(t: Translator, immediate: tuple[int, int]) -> tuple[str, FuncType, frozenset[int]]:
     """Look a function up; its arguments, and its type."""
     number_, table = immediate
     signature = t.module.types[number_]
     t.alone(1 + len(signature.parameters))
     t.exact_name(32)
     index = t.pop()
-    arguments = _arguments(t, signature)
+    arguments, uses = _arguments(t, signature)
     t.emit(f"x = T{table}[{index.text}]")
     t.emit(f"if x is None or x.key is not K{number_}: bad_call(x, {index.text})")
-    return arguments, signature
+    return arguments, signature, uses
 
 
 def _call_indirect(t: Translator, immediate: tuple[int, int]) -> None:
-    arguments, signature = _indirect(t, immediate)
-    _finish_call(t, f"x.raw({arguments})", signature.results)
+    arguments, signature, uses = _indirect(t, immediate)
+    _finish_call(t, f"x.raw({arguments})", signature.results, uses)
+    if len(signature.results) == 1:
+        t.settle(len(t.stack) - 1)  # another call sets x
 
 
 def _return_call(t: Translator, callee: int) -> None:
-    arguments = _arguments(t, t.functions[callee])
+    arguments, _ = _arguments(t, t.functions[callee])
     t.emit(f"return Tail(f{callee}, ({arguments}{',' if arguments else ''}))")
 
 
 def _return_call_indirect(t: Translator, immediate: tuple[int, int]) -> None:
-    arguments, _ = _indirect(t, immediate)
+    arguments, _, _ = _indirect(t, immediate)
     t.emit(f"return Tail(x.raw, ({arguments}{',' if arguments else ''}))")
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 NOTHING: Final[frozenset[int]] = frozenset()
+ONE_DIGIT: Final = 0x3FFF_FFFF
+"""The largest integer of one digit in CPython."""
 LONGEST: Final = 240
 """Expressions get no longer than about this many characters."""
 
@@ -21,7 +23,7 @@ class Value:
     trap (else 0), `reads` whether it reads what other instructions write: both must be evaluated in their turn.
     """
 
-    __slots__ = ("constant", "high", "is_simple", "low", "reads", "text", "trap", "uses")
+    __slots__ = ("constant", "high", "is_simple", "is_step", "low", "reads", "text", "trap", "uses", "zeros")
 
     def __init__(
         self,
@@ -40,6 +42,8 @@ class Value:
         self.high = high
         self.uses = uses
         self.is_simple = is_simple
+        self.is_step = False  # a sum that most often is in its type's range
+        self.zeros = 0  # so many of the low bits are known to be zero
         self.constant = constant
         self.trap = trap
         self.reads = reads
@@ -47,7 +51,9 @@ class Value:
 
 def number(value: int) -> Value:
     """A constant integer, signed."""
-    return Value(str(value) if value >= 0 else f"({value})", value, value, is_simple=True, constant=value)
+    made = Value(str(value) if value >= 0 else f"({value})", value, value, is_simple=True, constant=value)
+    made.zeros = (value & -value).bit_length() - 1 if value else 64
+    return made
 
 
 def exact(value: Value, bits: int) -> str:
@@ -57,7 +63,16 @@ def exact(value: Value, bits: int) -> str:
         return str(value.constant & mask)
     if value.low >= 0 and value.high <= mask:
         return value.text
+    if value.is_step:
+        return f"(t if {step_test(f'(t := {value.text[1:-1]})', value, mask)} else t & {mask:#x})"
     return f"({value.text} & {mask:#x})"
+
+
+def step_test(name: str, value: Value, mask: int) -> str:
+    """Whether a step needs no mask; quick where numbers have one digit, and most often true."""
+    if value.low >= 0:
+        return f"{name} <= {ONE_DIGIT}"
+    return f"{name} >= 0" if value.high <= mask else f"0 <= {name} <= {ONE_DIGIT}"
 
 
 def is_exact(value: Value, bits: int) -> bool:
