@@ -75,6 +75,13 @@ def test_a_call_of_as_many_results_as_arguments() -> None:
         assert one.exports["f"](100) == folded([*range(100, 100 + count), 105, 105])
 
 
+def test_a_conversion_that_branches_while_every_register_is_in_use() -> None:
+    values = b"".join(get(0) + plus(number) for number in range(1, 6))
+    number = get(0) + opcode("f64.convert_i64_s") + opcode("i64.trunc_f64_u")
+    with instance([(1, 1)], [values + number + 5 * FOLD]) as one:
+        assert one.exports["f"](7) == folded([8, 9, 10, 11, 12, 7])
+
+
 class Checked(FunctionCompiler):
     """Looks at the registers after each instruction: each is free or has one value."""
 

@@ -229,6 +229,9 @@ def truncate(source: int, value: int, *, is_signed: bool, saturates: bool) -> Em
         number = c.xmm(entry, position)
         register = c.take()
         limit = c.take_xmm()
+        # before the first branch, as a value that makes room for one must be stored on every path
+        is_split = bits == 64 and not is_signed
+        copy, bit = (c.take_xmm(), c.take()) if is_split else (-1, -1)
         move = getattr(a, f"mov{suffix}_xL")
         compare_name = getattr(a, f"ucomi{suffix}_xx")
         done = c.label() if saturates else ""
@@ -266,20 +269,20 @@ def truncate(source: int, value: int, *, is_signed: bool, saturates: bool) -> Em
             move(limit, c.constant(size, _bits(float(1 << 63), size)))
             compare_name(number, limit)
             a.jcc("b", small)
-            copy, bit = c.take_xmm(), c.take()
             a.movaps_xx(copy, number)
             getattr(a, f"sub{suffix}_xx")(copy, limit)
             getattr(a, f"cvtt{suffix}2si_rx")(register, copy)
             a.mov_ri(bit, 1 << 63)
             a.xor_rr(register, bit)
-            c.release_xmm(copy)
-            c.free.append(bit)
             a.jmp(converted)
             a.label(small)
             getattr(a, f"cvtt{suffix}2si_rx")(register, number)
             a.label(converted)
         if saturates:
             a.label(done)
+        if is_split:
+            c.release_xmm(copy)
+            c.free.append(bit)
         c.release_xmm(limit)
         c.release_xmm(number)
         c.push(register, value)

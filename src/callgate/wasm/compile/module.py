@@ -15,7 +15,7 @@ from callgate.wasm.compile.layout import HIDDEN, area_of, layout_of
 from callgate.wasm.types import PAGE_BYTES, V128
 from callgate.wasm.validate import Body, Context, check_body
 
-ENGINE_VERSION: Final = 4
+ENGINE_VERSION: Final = 5
 """Changed whenever the same module gives other code, or code wants another vmctx."""
 
 
