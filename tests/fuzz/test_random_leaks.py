@@ -95,14 +95,14 @@ def variadic_calls(engine: str, directory: Path) -> Calls:
     random = Random(SEED)
     records = test_random_variadics.draw_records(random)
     classes = Classes()
-    path = build(test_random_variadics.source(records), directory)
+    path = build(test_random_variadics.source(records, engine), directory)
     takes = [
         test_random_variadics.Take(path, engine, number, records, classes)
         for number in range(len(test_random_variadics.FIXED))
     ]
     for number in range(COUNT):
         take = takes[number % len(takes)]
-        drawn = test_random_variadics.draw_call(random, records)
+        drawn = test_random_variadics.draw_call(random, records, engine)
         first = take.fixed([values.draw_value(random, ctype) for ctype in take.types])
         format = "".join(passed.letter for passed in drawn)
         given = [*first, format, *(passed.make(classes) for passed in drawn)]

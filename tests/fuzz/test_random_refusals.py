@@ -173,7 +173,7 @@ def test_both_engines_refuse_alike(kind: str, tmp_path: Path) -> None:
     else:
         outcomes = variadic_outcomes
         drawn = test_random_variadics.draw_records(Random(SEED))
-        path = built(test_random_variadics.source(drawn), tmp_path)
+        path = built(test_random_variadics.source(drawn, "native"), tmp_path)
 
     def found_in(engine: str) -> dict[str, Any]:
         def found(watch: Watch) -> dict[Any, Any]:
