@@ -613,6 +613,7 @@ class TestLimits:
             import os, signal, sys, threading, time
             sys.path[:0] = [{str(Path(__file__).parent)!r}]
             from test_instances import calls
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits none
             instance = calls()
             exports = instance.exports
             def interrupt():
