@@ -20,14 +20,15 @@ import pytest
 from callgate.asm.code import Relocation
 from callgate.asm.x86_64.assembler import CONDITIONS, Assembler
 from callgate.asm.x86_64.assembler import ROWS as GATE_ROWS
+from callgate.asm.x86_64.avx import AVX_ROWS
+from callgate.asm.x86_64.avx import AvxAssembler as FullAssembler
+from callgate.asm.x86_64.avx import AvxListingAssembler as ListingAssembler
 from callgate.asm.x86_64.extended import EXTENDED_ROWS
 from callgate.asm.x86_64.registers import RAX, RBP, RDI, RSP
 from callgate.asm.x86_64.vectors import VECTOR_ROWS
-from callgate.asm.x86_64.vectors import VectorAssembler as FullAssembler
-from callgate.asm.x86_64.vectors import VectorListingAssembler as ListingAssembler
 
-ROWS = {**GATE_ROWS, **EXTENDED_ROWS, **VECTOR_ROWS}
-assert len(ROWS) == len(GATE_ROWS) + len(EXTENDED_ROWS) + len(VECTOR_ROWS)
+ROWS = {**GATE_ROWS, **EXTENDED_ROWS, **VECTOR_ROWS, **AVX_ROWS}
+assert len(ROWS) == len(GATE_ROWS) + len(EXTENDED_ROWS) + len(VECTOR_ROWS) + len(AVX_ROWS)
 
 REGISTERS = range(16)
 FEW_REGISTERS = (0, 4, 5, 7, 8, 12, 13, 15)
@@ -88,12 +89,17 @@ class Case(NamedTuple):
 def operand_choices(row: str) -> Iterator[tuple[int | str, ...]]:
     """Every combination of boundary operands of a row."""
     choices: list[list[tuple[int | str, ...]]] = []
+    is_of_avx = row in AVX_ROWS
     for letter in ROWS[row].operands.replace("i8", "8"):  # type: ignore[attr-defined]
         if letter == "m":
-            choices.append(list(product(REGISTERS, DISPLACEMENTS)))
+            choices.append(
+                list(product(*(((0, 4, 5, 12, 13), (0, -128, 128)) if is_of_avx else (REGISTERS, DISPLACEMENTS))))
+            )
         elif letter == "n":  # base, index, displacement; rsp is no index
             indices = [register for register in FEW_REGISTERS if register != RSP]
             choices.append(list(product(FEW_REGISTERS, indices, (0, 1, -128, 128, 2**31 - 1, -(2**31)))))
+        elif letter == "x" and is_of_avx:
+            choices.append([(0,), (7,), (8,), (15,)])
         elif letter in "rx" and "n" in ROWS[row].operands:  # type: ignore[attr-defined]
             choices.append([(register,) for register in FEW_REGISTERS])
         else:

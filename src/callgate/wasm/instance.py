@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, Final, Generic, TypeAlias, TypeVar, overload
 
 from callgate.errors import EngineError
 from callgate.runtime.engine import choose, native_engine
@@ -176,24 +176,26 @@ class _Facade:
         return instance
 
 
+_FEATURES: Final = {
+    "sse4_1": "sse4.1",
+    "sse4_2": "sse4.2",
+    "avx": "avx",
+    "popcnt": "popcnt",
+    "abm": "lzcnt",
+    "bmi1": "tzcnt",
+}
+"""What compiled code uses of a processor, by the system's words for it; without the first no code is compiled."""
+
+
 @functools.cache
 def cpu_features() -> frozenset[str]:
-    """What of the optional instructions the processor has."""
+    """What of the optional instructions the processor has, and the system allows."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return frozenset()
     flags = next((line.split(":", 1)[1].split() for line in text.splitlines() if line.startswith("flags")), [])
-    names = {
-        "popcnt": "popcnt",
-        "abm": "lzcnt",
-        "bmi1": "tzcnt",
-        "bmi2": "bmi2",
-        "avx": "avx",
-        "sse4_1": "sse4.1",
-        "sse4_2": "sse4.2",
-    }
-    return frozenset(names[flag] for flag in flags if flag in names)
+    return frozenset(_FEATURES[flag] for flag in flags if flag in _FEATURES)
 
 
 def choose_engine(engine: str | None) -> str:
@@ -208,6 +210,8 @@ def choose_engine(engine: str | None) -> str:
         native_engine()
         if HOST is None or (HOST.architecture, HOST.system) != ("x86_64", "linux"):
             raise EngineError("WebAssembly is compiled on x86-64 Linux only")
+        if "sse4.1" not in cpu_features():
+            raise EngineError("WebAssembly is compiled for processors with SSE4.1, which /proc/cpuinfo does not show")
     except EngineError as reason:
         if engine == "compiled":
             raise EngineError(f'{reason}; engine="portable" runs everywhere') from None

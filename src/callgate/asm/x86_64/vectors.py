@@ -18,7 +18,7 @@ from callgate.asm.x86_64.extended import (
 )
 from callgate.asm.x86_64.registers import NAMES_32, NAMES_64, NAMES_XMM
 
-_PAIRS: Final = """
+_WITH_66: Final = """
 paddb FC        paddw FD        paddd FE        paddq D4        psubb F8        psubw F9        psubd FA
 psubq FB        paddsb EC       paddsw ED       paddusb DC      paddusw DD      psubsb E8       psubsw E9
 psubusb D8      psubusw D9      pminsb 38 38    pminub DA       pminsw EA       pminuw 38 3A    pminsd 38 39
@@ -34,7 +34,7 @@ pabsb 38 1C     pabsw 38 1D     pabsd 38 1E     ptest 38 17     addpd 58        
 divpd 5E        minpd 5D        maxpd 5F        sqrtpd 51       cvttpd2dq E6    cvtpd2ps 5A     unpcklpd 14
 """
 """With the prefix 66: mnemonic and opcode behind 0F."""
-_PLAIN_PAIRS: Final = """
+_PLAIN: Final = """
 addps 58        subps 5C        mulps 59        divps 5E        minps 5D        maxps 5F        sqrtps 51
 cvtdq2ps 5B     cvtps2pd 5A     movlhps 16      movhlps 12      unpcklps 14
 """
@@ -53,14 +53,20 @@ def _rows(table: str) -> list[tuple[str, bytes]]:
     return rows
 
 
+PAIRS: Final = _rows(_WITH_66)
+"""Mnemonics and opcodes behind 0F, with the prefix 66."""
+PLAIN_PAIRS: Final = _rows(_PLAIN)
+"""Those without a prefix."""
+
+
 class VectorAssembler(ExtendedAssembler):
     """The rows of x86-64 for WebAssembly, vectors included."""
 
     __slots__ = ()
 
-    for _name, _opcode in _rows(_PAIRS):
+    for _name, _opcode in PAIRS:
         locals()[f"{_name}_xx"] = wide_pair(_name, 0x66, _opcode)
-    for _name, _opcode in _rows(_PLAIN_PAIRS):
+    for _name, _opcode in PLAIN_PAIRS:
         locals()[f"{_name}_xx"] = wide_pair(_name, 0, _opcode)
     cvttps2dq_xx = wide_pair("cvttps2dq", 0xF3, b"\x5b")
     cvtdq2pd_xx = wide_pair("cvtdq2pd", 0xF3, b"\xe6")

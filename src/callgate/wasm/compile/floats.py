@@ -8,62 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from callgate.asm.x86_64.registers import RSP
 from callgate.wasm.compile.function import FunctionCompiler
-from callgate.wasm.compile.layout import XMM_TEMPORARIES
-from callgate.wasm.compile.values import CONSTANT, LOCAL, SLOT, XMM, Entry
+from callgate.wasm.compile.values import CONSTANT, LOCAL, SLOT, Entry
+from callgate.wasm.compile.xmm import binary, unary
 from callgate.wasm.errors import IntegerOverflow, InvalidConversion
 from callgate.wasm.types import F32, F64, I32, I64
 
 Emit = Callable[[FunctionCompiler, object], None]
-
-
-def binary(value: int, name: str, *, commutes: bool = False) -> Emit:
-    """add, sub, mul, div: in the register of the first operand, or of the local that takes the result."""
-    suffix = "sd" if value == F64 else "ss"
-    xx, xm = f"{name}{suffix}_xx", f"{name}{suffix}_xm"
-
-    def emit(c: FunctionCompiler, _: object) -> None:
-        a = c.a
-        second_at = len(c.stack) - 1
-        second = c.stack.pop()
-        first = c.stack.pop()
-        first_at = second_at - 1
-        if commutes and second.place == XMM and first.place != XMM:
-            first, second, first_at, second_at = second, first, second_at, first_at
-        target = c.pin_that_follows()
-        if target >= 0:
-            if target == c.pin_of(second):
-                if commutes:
-                    first, second, first_at, second_at = second, first, second_at, first_at
-                else:
-                    target = -1
-            if target >= 0:
-                c.settle_following()
-        memory = -1
-        operand = -1
-        if second.place == SLOT:
-            memory = c.slot(second_at)
-        elif second.place == LOCAL and c.pins[second.payload] < 0:
-            memory = c.homes[second.payload]
-        else:
-            operand = c.xmm(second, second_at)
-        if target >= 0:
-            register = target
-            if c.pin_of(first) != register:
-                c.load_xmm(register, first, first_at)
-            if first.place == XMM:
-                c.free_xmm.append(first.payload)
-        else:
-            register = c.own_xmm(first, first_at)
-        if memory >= 0:
-            getattr(a, xm)(register, RSP, memory)
-        else:
-            getattr(a, xx)(register, operand)
-            c.release_xmm(operand)
-        c.finish(register, target, value)
-
-    return emit
 
 
 def least_or_most(value: int, *, is_least: bool) -> Emit:
@@ -92,24 +43,6 @@ def least_or_most(value: int, *, is_least: bool) -> Emit:
         a.label(done)
         c.release_xmm(operand)
         c.push_xmm(register, value)
-
-    return emit
-
-
-def unary(value: int, name: str, *operands: int) -> Emit:
-    """sqrt and the roundings: from one register to another."""
-
-    def emit(c: FunctionCompiler, _: object) -> None:
-        position = len(c.stack) - 1
-        source = c.xmm(c.stack.pop(), position)
-        target = c.pin_that_follows()
-        if target >= 0:
-            c.settle_following()
-        register = target if target >= 0 else source if source in XMM_TEMPORARIES else c.take_xmm()
-        getattr(c.a, name)(register, source, *operands)
-        if register != source:
-            c.release_xmm(source)
-        c.finish(register, target, value)
 
     return emit
 
@@ -391,12 +324,12 @@ def float_emitters() -> dict[str, Emit]:
     for value, name in ((F32, "f32"), (F64, "f64")):
         suffix = "sd" if value == F64 else "ss"
         for operation, commutes in (("add", True), ("sub", False), ("mul", True), ("div", False)):
-            emitters[f"{name}.{operation}"] = binary(value, operation, commutes=commutes)
+            emitters[f"{name}.{operation}"] = binary(value, f"{operation}{suffix}", commutes=commutes)
         emitters[f"{name}.min"] = least_or_most(value, is_least=True)
         emitters[f"{name}.max"] = least_or_most(value, is_least=False)
-        emitters[f"{name}.sqrt"] = unary(value, f"sqrt{suffix}_xx")
+        emitters[f"{name}.sqrt"] = unary(value, f"sqrt{suffix}", is_scalar=True)
         for rounding, mode in ROUNDINGS.items():
-            emitters[f"{name}.{rounding}"] = unary(value, f"round{suffix}_xxi", mode)
+            emitters[f"{name}.{rounding}"] = unary(value, f"round{suffix}", mode, is_scalar=True)
         emitters[f"{name}.abs"] = change_sign(value, "andps_xx", keeps_sign=False)
         emitters[f"{name}.neg"] = change_sign(value, "xorps_xx", keeps_sign=True)
         emitters[f"{name}.copysign"] = copysign(value)
@@ -415,8 +348,8 @@ def float_emitters() -> dict[str, Emit]:
                     value, integer, is_signed=is_signed, saturates=True
                 )
                 emitters[f"{name}.convert_{integer_name}_{sign}"] = convert(integer, value, is_signed=is_signed)
-    emitters["f32.demote_f64"] = unary(F32, "cvtsd2ss_xx")
-    emitters["f64.promote_f32"] = unary(F64, "cvtss2sd_xx")
+    emitters["f32.demote_f64"] = unary(F32, "cvtsd2ss", is_scalar=True)
+    emitters["f64.promote_f32"] = unary(F64, "cvtss2sd", is_scalar=True)
     emitters["i32.reinterpret_f32"] = float_to_bits(F32, I32, "movd_rx")
     emitters["i64.reinterpret_f64"] = float_to_bits(F64, I64, "movq_rx")
     emitters["f32.reinterpret_i32"] = bits_to_float(I32, F32, "movd_xr")

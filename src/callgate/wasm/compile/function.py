@@ -25,8 +25,8 @@ from itertools import compress
 from typing import Any, Final, NamedTuple
 
 from callgate.asm.code import Code
+from callgate.asm.x86_64.avx import AvxAssembler, AvxListingAssembler
 from callgate.asm.x86_64.registers import R8, RAX, RCX, RSP
-from callgate.asm.x86_64.vectors import VectorAssembler, VectorListingAssembler
 from callgate.wasm.compile.layout import (
     ACTIVATION,
     ACTIVATION_LIMIT,
@@ -142,14 +142,26 @@ class FunctionCompiler(Values):
 
     __slots__ = (
         *("area", "body", "calls", "checked", "cold", "condition", "constants", "epilogue", "frame_bytes", "frames"),
-        *("instructions", "labels", "next", "offset", "options", "outgoing_bytes", "saved", "shared", "sites"),
-        *("used", "vmctx_home", "xmm_saved"),
+        *(
+            "has_avx",
+            "instructions",
+            "labels",
+            "next",
+            "offset",
+            "options",
+            "outgoing_bytes",
+            "saved",
+            "shared",
+            "sites",
+        ),
+        *("has_avx", "used", "vmctx_home", "xmm_saved"),
     )
 
     def __init__(self, shared: Shared, body: Body, *, has_listing: bool = False) -> None:
-        super().__init__(VectorListingAssembler() if has_listing else VectorAssembler())
+        super().__init__(AvxListingAssembler() if has_listing else AvxAssembler())
         self.shared = shared
         self.options = shared.options
+        self.has_avx = "avx" in shared.options.features
         self.body = body
         self.instructions = body.instructions
         self.next = 0  # the number of the instruction behind the one in work
@@ -376,15 +388,17 @@ class FunctionCompiler(Values):
             label = self.constants[key] = f"C{len(self.constants)}"
         return label
 
+    def constant_of(self, value: int, bits: int) -> str:
+        """The label of a constant of a float type or v128."""
+        return self.constant(8 if value == F64 else 4 if value == F32 else 16, bits)
+
     def constant_xmm(self, register: int, value: int, bits: int) -> None:
+        a = self.a
         if not bits:
-            self.a.xorps_xx(register, register)
-        elif value == F64:
-            self.a.movsd_xL(register, self.constant(8, bits))
-        elif value == F32:
-            self.a.movss_xL(register, self.constant(4, bits))
-        else:
-            self.a.movups_xL(register, self.constant(16, bits))
+            a.xorps_xx(register, register)
+            return
+        move = a.movsd_xL if value == F64 else a.movss_xL if value == F32 else a.movups_xL
+        move(register, self.constant_of(value, bits))
 
     def trap_if(self, condition: str, trap: type[Trap], detail: int = R8) -> None:
         """Trap where a condition holds; the place is known by the return address of a call out of line.

@@ -15,6 +15,7 @@ from callgate.asm.x86_64.registers import RDI, RDX, RSI, RSP
 from callgate.wasm.compile.function import FunctionCompiler, drop_entry
 from callgate.wasm.compile.layout import FILL, LIMIT_COUNT, LIMITS, MEMORY, MEMORY_BYTES, MOVE, TEMPORARIES, VMCTX
 from callgate.wasm.compile.values import CONSTANT, LOCAL, REGISTER, SLOT, XMM_TYPES, Entry
+from callgate.wasm.compile.xmm import with_loaded
 from callgate.wasm.errors import OutOfBounds, TableOutOfBounds
 from callgate.wasm.types import F32, F64, I32, I64, V128
 
@@ -73,10 +74,10 @@ _FUSIBLE: Final = {
         for opcode, name in ((0x7C, "add"), (0x7D, "sub"), (0x83, "and"), (0x84, "or"), (0x85, "xor"))
     },
     ("movss", F32): {
-        opcode: f"{name}ss_xn" for opcode, name in ((0x92, "add"), (0x93, "sub"), (0x94, "mul"), (0x95, "div"))
+        opcode: f"{name}ss" for opcode, name in ((0x92, "add"), (0x93, "sub"), (0x94, "mul"), (0x95, "div"))
     },
     ("movsd", F64): {
-        opcode: f"{name}sd_xn" for opcode, name in ((0xA0, "add"), (0xA1, "sub"), (0xA2, "mul"), (0xA3, "div"))
+        opcode: f"{name}sd" for opcode, name in ((0xA0, "add"), (0xA1, "sub"), (0xA2, "mul"), (0xA3, "div"))
     },
 }
 """By the load: the instructions that take what is loaded as their second operand, and the rows for both in one."""
@@ -103,27 +104,6 @@ def _fuse_integer(c: FunctionCompiler, row: str, index: int, displacement: int, 
         c.set_local()
     else:
         c.push(register, value)
-
-
-def _fuse_float(c: FunctionCompiler, row: str, index: int, displacement: int, value: int) -> None:
-    """As `_fuse_integer`."""
-    c.next += 1
-    position = len(c.stack) - 1
-    first = c.stack.pop()
-    target = c.pin_that_follows()
-    if target >= 0:
-        c.settle_following()
-        register = target
-        c.load_xmm(register, first, position)
-        drop_entry(c, first)
-    else:
-        register = c.own_xmm(first, position)
-    getattr(c.a, row)(register, MEMORY, index, displacement)
-    c.release(index)
-    if target >= 0:
-        c.set_local()
-    else:
-        c.push_xmm(register, value)
 
 
 def load_integer(name: str, size_bytes: int, value: int) -> Emit:
@@ -168,7 +148,7 @@ def load_float(name: str, size_bytes: int, value: int) -> Emit:
         if index >= 0 and fusible:
             fused = fusible.get(c.following())
             if fused is not None:
-                _fuse_float(c, fused, index, displacement, value)
+                with_loaded(c, fused, index, displacement, value)
                 return
         target = c.pin_that_follows()
         if target >= 0:

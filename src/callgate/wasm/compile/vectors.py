@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from callgate.wasm.compile.floats import ROUNDINGS
 from callgate.wasm.compile.function import FunctionCompiler
-from callgate.wasm.compile.layout import MEMORY, TEMPORARIES, XMM_TEMPORARIES
+from callgate.wasm.compile.layout import MEMORY, TEMPORARIES
 from callgate.wasm.compile.memory import address
-from callgate.wasm.compile.values import CONSTANT, XMM
+from callgate.wasm.compile.values import CONSTANT
+from callgate.wasm.compile.xmm import binary, unary
 from callgate.wasm.types import F32, F64, I32, I64, V128
 
 Emit = Callable[[FunctionCompiler, Any], None]
@@ -33,55 +34,6 @@ def _pop_own(c: FunctionCompiler) -> int:
     """The register of the top of the stack, to be changed."""
     position = len(c.stack) - 1
     return c.own_xmm(c.stack.pop(), position)
-
-
-def binary(name: str, *, commutes: bool = False, is_swapped: bool = False) -> Emit:
-    """One instruction, in the register of the first operand (of the second where `is_swapped`)."""
-
-    def emit(c: FunctionCompiler, _: object) -> None:
-        second_at = len(c.stack) - 1
-        second = c.stack.pop()
-        first = c.stack.pop()
-        first_at = second_at - 1
-        if is_swapped or (commutes and second.place == XMM and first.place != XMM):
-            first, second, first_at, second_at = second, first, second_at, first_at
-        target = c.pin_that_follows()
-        if target >= 0:
-            if target == c.pin_of(second):
-                target = -1
-            else:
-                c.settle_following()
-        operand = c.xmm(second, second_at)
-        if target >= 0:
-            register = target
-            if c.pin_of(first) != register:
-                c.load_xmm(register, first, first_at)
-            if first.place == XMM:
-                c.free_xmm.append(first.payload)
-        else:
-            register = c.own_xmm(first, first_at)
-        getattr(c.a, name)(register, operand)
-        c.release_xmm(operand)
-        c.finish(register, target, V128)
-
-    return emit
-
-
-def unary(name: str, *operands: int) -> Emit:
-    """One instruction from one register to another."""
-
-    def emit(c: FunctionCompiler, _: object) -> None:
-        source = _pop(c)
-        target = c.pin_that_follows()
-        if target >= 0:
-            c.settle_following()
-        register = target if target >= 0 else source if source in XMM_TEMPORARIES else c.take_xmm()
-        getattr(c.a, name)(register, source, *operands)
-        if register != source:
-            c.release_xmm(source)
-        c.finish(register, target, V128)
-
-    return emit
 
 
 def sequence(count: int, scratches: int, make: Callable[..., None]) -> Emit:
@@ -760,20 +712,20 @@ def vector_emitters() -> dict[str, Emit]:
     """By the instruction's name."""
     e: dict[str, Emit] = {
         "v128.not": sequence(1, 0, _invert),
-        "v128.and": binary("pand_xx", commutes=True),
-        "v128.andnot": binary("pandn_xx", is_swapped=True),
-        "v128.or": binary("por_xx", commutes=True),
-        "v128.xor": binary("pxor_xx", commutes=True),
+        "v128.and": binary(V128, "pand", commutes=True),
+        "v128.andnot": binary(V128, "pandn", is_swapped=True),
+        "v128.or": binary(V128, "por", commutes=True),
+        "v128.xor": binary(V128, "pxor", commutes=True),
         "v128.bitselect": sequence(3, 0, _bitselect),
         "v128.any_true": any_true,
         "i8x16.shuffle": shuffle,
         "i8x16.swizzle": sequence(2, 1, _swizzle),
         "i8x16.popcnt": sequence(1, 2, _population),
         "i16x8.q15mulr_sat_s": sequence(2, 1, _rounded_product),
-        "i32x4.dot_i16x8_s": binary("pmaddwd_xx", commutes=True),
+        "i32x4.dot_i16x8_s": binary(V128, "pmaddwd", commutes=True),
         "i64x2.mul": sequence(2, 2, _product_64),
-        "i16x8.mul": binary("pmullw_xx", commutes=True),
-        "i32x4.mul": binary("pmulld_xx", commutes=True),
+        "i16x8.mul": binary(V128, "pmullw", commutes=True),
+        "i32x4.mul": binary(V128, "pmulld", commutes=True),
         "i64x2.abs": sequence(1, 1, _absolute_64),
         "i64x2.shr_s": shift_right_64,
         "i8x16.shl": shift_bytes("shl"),
@@ -785,24 +737,24 @@ def vector_emitters() -> dict[str, Emit]:
         "i16x8.extadd_pairwise_i8x16_u": sequence(1, 1, _pairwise_bytes_unsigned),
         "i32x4.extadd_pairwise_i16x8_s": sequence(1, 1, _pairwise_words_signed),
         "i32x4.extadd_pairwise_i16x8_u": sequence(1, 1, _pairwise_words_unsigned),
-        "i8x16.narrow_i16x8_s": binary("packsswb_xx"),
-        "i8x16.narrow_i16x8_u": binary("packuswb_xx"),
-        "i16x8.narrow_i32x4_s": binary("packssdw_xx"),
-        "i16x8.narrow_i32x4_u": binary("packusdw_xx"),
+        "i8x16.narrow_i16x8_s": binary(V128, "packsswb"),
+        "i8x16.narrow_i16x8_u": binary(V128, "packuswb"),
+        "i16x8.narrow_i32x4_s": binary(V128, "packssdw"),
+        "i16x8.narrow_i32x4_u": binary(V128, "packusdw"),
         "i8x16.bitmask": bitmask("pmovmskb_rx"),
         "i16x8.bitmask": bitmask("pmovmskb_rx", packs_words=True),
         "i32x4.bitmask": bitmask("movmskps_rx"),
         "i64x2.bitmask": bitmask("movmskpd_rx"),
         "i32x4.trunc_sat_f32x4_s": sequence(1, 1, _truncate_signed),
         "i32x4.trunc_sat_f32x4_u": sequence(1, 2, _truncate_unsigned),
-        "f32x4.convert_i32x4_s": unary("cvtdq2ps_xx"),
+        "f32x4.convert_i32x4_s": unary(V128, "cvtdq2ps"),
         "f32x4.convert_i32x4_u": sequence(1, 1, _convert_unsigned),
         "i32x4.trunc_sat_f64x2_s_zero": sequence(1, 1, _truncate_doubles_signed),
         "i32x4.trunc_sat_f64x2_u_zero": sequence(1, 2, _truncate_doubles_unsigned),
-        "f64x2.convert_low_i32x4_s": unary("cvtdq2pd_xx"),
+        "f64x2.convert_low_i32x4_s": unary(V128, "cvtdq2pd"),
         "f64x2.convert_low_i32x4_u": sequence(1, 1, _convert_doubles_unsigned),
-        "f32x4.demote_f64x2_zero": unary("cvtpd2ps_xx"),
-        "f64x2.promote_low_f32x4": unary("cvtps2pd_xx"),
+        "f32x4.demote_f64x2_zero": unary(V128, "cvtpd2ps"),
+        "f64x2.promote_low_f32x4": unary(V128, "cvtps2pd"),
         "v128.load8x8_s": load_extended("sxbw"),
         "v128.load8x8_u": load_extended("zxbw"),
         "v128.load16x4_s": load_extended("sxwd"),
@@ -832,10 +784,10 @@ def vector_emitters() -> dict[str, Emit]:
         bits = _BITS[shape]
         e[f"{shape}.splat"] = splat_integer(bits)
         e[f"{shape}.replace_lane"] = replace_integer(bits)
-        e[f"{shape}.add"] = binary(f"padd{width}_xx", commutes=True)
-        e[f"{shape}.sub"] = binary(f"psub{width}_xx")
+        e[f"{shape}.add"] = binary(V128, f"padd{width}", commutes=True)
+        e[f"{shape}.sub"] = binary(V128, f"psub{width}")
         e[f"{shape}.neg"] = negate(width)
-        e[f"{shape}.eq"] = binary(f"pcmpeq{width}_xx", commutes=True)
+        e[f"{shape}.eq"] = binary(V128, f"pcmpeq{width}", commutes=True)
         e[f"{shape}.ne"] = not_equal(width)
         e[f"{shape}.all_true"] = all_true(width)
         if width != "b":
@@ -847,9 +799,9 @@ def vector_emitters() -> dict[str, Emit]:
             e["i64x2.le_s"] = greater_64(is_swapped=False, is_negated=True)
             e["i64x2.ge_s"] = greater_64(is_swapped=True, is_negated=True)
             continue
-        e[f"{shape}.abs"] = unary(f"pabs{width}_xx")
-        e[f"{shape}.gt_s"] = binary(f"pcmpgt{width}_xx")
-        e[f"{shape}.lt_s"] = binary(f"pcmpgt{width}_xx", is_swapped=True)
+        e[f"{shape}.abs"] = unary(V128, f"pabs{width}")
+        e[f"{shape}.gt_s"] = binary(V128, f"pcmpgt{width}")
+        e[f"{shape}.lt_s"] = binary(V128, f"pcmpgt{width}", is_swapped=True)
         e[f"{shape}.le_s"] = at_most(width, is_swapped=False)
         e[f"{shape}.ge_s"] = at_most(width, is_swapped=True)
         e[f"{shape}.le_u"] = unsigned(width, "min", is_negated=False)
@@ -857,14 +809,14 @@ def vector_emitters() -> dict[str, Emit]:
         e[f"{shape}.ge_u"] = unsigned(width, "max", is_negated=False)
         e[f"{shape}.lt_u"] = unsigned(width, "max", is_negated=True)
         for name in ("min", "max"):
-            e[f"{shape}.{name}_s"] = binary(f"p{name}s{width}_xx", commutes=True)
-            e[f"{shape}.{name}_u"] = binary(f"p{name}u{width}_xx", commutes=True)
+            e[f"{shape}.{name}_s"] = binary(V128, f"p{name}s{width}", commutes=True)
+            e[f"{shape}.{name}_u"] = binary(V128, f"p{name}u{width}", commutes=True)
         if width != "d":
-            e[f"{shape}.avgr_u"] = binary(f"pavg{width}_xx", commutes=True)
+            e[f"{shape}.avgr_u"] = binary(V128, f"pavg{width}", commutes=True)
             for sign in ("s", "us"):
                 suffix = "s" if sign == "s" else "u"
-                e[f"{shape}.add_sat_{suffix}"] = binary(f"padd{sign}{width}_xx", commutes=True)
-                e[f"{shape}.sub_sat_{suffix}"] = binary(f"psub{sign}{width}_xx")
+                e[f"{shape}.add_sat_{suffix}"] = binary(V128, f"padd{sign}{width}", commutes=True)
+                e[f"{shape}.sub_sat_{suffix}"] = binary(V128, f"psub{sign}{width}")
     for shape, source, letters in (("i16x8", "i8x16", "bw"), ("i32x4", "i16x8", "wd"), ("i64x2", "i32x4", "dq")):
         for sign, prefix in (("s", "sx"), ("u", "zx")):
             product = "pmullw" if letters == "bw" else "pmulld" if letters == "wd" else ""
@@ -876,16 +828,16 @@ def vector_emitters() -> dict[str, Emit]:
                 )
     for shape, suffix, bits in (("f32x4", "ps", 32), ("f64x2", "pd", 64)):
         for name in ("add", "sub", "mul", "div"):
-            e[f"{shape}.{name}"] = binary(f"{name}{suffix}_xx")
-        e[f"{shape}.sqrt"] = unary(f"sqrt{suffix}_xx")
+            e[f"{shape}.{name}"] = binary(V128, f"{name}{suffix}")
+        e[f"{shape}.sqrt"] = unary(V128, f"sqrt{suffix}")
         for rounding, mode in ROUNDINGS.items():
-            e[f"{shape}.{rounding}"] = unary(f"round{suffix}_xxi", mode)
+            e[f"{shape}.{rounding}"] = unary(V128, f"round{suffix}", mode)
         e[f"{shape}.abs"] = _bits_kept(_splat((1 << bits - 1) - 1, bits), "pand_xL")
         e[f"{shape}.neg"] = _bits_kept(_splat(1 << bits - 1, bits), "pxor_xL")
         e[f"{shape}.min"] = float_extreme(suffix, is_least=True)
         e[f"{shape}.max"] = float_extreme(suffix, is_least=False)
-        e[f"{shape}.pmin"] = binary(f"min{suffix}_xx", is_swapped=True)
-        e[f"{shape}.pmax"] = binary(f"max{suffix}_xx", is_swapped=True)
+        e[f"{shape}.pmin"] = binary(V128, f"min{suffix}", is_swapped=True)
+        e[f"{shape}.pmax"] = binary(V128, f"max{suffix}", is_swapped=True)
         for name, predicate, is_swapped in (
             *(("eq", 0, False), ("ne", 4, False), ("lt", 1, False)),
             *(("gt", 1, True), ("le", 2, False), ("ge", 2, True)),
