@@ -755,6 +755,23 @@ class TestDoctor:
         assert lines[0] == f"ok    image     {built.image}: in use"
         assert lines[-1].startswith("the ctypes engine serves here what the image has not: ")
 
+    def test_webassembly_where_no_memory_is(self, built: Place) -> None:
+        out = built.run("""
+            forbid_memory()
+            import bound
+            from callgate import wasm
+            print(wasm.Module(b"\\0asm\\1\\0\\0\\0").engine)
+            try:
+                wasm.Module(b"\\0asm\\1\\0\\0\\0", engine="compiled")
+            except cg.EngineError as problem:
+                print(problem)
+        """)
+        engine, problem = out.splitlines()
+        assert engine == "portable"
+        assert problem.startswith("executable memory is refused here (") and problem.endswith(
+            '; engine="portable" runs everywhere'
+        )
+
     @pytest.mark.parametrize("variable", ["CALLGATE_ENGINE", "CALLGATE_CHECK", "CALLGATE_DEBUG", "CALLGATE_PERF"])
     def test_not_looked_for(self, built: Place, variable: str) -> None:
         value = "ctypes" if variable == "CALLGATE_ENGINE" else "1"

@@ -125,10 +125,10 @@ class TestDoctor:
         assert report["native"] is (status == 0)
         assert all(set(finding) == {"subject", "status", "text", "remedy"} for finding in report["findings"])
         subjects = [finding["subject"] for finding in report["findings"]]
-        assert (
-            list(dict.fromkeys(subjects))
-            == ["python", "target", "layout", "memory", "engine", "callbacks"][: len(set(subjects))]
-        )
+        assert list(dict.fromkeys(subjects)) == [
+            *["python", "target", "layout", "memory", "engine", "callbacks"][: len(set(subjects)) - 1],
+            "wasm",
+        ]
         assert report["native"] is all(finding["status"] != "fails" for finding in report["findings"])
 
     def test_a_wrong_result_is_told(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,12 +152,27 @@ class TestDoctor:
         capsys.readouterr()
         assert main(["doctor"]) == 1
         lines = capsys.readouterr().out.splitlines()
-        assert lines[-4:] == [
+        assert lines[-5:-3] == [
             "fails callbacks LookupError: refused by the test",
             '                -> give functions that take callbacks engine="ctypes"; report it, with the text of this command',
+        ]
+        assert lines[-2:] == [
             "",
             "gates are machine code here, but there are no callbacks: LookupError: refused by the test",
         ]
+
+    def test_webassembly(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CALLGATE_ENGINE", raising=False)
+        main(["doctor"])
+        assert re.search(
+            r"^ok    wasm      compiled, with .*sse4.1.*: a module returned what it should$"
+            r"|^off   wasm      portable mode: \S.*$",
+            capsys.readouterr().out,
+            re.MULTILINE,
+        )
+        monkeypatch.setenv("CALLGATE_ENGINE", "ctypes")
+        main(["doctor"])
+        assert "\noff   wasm      portable mode: " in capsys.readouterr().out
 
 
 class TestExplain:

@@ -136,7 +136,7 @@ def _images(module: str) -> list[Finding]:
 def examine() -> list[Finding]:
     """Everything that there is to say, the causes before what follows from them."""
     causes = [*_target(), *_layout(), *_memory()]
-    return [*_python(), *causes, *_engine(any(cause.status == FAILS for cause in causes))]
+    return [*_python(), *causes, *_engine(any(cause.status == FAILS for cause in causes)), _wasm()]
 
 
 def _python() -> list[Finding]:
@@ -204,6 +204,29 @@ def _engine(is_explained: bool) -> list[Finding]:
         remedy = f'give functions that take callbacks engine="ctypes"; {_REPORT}'
         return [*findings, Finding("callbacks", FAILS, _told(problem), remedy)]
     return [*findings, Finding("callbacks", OK, "native: a callback returned what it should")]
+
+
+_ADD = bytes.fromhex("0061736d0100000001070160027f7f017f030201000707010361646400000a09010700200020016a0b")
+"""A module that exports `add`, of two i32."""
+
+
+def _wasm() -> Finding:
+    """How WebAssembly modules run: where they are not compiled, Python runs them."""
+    from callgate.wasm.instance import choose_engine, cpu_features, load
+
+    instance = load(_ADD, cache=False)
+    total = instance.exports.add(20, 22)
+    if total != 42:
+        return Finding("wasm", FAILS, f"a module returned {total}, not 42", _REPORT)
+    if instance.module.engine == "compiled":
+        features = ", ".join(sorted(cpu_features()))
+        return Finding("wasm", OK, f"compiled, with {features}: a module returned what it should")
+    reason = f"CALLGATE_ENGINE={os.environ.get('CALLGATE_ENGINE')} asks for it"
+    try:
+        choose_engine("compiled")
+    except EngineError as problem:
+        reason = str(problem).partition("; engine=")[0]
+    return Finding("wasm", OFF, f"portable mode: {reason}")
 
 
 def _told(problem: Exception) -> str:

@@ -212,6 +212,9 @@ def choose_engine(engine: str | None) -> str:
             raise EngineError("WebAssembly is compiled on x86-64 Linux only")
         if "sse4.1" not in cpu_features():
             raise EngineError("WebAssembly is compiled for processors with SSE4.1, which /proc/cpuinfo does not show")
+        from callgate.wasm.native import stubs
+
+        stubs()  # raises where gates are those of an image and no memory may become executable
     except EngineError as reason:
         if engine == "compiled":
             raise EngineError(f'{reason}; engine="portable" runs everywhere') from None
