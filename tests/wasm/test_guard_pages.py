@@ -322,7 +322,7 @@ def test_addresses_are_given_back() -> None:
 def test_code_that_is_freed_is_nobodys(little: str) -> None:
     run(
         """
-        from callgate.wasm.native import faults
+        from callgate.wasm.native.images import faults
         instance = load()
         free = len(faults()._free)
         for _ in range(50):

@@ -16,8 +16,8 @@ from spec_runner import SUITES, run_script
 from callgate import wasm
 from callgate.errors import EngineError
 from callgate.runtime.engine import native_engine
-from callgate.wasm import images
-from callgate.wasm.images import LazyImage
+from callgate.wasm.native import images
+from callgate.wasm.native.images import LazyImage
 from callgate.wasm.types import I32
 
 try:

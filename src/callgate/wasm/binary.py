@@ -1,7 +1,8 @@
 """The binary format: bytes to ModuleData.  Bodies stay bytes (`validate` reads them); nothing is judged but the format.
 
 Core specification 2.0, chapter 5.  Every count is compared with the bytes that are left before anything is made of it,
-and with the limits below, so that the time and the memory taken are linear in the size of the module.
+and with the limits below, so that the time and the memory taken are linear in the size of the module.  Long as a
+grammar is: a function for each section, in the standard's order.
 """
 
 from __future__ import annotations

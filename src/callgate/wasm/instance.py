@@ -67,7 +67,7 @@ class Module:
             self._code.check(progress)
             return
         from callgate.wasm.compile.function import Options
-        from callgate.wasm.images import image_of
+        from callgate.wasm.native.images import image_of
 
         options = Options(guarded, cpu_features())
         self._image = image_of(self._context, options, progress, cache=cache, lazy=lazy)
@@ -147,7 +147,7 @@ class Module:
 
             core = PortableCore(self._code, *things, limits, facade)
         else:
-            from callgate.wasm.native import Core
+            from callgate.wasm.native.core import Core
 
             core = Core(self._image, *things, limits, facade)
         instance = facade(core)

@@ -2,6 +2,7 @@
 
 A row is the opcode (prefixed ones as prefix << 8 | number), the name, the kinds of its immediates or `-`, and its
 type; `*` where the type depends on the place.  Core specification 2.0, 5.4 (binary format) and appendix 7.6 (index).
+Long because there are 439 instructions.
 """
 
 from __future__ import annotations

@@ -22,8 +22,7 @@ from typing import Final
 from callgate.asm.code import Code
 from callgate.asm.x86_64.extended import ExtendedAssembler
 from callgate.asm.x86_64.registers import R8, R10, R12, RAX, RBX, RCX, RDI, RDX, RSI, RSP
-from callgate.wasm.compile.function import TRAP_NUMBERS
-from callgate.wasm.compile.layout import RESERVED_BYTES, TRAP
+from callgate.wasm.compile.layout import RESERVED_BYTES, TRAP, TRAP_NUMBERS
 from callgate.wasm.errors import OutOfBounds
 
 NODE_LOW, NODE_HIGH, NODE_NEXT, NODE_BYTES = 0, 8, 16, 24

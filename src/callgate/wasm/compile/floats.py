@@ -1,6 +1,7 @@
 """Float arithmetic, comparisons and conversions.
 
 NaNs: arithmetic gives what the processor gives, which the specification allows; operations on signs keep every bit.
+Each emitter is a few lines; there are many, and the table at the end names them all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Integer arithmetic and comparisons, conversions between integers, `select`, references."""
+"""Integer arithmetic and comparisons, conversions between integers, `select`, references.
+
+Each emitter is a few lines; there are many, and the table at the end names them all.
+"""
 
 from __future__ import annotations
 

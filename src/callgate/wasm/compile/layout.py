@@ -1,7 +1,7 @@
 """Where compiled code finds things: registers, the vmctx of an instance, the activation of a call from C, records.
 
     rbx   vmctx: the instance's words, below          r14   activation: the frame of the call that came from C
-    r15   the memory's first byte                     rsp   the function's frame (drawn in `function`)
+    r15   the memory's first byte                     rsp   the function's frame (drawn in `frame`)
 
     rax rcx rdx rsi rdi, xmm0-xmm5   values of the operand stack; a call may change them
     rbp r8-r13                       integer locals, whoever uses one brings it back
@@ -30,6 +30,7 @@ from typing import Final, NamedTuple
 
 from callgate.asm.x86_64.registers import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI
 from callgate.wasm.binary import ModuleData
+from callgate.wasm.errors import TRAPS
 from callgate.wasm.types import PAGE_BYTES, V128, FuncType
 
 VMCTX: Final = RBX
@@ -77,6 +78,9 @@ RECORD_HOME: Final = 32
 
 ACTIVATION_LIMIT: Final = 0
 """Of the activation: the lowest address of the stack that Wasm frames may use."""
+
+TRAP_NUMBERS: Final = {trap: number for number, trap in enumerate(TRAPS)}
+"""How code names a trap."""
 
 RESERVED_BYTES: Final = (1 << 33) + PAGE_BYTES
 """What a guarded memory reserves: an address and an offset are below 2^32 each, an access has up to 16 bytes."""

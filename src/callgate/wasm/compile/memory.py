@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Final
 
 from callgate.asm.x86_64.registers import RDI, RDX, RSI, RSP
-from callgate.wasm.compile.function import FunctionCompiler, drop_entry
+from callgate.wasm.compile.function import FunctionCompiler
 from callgate.wasm.compile.layout import FILL, LIMIT_COUNT, LIMITS, MEMORY, MEMORY_BYTES, MOVE, TEMPORARIES, VMCTX
 from callgate.wasm.compile.values import CONSTANT, LOCAL, REGISTER, SLOT, XMM_TYPES, Entry
+from callgate.wasm.compile.variables import drop_entry
 from callgate.wasm.compile.xmm import with_loaded
 from callgate.wasm.errors import OutOfBounds, TableOutOfBounds
 from callgate.wasm.types import F32, F64, I32, I64, V128

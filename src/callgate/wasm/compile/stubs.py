@@ -9,6 +9,8 @@ An entry is what a gate calls, by a thunk that puts the function's code in r10 a
 
 A trap, or an exception in a host function, leaves from wherever it is: rsp from r14, what was saved, return.  What
 Python is told comes by callbacks, whose exception the gate raises, as of any C function.
+
+Longer than other modules, because both ways over the border share what they save and how they leave.
 """
 
 from __future__ import annotations

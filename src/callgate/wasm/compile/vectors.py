@@ -1,6 +1,7 @@
 """Vectors of 128 bits: most instructions of WebAssembly are one of SSE4.1, the others a few.
 
-Where a sequence wants a constant it stands behind the function's code.
+Where a sequence wants a constant it stands behind the function's code.  Long because 236 instructions are: a row of the
+table at the end for each, and an emitter for those that no instruction of the processor is.
 """
 
 from __future__ import annotations

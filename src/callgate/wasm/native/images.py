@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from callgate.asm.code import Code
 from callgate.errors import ImageError
+from callgate.runtime.code_memory import MEMORY, Block
+from callgate.runtime.locks import ProcessLock
 from callgate.wasm import cache as files
+from callgate.wasm.binary import ModuleData
 from callgate.wasm.compile.function import Options
 from callgate.wasm.compile.layout import layout_of
 from callgate.wasm.compile.module import (
@@ -18,8 +22,54 @@ from callgate.wasm.compile.module import (
     shared_of,
 )
 from callgate.wasm.compile.stubs import LAZY_STUB_BYTES, lower_lazy_stubs
-from callgate.wasm.native import Image, publish_code, publish_image
+from callgate.wasm.faults import Faults
+from callgate.wasm.native.backtraces import note_image
+from callgate.wasm.native.stubs import stubs
 from callgate.wasm.validate import Context
+
+_FAULTS: list[Faults] = []
+_FAULTS_LOCK = ProcessLock()
+
+
+def faults() -> Faults:
+    """The process's handlers of SIGSEGV, installed with the first guarded code."""
+    with _FAULTS_LOCK.here:
+        if not _FAULTS:
+            _FAULTS.append(Faults(stubs().publish))
+        return _FAULTS[0]
+
+
+class Image:
+    """The code of a module in executable memory; instances share it.
+
+    `compiled` has the functions from the one numbered `first` on.
+    """
+
+    def __init__(self, module: ModuleData, compiled: CompiledModule, owner: Any, address: int, first: int) -> None:
+        self.module = module
+        self.compiled = compiled
+        self._owner = owner  # a block, or a mapped file
+        self.address = address
+        self.first = first
+        if compiled.is_guarded:
+            faults().cover(self, address, address + len(compiled.code))
+        if compiled.code:
+            note_image(self)
+
+    def compile_function(self, number: int) -> int:
+        """The address of the code of a function that is compiled when first called."""
+        return self.address + self.compiled.starts[number - self.first]
+
+
+def publish_image(module: ModuleData, compiled: CompiledModule) -> Image:
+    """Bring a module's code into the gates' code memory."""
+    block = publish_code(compiled.code)
+    return Image(module, compiled, block, block.address, module.imported_functions)
+
+
+def publish_code(code: bytes | memoryview) -> Block:
+    """Publish code that refers to nothing."""
+    return MEMORY.publish(Code(bytes(code), (), {}), lambda symbol: 0)
 
 
 def image_of(context: Context, options: Options, progress: Progress | None, *, cache: bool, lazy: bool) -> Image:
