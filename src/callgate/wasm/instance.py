@@ -212,7 +212,7 @@ def choose_engine(engine: str | None) -> str:
             raise EngineError("WebAssembly is compiled on x86-64 Linux only")
         if "sse4.1" not in cpu_features():
             raise EngineError("WebAssembly is compiled for processors with SSE4.1, which /proc/cpuinfo does not show")
-        from callgate.wasm.native import stubs
+        from callgate.wasm.native.stubs import stubs
 
         stubs()  # raises where gates are those of an image and no memory may become executable
     except EngineError as reason:
