@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 import time
 import weakref
@@ -80,11 +81,26 @@ def _nan_f32(memory: memoryview, address: int) -> float:
     return numbers.f32_of_bits(int.from_bytes(memory[address : address + 4], "little"))
 
 
+def _store(letter: str) -> Callable[[memoryview, int, Any], None]:
+    """What stores a number of a format at an address of a memory."""
+    item = struct.Struct(f"<{letter}")
+    if sys.implementation.name == "cpython":
+        return item.pack_into
+    size, pack = item.size, item.pack
+
+    def store(memory: memoryview, address: int, value: Any) -> None:  # PyPy packs into no view of a mapping
+        if address + size > len(memory):
+            raise OutOfBounds
+        memory[address : address + size] = pack(value)
+
+    return store
+
+
 NAMES: Final[dict[str, Any]] = {
     **numbers.NAMES,
     **vectors.NAMES,
     **{f"load_{letter}": struct.Struct(f"<{letter}").unpack_from for letter in "hHiIQfd"},
-    **{f"store_{letter}": struct.Struct(f"<{letter}").pack_into for letter in "HIQfd"},
+    **{f"store_{letter}": _store(letter) for letter in "HIQfd"},
     **{"Tail": Tail, "nan_f32": _nan_f32, "zero_v128": bytes(16), "len": len},
 }
 """What translated code finds in every namespace."""
