@@ -6,12 +6,15 @@ b'\\x00asm...'
 
 from __future__ import annotations
 
+import gc
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from encoding import MAGIC, opcode, section, signed, unsigned, vector, vector_of
 
+from callgate import wasm
 from callgate.wasm.opcodes import INSTRUCTIONS
 from callgate.wasm.types import VALUE_TYPES
 
@@ -157,8 +160,21 @@ def _body(a: Assembler, signature: str, *rest: str) -> bytes:
     return runs + a.body(rest[-1]) + b"\x0b"
 
 
-def load(data: bytes, *arguments: Any, **options: Any) -> Any:
-    """wasm.load without the cache."""
-    from callgate import wasm
+MODE: str | None = None
+"""The mode that modules are loaded in: the fixture `mode` sets it."""
 
-    return wasm.load(data, *arguments, cache=False, **options)
+
+def load(data: bytes, *arguments: Any, **options: Any) -> Any:
+    """wasm.load in the mode of the test, without the cache."""
+    return wasm.load(data, *arguments, **{"cache": False, "engine": MODE, **options})
+
+
+def build(data: bytes) -> wasm.Module:
+    """wasm.Module in the mode of the test, without the cache."""
+    return wasm.Module(data, cache=False, engine=MODE)
+
+
+def collect() -> None:
+    """Have the collector free all that is unreachable; PyPy's takes some rounds, with the finalizers."""
+    for _ in range(1 if sys.implementation.name == "cpython" else 4):
+        gc.collect()

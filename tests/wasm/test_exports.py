@@ -12,18 +12,13 @@ from typing import Any, Protocol
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from assemble import load, module
+from assemble import build, load, module
 
 import callgate as cg
 from callgate import cstr, f32, f64, i8, i32, i64, u8, u32, u64, wasm
-from callgate.errors import DeclarationError, EngineError
-from callgate.runtime.engine import native_engine
+from callgate.errors import DeclarationError
 
-try:
-    native_engine()
-    wasm.Module(b"\0asm\1\0\0\0", engine="compiled", cache=False)
-except EngineError as reason:
-    pytest.skip(f"no compiled mode here: {reason}", allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("mode")
 
 NUMBERS = module(
     {
@@ -54,10 +49,11 @@ class Color(enum.IntEnum):
 
 
 class TestWithoutProtocol:
-    def test_functions_are_gates(self) -> None:
+    def test_functions(self, mode: str) -> None:
         exports = load(NUMBERS).exports
-        assert exports.add(1, 2) == 3 and exports["add"] is exports.add
-        assert cg.gate(exports.add).engine == "native"
+        assert exports.add(1, 2) == 3 and exports["add"] is exports.add and exports.add.__name__ == "add"
+        if mode == "compiled":  # functions are gates
+            assert cg.gate(exports.add).engine == "native"
         assert (exports.wide(-1), exports.half(3.0), exports.twice(0.25), exports.nothing()) == (-1, 1.5, 0.5, None)
 
     def test_names_of_python_methods(self) -> None:
@@ -451,7 +447,7 @@ def test_strings_of_a_c_module(tmp_path: Path) -> None:
     command = [zig, "cc", "-target", "wasm32-freestanding", "-O2", "-nostdlib", "-fno-builtin", "-Wl,--no-entry"]
     command += [*[f"-Wl,--export={name}" for name in names], "-o", str(built), str(source)]
     subprocess.run(command, check=True, capture_output=True)
-    exports = wasm.load(built, FromC, cache=False).exports
+    exports = load(built, FromC).exports
     assert exports.upper("stra\N{LATIN SMALL LETTER SHARP S}e") == "STRA\N{LATIN SMALL LETTER SHARP S}E"
     assert exports.sum(bytes(range(100))) == 4950
     with pytest.raises(wasm.Unreachable, match="unreachable\n  in fail"):
@@ -459,17 +455,17 @@ def test_strings_of_a_c_module(tmp_path: Path) -> None:
     assert exports.count_live() == 0
 
 
-def test_modules_tell_what_they_are() -> None:
-    one = wasm.Module(NUMBERS, cache=False)
-    assert one.name == "numbers" and one.engine == "compiled" and repr(one) == "<wasm module numbers, compiled>"
+def test_modules_tell_what_they_are(mode: str) -> None:
+    one = build(NUMBERS)
+    assert one.name == "numbers" and one.engine == mode and repr(one) == f"<wasm module numbers, {mode}>"
     assert str(one.exports["add"]) == "(i32, i32) -> (i32)" and len(one.exports) == 13
     assert str(one.exports["memory"]) == "memory of 1 to 4 pages"
     assert ("producers", b"by hand") in one.custom_sections and one.imports == ()
     instance = one.instantiate()
     assert instance.module is one and instance.memories == (instance.memory,)
-    assert repr(instance) == "<wasm instance of numbers, compiled>"
+    assert repr(instance) == f"<wasm instance of numbers, {mode}>"
     data = module({}, imports=[("env", "f", "i32 ->"), ("env", "m", "memory 1")])
-    assert [f"{a}.{b}: {c}" for a, b, c in wasm.Module(data, cache=False).imports] == [
+    assert [f"{a}.{b}: {c}" for a, b, c in build(data).imports] == [
         "env.f: (i32) -> ()",
         "env.m: memory of 1 and more pages",
     ]

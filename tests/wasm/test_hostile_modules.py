@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from encoding import MAGIC, opcode, section, signed, unsigned, vector, vector_of
 
 from callgate import wasm
-from callgate.errors import EngineError
 from callgate.wasm.binary import decode
 from callgate.wasm.types import FUNCREF, I32, I64, V128
 
@@ -38,16 +37,6 @@ def module(
         **(sections or {}),
     }
     return MAGIC + b"".join(section(number, every[number]) for number in sorted(every))
-
-
-@pytest.fixture(params=("compiled", "portable"))
-def mode(request: pytest.FixtureRequest) -> str:
-    """Each mode that there is."""
-    try:
-        wasm.Module(module(), engine=request.param)
-    except EngineError as reason:
-        pytest.skip(str(reason))
-    return str(request.param)
 
 
 def load(data: bytes, mode: str, **options: Any) -> Any:

@@ -107,7 +107,7 @@ def install_variadic(gate: VariadicGate) -> object:
     def call(gate: VariadicGate, /, *given: object, **named: object) -> object:
         return gate._call_new(*given, **named)
 
-    _describe(call, gate.signature)
+    describe(call, gate.signature)
     return types.MethodType(call, gate)
 
 
@@ -209,11 +209,11 @@ def _make_call(gate: Gate) -> Callable[..., object]:
             return tuple(values)
         return values[0] if values else None
 
-    _describe(call, signature)
+    describe(call, signature)
     return call
 
 
-def _describe(call: Callable[..., object], signature: FunctionType) -> None:
+def describe(call: Callable[..., object], signature: FunctionType) -> None:
     """Name and document a call as a builtin would be."""
     name = signature.name
     call.__name__ = name

@@ -81,7 +81,12 @@ def link(module: ModuleData, imports: Any, limits: Limits, engine: str, bounds: 
 
 def _foreign(thing: Any, engine: str, where: str) -> str:
     """What is wrong with something that has been in instances of another engine, or nothing."""
-    if not isinstance(thing, (Table, Global)) or thing.engine in ("", engine):
+    if not isinstance(thing, (Table, Global)) or thing.engine == engine:
+        return ""
+    if not thing.engine:
+        if engine == "compiled" and any(isinstance(one, Function) and not one.record for one in thing.references()):
+            what = "has functions of portable mode"
+            return f"incompatible import for {where}: {thing!r} {what} and cannot be in compiled mode"
         return ""
     if isinstance(thing, Global) and not thing.type.is_mutable and thing.type.value not in REFERENCES:
         return ""

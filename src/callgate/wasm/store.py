@@ -96,17 +96,15 @@ class Function:
     Calling it calls the function.  `type` is its FuncType.
     """
 
-    __slots__ = ("__weakref__", "call", "key", "name", "number", "owner", "raw", "record", "type")
+    __slots__ = ("__weakref__", "call", "name", "number", "owner", "record", "type")
 
     def __init__(self, type: FuncType, call: Any, name: str, owner: Any, record: int = 0, number: int = -1) -> None:
         self.type = type
         self.call = call  # the Python callable; None: the owner makes it
         self.name = name
         self.owner = owner  # the instance
-        self.record = record  # the address of its record, in compiled mode
+        self.record = record  # the address of its record; 0 in portable mode
         self.number = number
-        self.raw: Any = None  # what translated code calls, in portable mode
-        self.key: Any = None  # the record of its type that stands for all equal ones, in portable mode
 
     def __call__(self, *arguments: Any) -> Any:
         if self.call is None:
@@ -141,7 +139,8 @@ class Table:
         self.most = min(most, MOST_ELEMENTS, MOST_ELEMENTS if most_elements is None else most_elements)
         if minimum > self.most:
             raise MemoryError(f"a table of {minimum} elements, {self.most} at most (Limits.table_elements)")
-        self.elements: list[Any] = [None] * minimum  # None, a Function, or for externref any object
+        # None, a Function (in portable mode the Record of one), or for externref any object
+        self.elements: list[Any] = [None] * minimum
         self.engine = ""  # which engine's instances have it
         self.native: Any = None  # in place of the elements: the words that compiled code reads, kept by `native`
         self.store = Store()
@@ -162,7 +161,7 @@ class Table:
         index = self._check(index)
         if self.native is not None:
             return decode_reference(self.type.element, self.native.words[index], self.store)
-        return self.elements[index]
+        return _shown(self.type.element, self.elements[index])
 
     def __setitem__(self, index: int, value: Any) -> None:
         index = self._check(index)
@@ -181,7 +180,7 @@ class Table:
         if self.native is not None:
             self.native.words[index] = encode_reference(self.type.element, value, self.store)
         else:
-            self.elements[index] = value
+            self.elements[index] = self._held(value)
 
     def grow(self, count: int, value: Any = None, /) -> int:
         """Append so many elements; the number there was, or -1 where that is too much."""
@@ -192,8 +191,34 @@ class Table:
         if self.native is not None:
             self.native.grow(count, encode_reference(self.type.element, value, self.store))
         else:
-            self.elements += [value] * count
+            self.elements += [self._held(value)] * count
         return before
+
+    def _held(self, value: Any) -> Any:
+        """An element as the list has it."""
+        return _portable(self.type.element, value, self.store) if self.engine == "portable" else value
+
+    def references(self) -> list[Any]:
+        """What it has while no engine's instance has it."""
+        return self.elements if not self.engine else []
+
+    def take(self) -> list[Any]:
+        """Have the elements as translated code has them from now on; the list of them, always the same."""
+        self.engine = "portable"
+        self.elements[:] = map(self._held, self.elements)
+        return self.elements
+
+
+def _portable(kind: int, value: Any, store: Store) -> Any:
+    """A reference as translated code has it."""
+    from callgate.wasm.portable.convert import encode_reference as encode
+
+    return encode(kind, value, store)
+
+
+def _shown(kind: int, value: Any) -> Any:
+    """A reference that is no word, as programs have it."""
+    return value.function() if kind == FUNCREF and value is not None and not isinstance(value, Function) else value
 
 
 def function_of(thing: Any) -> Any:
@@ -277,9 +302,10 @@ class Global:
             raise ValueError(f"a global has one of the types {', '.join(VALUE_TYPES)}, not {kind!r}")
         self.type = GlobalType(number, mutable)
         self.store = Store()
-        self.cell: Any = (ctypes.c_uint64 * 2)()
+        self.cell: Any = (ctypes.c_uint64 * 2)()  # the value as words
         self.engine = ""  # which engine's instances have it
-        self.raw: list[Any] | None = None  # where the value is in portable mode, as translated code has it
+        # where the value is instead in portable mode, and a reference before any engine has it
+        self.raw: list[Any] | None = [None] if number in REFERENCES else None
         self.set(value)
 
     def __repr__(self) -> str:
@@ -289,9 +315,7 @@ class Global:
     def value(self) -> Any:
         """Its value; settable where it is mutable."""
         if self.raw is not None:
-            from callgate.wasm.portable.convert import to_python
-
-            return to_python(self.type.value, self.raw[0])
+            return self._from_raw(self.raw[0])
         return unpack(self.type.value, self.cell[0], self.cell[1], self.store)
 
     @value.setter
@@ -300,25 +324,52 @@ class Global:
             raise TypeError(f"a {self.type} cannot be set")
         self.set(value)
 
+    def _from_raw(self, raw: Any) -> Any:
+        from callgate.wasm.portable.convert import to_python
+
+        return _shown(self.type.value, raw) if self.type.value in REFERENCES else to_python(self.type.value, raw)
+
     def set(self, value: Any) -> None:
         """Set it, mutable or not; TypeError, OverflowError or ValueError for what is no value of its type."""
-        where = f"a global of {NAMES[self.type.value]}"
-        if self.raw is not None:
+        kind, where = self.type.value, f"a global of {NAMES[self.type.value]}"
+        if kind == FUNCREF and value is not None and not isinstance(function_of(value), Function):
+            raise _mismatch(where, "an exported function or None", value)
+        if self.raw is None:
+            self.cell[0], self.cell[1] = pack(kind, value, where, self.store)
+        elif self.engine == "portable":
             from callgate.wasm.portable.convert import to_raw
 
-            self.raw[0] = to_raw(self.type.value, value, where)
-            return
-        self.cell[0], self.cell[1] = pack(self.type.value, value, where, self.store)
+            self.raw[0] = to_raw(kind, value, where, self.store)
+        else:
+            self.raw[0] = function_of(value) if kind == FUNCREF else value
 
-    def make_raw(self) -> list[Any]:
-        """Keep the value as translated code has it from now on; the list that it is in."""
+    def references(self) -> list[Any]:
+        """What it has while no engine's instance has it."""
+        return self.raw if self.raw is not None and not self.engine else []
+
+    def take_raw(self) -> list[Any]:
+        """Have the value as translated code has it from now on; the list that it is in, always the same."""
+        kind = self.type.value
         if self.raw is None:
             from callgate.wasm.portable.convert import from_words
 
-            kind = self.type.value
-            is_reference = kind in REFERENCES
-            self.raw = [self.value] if is_reference else from_words((kind,), (self.cell[0], self.cell[1]))
+            self.raw = from_words((kind,), (self.cell[0], self.cell[1]))
+        elif kind in REFERENCES:
+            self.raw[0] = _portable(kind, self.raw[0], self.store)
         return self.raw
+
+    def take_words(self) -> None:
+        """Have the value as words, which a mutable one is from now on."""
+        if self.raw is None:
+            return
+        kind = self.type.value
+        if kind in REFERENCES:
+            self.cell[0], self.raw = encode_reference(kind, self.raw[0], self.store), None
+        else:  # a constant out of portable mode
+            from callgate.wasm.portable.convert import to_words
+
+            words = to_words((kind,), self.raw[0])
+            self.cell[: len(words)] = words
 
 
 # -- references as words ---------------------------------------------------------------------------------------------
@@ -336,16 +387,17 @@ def encode_reference(kind: int, value: Any, store: Store) -> int:
     function = function_of(value)
     if not isinstance(function, Function) or not function.record:
         raise TypeError(f"a funcref is an exported function of compiled mode or None, not {value!r}")
-    core = function.owner
-    if not _is_alone(core, store):
-        store.join(core.store)
-        store.hold(core)
+    hold_owner(function, store)
     return function.record
 
 
-def _is_alone(core: Any, store: Store) -> bool:
-    """Whether a store is still of this instance only, which so needs nobody to hold it."""
-    return not store.root().cores and core.store is store
+def hold_owner(function: Function, store: Store) -> None:
+    """A reference to a function goes where this store is, which keeps the function's instance unless it is its own."""
+    core = function.owner
+    is_alone = not store.root().cores and core.store is store
+    if not is_alone:
+        store.join(core.store)
+        store.hold(core)
 
 
 def decode_reference(kind: int, word: int, store: Store) -> Any:

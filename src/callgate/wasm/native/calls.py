@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from callgate.c.types import VOID, FunctionType, Parameter, Passing, Result, Returning
 from callgate.runtime.code_memory import Block
-from callgate.runtime.reference import count_message
+from callgate.runtime.reference import place_keywords
 from callgate.wasm.compile.layout import area_of
 from callgate.wasm.compile.stubs import area_bytes, c_type
 from callgate.wasm.native.hosts import read_value, write_value
@@ -68,10 +68,9 @@ class Converter:
     def __repr__(self) -> str:
         return f"<wasm function {self.__name__}{self._signature}>"
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *given: Any, **named: Any) -> Any:
         signature, store = self._signature, self._core.store
-        if len(arguments) != len(signature.parameters):
-            raise TypeError(count_message(self.__name__, len(signature.parameters), len(arguments)))
+        arguments = place_keywords(self.__name__, (None,) * len(signature.parameters), given, named)
         area, size = area_of(signature), area_bytes(signature)
         buffer = (Words * (size // 8 + 2))()
         base = ctypes.addressof(buffer)

@@ -183,6 +183,7 @@ class Core:
         imported = module.imported_globals
         for number, variable in enumerate(globals_):
             place = layout.global_at(number)
+            variable.take_words()
             if number < imported and variable.type.value in REFERENCES:
                 self.share_with(variable.store)
             if number >= imported:

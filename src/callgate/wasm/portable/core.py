@@ -2,79 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from types import FunctionType, TracebackType
+from types import FunctionType
 from typing import Any, Final
 
 from callgate.c.types import FunctionType as Declared
-from callgate.c.types import Result, Returning
-from callgate.wasm.annotations import Value
 from callgate.wasm.binary import Expression
 from callgate.wasm.errors import (
     ClosedError,
-    DivisionByZero,
     Frame,
     IndirectCallMismatch,
     OutOfBounds,
     OutOfFuel,
-    StackExhausted,
     TableOutOfBounds,
     TimedOut,
-    Trap,
-    UndefinedElement,
     UninitializedElement,
-    add_frames,
 )
-from callgate.wasm.host import HostFunction
 from callgate.wasm.limits import Limits
 from callgate.wasm.memory import Memory
 from callgate.wasm.portable import numbers, vectors
-from callgate.wasm.portable.convert import ENTRY_FILE, entry_of, from_words, to_python, to_raw, to_words
-from callgate.wasm.portable.module import FILES, PortableModule
-from callgate.wasm.store import Function, Global, Table
-from callgate.wasm.types import FUNCREF, FuncType
+from callgate.wasm.portable.calls import FRAME_BYTES, Tail, bounded, late, timed, trampoline
+from callgate.wasm.portable.convert import Record, adapted, from_words, host_function, key_of, to_words
+from callgate.wasm.portable.entry import enter, entry_of, typed_entry
+from callgate.wasm.portable.module import PortableModule
+from callgate.wasm.portable.traps import explain
+from callgate.wasm.store import Function, Global, Store, Table
+from callgate.wasm.types import REFERENCES, FuncType, TableType
 
 POLL_INTERVAL: Final = 1 << 10
-"""Loop iterations and calls between two looks at the limits."""
-_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+"""Rounds of loops and calls between two looks at the limits."""
 _LETTERS: Final[Any] = "hHiIQd"
 """The formats of the items that memory is accessed by."""
-_KEYS: dict[FuncType, FuncType] = {}
-
-
-def key_of(signature: FuncType) -> FuncType:
-    """The one record that stands for a function type: types are compared by identity."""
-    return _KEYS.setdefault(signature, signature)
-
-
-class Tail:
-    """A tail call that whoever called has to make."""
-
-    __slots__ = ("arguments", "function")
-
-    def __init__(self, function: Any, arguments: tuple[Any, ...]) -> None:
-        self.function = function
-        self.arguments = arguments
-
-
-def _trampoline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that makes the tail calls which another one asks for."""
-
-    def call(*arguments: Any) -> Any:
-        result = function(*arguments)
-        while type(result) is Tail:
-            called = result.function
-            result = getattr(called, "tail", called)(*result.arguments)
-        return result
-
-    call.tail = function  # type: ignore[attr-defined]
-    return call
 
 
 def _nan_f32(memory: memoryview, address: int) -> float:
@@ -124,36 +87,69 @@ class PortableCore:
         self.limits = limits
         self._facade = facade
         self.explain = explain
+        self.store = Store()
         self.tables = list(tables)
         self.memories = list(memories)
         self.globals = list(globals_)
         self.fuel = limits.fuel
         self.depth = 0
         self._deadline = 0.0
-        self._is_metered = limits.fuel is not None or limits.timeout_s is not None
+        self.is_timed = limits.timeout_s is not None
+        self._is_metered = limits.fuel is not None or self.is_timed
+        self._room = [limits.stack_bytes or 0]
         self._lock = threading.RLock()
         self.acquire: Callable[[bool], bool] = self._lock.acquire
+        self.release = self._lock.release
         self._functions: weakref.WeakValueDictionary[int, Function] = weakref.WeakValueDictionary()
+        self._records: dict[int, Record] = {}
         self.dropped_elements: set[int] = set()
         self.dropped_data: set[int] = set()
         self._counter = [0]
         self._granted = 0
         self._refill()
+        self._share()
         self.namespace: dict[str, Any] = {
             **NAMES,
             **{f"K{number}": key_of(signature) for number, signature in enumerate(module.types)},
-            **{f"T{number}": table.elements for number, table in enumerate(tables)},
-            **{f"g{number}": variable.make_raw() for number, variable in enumerate(globals_)},
-            **{"c": self._counter, "poll": self._poll, "bad_call": self._bad_call, "reference": self.function},
+            **{f"T{number}": table.take() for number, table in enumerate(tables)},
+            **{f"g{number}": variable.take_raw() for number, variable in enumerate(globals_)},
+            **{"c": self._counter, "bad_call": _bad_call},
         }
+        # functions have the namespace and it has them: it is emptied when the instance goes, which nothing in it holds
+        namespace = self.namespace
+        namespace["core"] = weakref.ref(self, lambda _: namespace.clear())
         self._place_cells()
         self._place_memory()
         for name in _BOUND:
-            self.namespace[name] = getattr(self, name)
+            self.namespace[name] = _weakly(namespace["core"], getattr(PortableCore, name))
+        self._imports = functions
         for number, function in enumerate(functions):
             self.namespace[f"f{number}"] = self._import(number, function)
         for number in range(module.imported_functions, len(module.functions)):
             self.namespace[f"f{number}"] = self._stub(number)
+
+    def _share(self) -> None:
+        """Have one store with what references may come from, before any do."""
+        imported = sum(isinstance(one.type, TableType) for one in self.module.imports)
+        for number, table in enumerate(self.tables):
+            if number < imported:
+                self._share_with(table.store)
+            else:
+                table.store = self.store
+        for number, variable in enumerate(self.globals):
+            if number >= self.module.imported_globals:
+                variable.store = self.store
+            elif variable.type.value in REFERENCES:
+                self._share_with(variable.store)
+
+    def _share_with(self, store: Store) -> None:
+        """References may go to and from what has this store."""
+        self.store.join(store)
+        self.store.hold(self)
+
+    def share(self) -> None:
+        """A table or a global that may hold references to its functions goes out."""
+        self.store.hold(self)
 
     def _place_cells(self) -> None:
         """Cells through which a float is rounded to f32, and f64 and i64 change into one another."""
@@ -196,30 +192,47 @@ class PortableCore:
         translated = self.code.function(number, is_metered=self._is_metered)
         self.namespace.update(translated.constants)
         plain = FunctionType(translated.code, self.namespace, self.module.function_name(number))
-        function = _trampoline(plain) if translated.has_tail_calls else plain
+        function: Callable[..., Any] = trampoline(plain) if translated.has_tail_calls else plain
+        if self.limits.stack_bytes is not None:
+            frame = Frame(number, self.module.function_name(number), translated.offsets[0])
+            function = bounded(function, FRAME_BYTES + 8 * translated.words, self._room, frame)
         self.namespace[f"f{number}"] = function
-        known = self._functions.get(number)
-        if known is not None:
-            known.raw = function
+        if number in self._records:
+            self._records[number].raw = function
         return function
 
     def _import(self, number: int, function: Any) -> Callable[..., Any]:
         """What an imported function is to translated code."""
-        if isinstance(function, Function):
-            self._functions[number] = function
-            adapt(function)
-            raw: Callable[..., Any] = function.raw
-            return raw if not _is_stub(raw) else _late(function)
-        return _host(function, weakref.ref(self))
+        if not isinstance(function, Function):
+            return host_function(function, self.namespace["core"], self.store)
+        signature, owner = function.type, function.owner
+        is_sharing = not {*signature.parameters, *signature.results}.isdisjoint(REFERENCES)
+        if function.record:  # of compiled mode
+            return adapted(function, signature, function.name, (), self.store)
+        if is_sharing:
+            owner.share()
+            self._share_with(owner.store)
+        key = f"f{function.number}"
+        if owner.is_timed:
+            return timed(owner, key)
+        raw: Callable[..., Any] = owner.namespace[key]
+        return raw if getattr(raw, "__name__", "") != "stub" else late(owner.namespace, key)
+
+    def record(self, number: int) -> Record:
+        """A function as a funcref of translated code."""
+        found = self._records.get(number)
+        if found is None:
+            found = Record(self.namespace[f"f{number}"], self.signature(number), self, number)
+            self._records[number] = found
+        return found
 
     def function(self, number: int) -> Function:
         """A function as a reference; the same as long as somebody has it."""
+        if number < self.module.imported_functions and isinstance(self._imports[number], Function):
+            return self._imports[number]  # type: ignore[no-any-return]
         found = self._functions.get(number)
         if found is None:
-            signature = self.signature(number)
-            found = Function(signature, None, self.module.function_name(number), self, number=number)
-            found.key = key_of(signature)
-            found.raw = self.namespace[f"f{number}"]
+            found = Function(self.signature(number), None, self.module.function_name(number), self, number=number)
             self._functions[number] = found
         return found
 
@@ -229,46 +242,12 @@ class PortableCore:
 
     def gate(self, number: int, declared: Declared) -> Callable[..., Any]:
         """A function as a Protocol declares it, with C types of the same sizes and kinds."""
-        from callgate.wasm.exports import TypedFunction
-        from callgate.wasm.protocols import TypedCall
-
-        signature = self.signature(number)
-        takes = [
-            Value(kind, one, Result(one.type, Returning.VALUE))
-            for kind, one in zip(signature.parameters, declared.parameters, strict=True)
-        ]
-        gives = [Value(kind, None, declared.result) for kind in signature.results]
-        names = tuple(
-            [one.name if at >= declared.positional_only else None for at, one in enumerate(declared.parameters)]
-        )
-        call = TypedCall(declared.name, declared.doc, names, tuple(takes), tuple(gives), None)
-        return TypedFunction(self, number, call, None)
-
-    def share(self) -> None:
-        """References are objects here, which keep their instances."""
+        return typed_entry(self, number, declared)
 
     def call_raw(self, number: int, words: Sequence[int]) -> list[int]:
         """Call a function with its arguments' bits, two words for a v128; the results' bits."""
         signature = self.signature(number)
-        return to_words(signature.results, self.enter(number, from_words(signature.parameters, words)))
-
-    def enter(self, number: int, arguments: Sequence[Any]) -> Any:
-        """Call a function from outside, with and for values as translated code has them."""
-        if not self.acquire(False):
-            self.refuse()
-        self.depth += 1
-        try:
-            if self._is_metered and self.depth == 1:
-                self.begin()
-            return self.namespace[f"f{number}"](*arguments)
-        except Exception as error:
-            problem = explain(error)
-            if problem is error:
-                raise
-            raise problem.with_traceback(error.__traceback__) from None
-        finally:
-            self.depth -= 1
-            self._lock.release()
+        return to_words(signature.results, enter(self, number, from_words(signature.parameters, words)))
 
     def facade(self) -> Any:
         """The Instance that stands for it."""
@@ -309,7 +288,7 @@ class PortableCore:
         self._granted = POLL_INTERVAL if self.fuel is None else min(POLL_INTERVAL, self.fuel)
         self._counter[0] = self._granted
 
-    def _poll(self) -> None:
+    def poll(self) -> None:
         """Polls are used up: look at the limits."""
         if self.fuel is not None:
             self.fuel -= self._granted
@@ -330,14 +309,6 @@ class PortableCore:
         return None if self.fuel is None else max(0, self.fuel - self._granted + self._counter[0])
 
     # -- what instructions call ---------------------------------------------------------------------------------------
-    def _bad_call(self, function: Any, index: int) -> None:
-        """An indirect call of no function, of one of another type, or of one that is not adapted yet."""
-        if function is None:
-            raise UninitializedElement(f"{UninitializedElement.text} {int(index)}")
-        if function.key is not None:
-            raise IndirectCallMismatch
-        adapt(function)
-
     def memory_grow(self, pages: int) -> int:
         """Grow memory 0."""
         return self.memories[0].grow(pages)
@@ -412,7 +383,7 @@ class PortableCore:
                 case 0xD0:
                     stack.append(None)
                 case 0xD2:
-                    stack.append(self.function(immediate))
+                    stack.append(self.record(immediate))
                 case 0x6A | 0x7C:
                     stack.append(stack.pop() + stack.pop() & mask)
                 case 0x6B | 0x7D:
@@ -450,6 +421,7 @@ class PortableCore:
 
 
 _BOUND: Final = (
+    *("poll", "record"),
     *("memory_grow", "memory_copy", "memory_fill", "memory_init", "data_drop"),
     *("table_grow", "table_fill", "table_copy", "table_init", "elem_drop"),
 )
@@ -459,125 +431,22 @@ def _closed(blocking: bool) -> bool:
     return False
 
 
+def _weakly(core: weakref.ref[PortableCore], method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of an instance that is running, which so exists."""
+
+    def bound(*arguments: Any) -> Any:
+        return method(core(), *arguments)
+
+    return bound
+
+
+def _bad_call(record: Record | None, index: int) -> None:
+    """An indirect call of no function, or of one of another type."""
+    if record is None:
+        raise UninitializedElement(f"{UninitializedElement.text} {int(index)}")
+    raise IndirectCallMismatch
+
+
 def _forget(watchers: list[Any], watcher: Any) -> None:
     if watcher in watchers:
         watchers.remove(watcher)
-
-
-def _is_stub(function: Any) -> bool:
-    return getattr(function, "__name__", "") == "stub"
-
-
-def _late(function: Function) -> Callable[..., Any]:
-    """A function of another instance that has not been translated yet."""
-
-    def late(*arguments: Any) -> Any:
-        return function.raw(*arguments)
-
-    return late
-
-
-def adapt(function: Function) -> None:
-    """Let translated code call a function of whatever engine."""
-    if function.raw is None:
-        function.raw = _foreign(function, function.type, function.name, ())
-        function.key = key_of(function.type)
-
-
-def _foreign(call: Callable[..., Any], signature: FuncType, name: str, values: Sequence[Value]) -> Callable[..., Any]:
-    """A Python callable as a function of translated code; `values` tell how it wants its arguments."""
-    parameters, results = signature
-    shown: list[Value | None] = list(values) or [None] * len(parameters)
-    where, count = f"the result of {name}()", len(results)
-
-    def foreign(*arguments: Any) -> Any:
-        given = [to_python(kind, one) for kind, one in zip(parameters, arguments, strict=True)]
-        result = call(*[one if value is None else value.present(one) for one, value in zip(given, shown, strict=True)])
-        if count == 1:
-            return to_raw(results[0], result, where)
-        if not count:
-            return None
-        if not isinstance(result, (tuple, list)):
-            raise TypeError(f"{where} must be a tuple of {count} values, not {type(result).__name__}")
-        if len(result) != count:
-            raise ValueError(f"{where} must be a tuple of {count} values, not of {len(result)}")
-        return tuple(
-            [
-                to_raw(kind, one, f"item {number} of {where}")
-                for number, (kind, one) in enumerate(zip(results, result, strict=True))
-            ]
-        )
-
-    return foreign
-
-
-def _host(function: HostFunction[..., Any], core: weakref.ref[PortableCore]) -> Callable[..., Any]:
-    call: Callable[..., Any] = function.function
-    if function.takes_instance:
-        plain = call
-
-        def call(*arguments: Any) -> Any:
-            return plain(core().facade(), *arguments)  # type: ignore[union-attr]
-
-    return _foreign(call, function.signature, function.__name__, function.values)
-
-
-# -- traps ------------------------------------------------------------------------------------------------------------
-
-
-def explain(error: Exception) -> Exception:
-    """The trap that an exception of translated code means; any other exception as it is."""
-    frames, is_ours = _frames(error.__traceback__)
-    if isinstance(error, Trap) or not is_ours or not frames:
-        add_frames(error, frames)
-        return error
-    trap: type[Trap] | None = None
-    if isinstance(error, RecursionError):
-        trap = StackExhausted
-    elif isinstance(error, ZeroDivisionError):
-        trap = DivisionByZero
-    elif isinstance(error, (IndexError, struct.error)):
-        trap = _bounds(error)
-    if trap is None:
-        add_frames(error, frames)
-        return error
-    return trap(frames=frames)
-
-
-def _bounds(error: Exception) -> type[Trap]:
-    """Which bounds an index was out of: those of what the instruction accesses."""
-    traceback = error.__traceback__
-    opcode = 0
-    while traceback is not None:
-        translated = FILES.get(traceback.tb_frame.f_code.co_filename)
-        if translated is not None:
-            opcode = translated.module().module.data[translated.offsets[traceback.tb_lineno - 1]]
-        traceback = traceback.tb_next
-    if opcode in (0x11, 0x13):
-        return UndefinedElement
-    return TableOutOfBounds if opcode in (0x25, 0x26) else OutOfBounds
-
-
-def _frames(traceback: TracebackType | None) -> tuple[tuple[Frame, ...], bool]:
-    """The WebAssembly functions of a traceback, the innermost first, and whether the error is of their making."""
-    frames: list[Frame] = []
-    is_ours = False
-    is_first = True
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        file = code.co_filename
-        if code is PortableCore.enter.__code__ or file == ENTRY_FILE:
-            if not is_first:
-                return tuple(reversed(frames)), False  # what is within that call, that call has told
-            is_first = False
-        translated = FILES.get(file)
-        if translated is not None:
-            module = translated.module().module
-            offset = translated.offsets[traceback.tb_lineno - 1]
-            frames.append(Frame(translated.number, module.function_name(translated.number), offset))
-        is_ours = translated is not None or file.startswith(_PACKAGE)
-        traceback = traceback.tb_next
-    return tuple(reversed(frames[-10_000:])), is_ours
-
-
-__all__ = ["FUNCREF", "NAMES", "PortableCore", "PortableModule", "adapt", "explain", "key_of"]

@@ -19,7 +19,10 @@ _SERIAL = itertools.count(1)
 
 
 class Translated(NamedTuple):
-    """A function of a module as Python has it: its number among all, and the offset of each of its lines."""
+    """A function of a module as Python has it: its number among all, and the offset of each of its lines.
+
+    `words` is the number of its parameters, locals and values on the operand stack.
+    """
 
     module: Any
     number: int
@@ -27,6 +30,7 @@ class Translated(NamedTuple):
     offsets: tuple[int, ...]
     constants: dict[str, Any]
     has_tail_calls: bool
+    words: int
 
 
 FILES: Final[dict[str, Translated]] = {}
@@ -67,7 +71,8 @@ class PortableModule:
             code = next(one for one in scope.co_consts if isinstance(one, CodeType))
             linecache.cache[file] = len(source.text), None, source.text.splitlines(keepends=True), file
             found = Translated(
-                weakref.ref(self), number, code, source.offsets, source.constants, translator.has_tail_calls
+                *(weakref.ref(self), number, code, source.offsets, source.constants),
+                *(translator.has_tail_calls, len(body.locals) + body.deepest),
             )
             self._translated[number, is_metered] = FILES[file] = found
             self._files.append(file)

@@ -203,7 +203,7 @@ class Translator:
             self._state(-2)
             self.lines = self._pieces[self._states[-2]] = []
             self.loops.append(_Loop(None))
-        if self.is_metered:
+        if self.is_metered and any(map(_is_call, body.instructions)):
             self.meter()
         for index, (opcode, immediate, offset) in enumerate(body.instructions):
             self.offset = offset
@@ -608,6 +608,12 @@ class Translator:
         self.emit(self.return_text(), trap)
 
 
+def _is_call(instruction: tuple[int, Any, int]) -> bool:
+    """Whether compiled code calls here, and so counts calls of the function that it is in: for the same fuel."""
+    opcode = instruction[0]
+    return 0x10 <= opcode <= 0x13 or opcode == 0x40 or 0xFC08 <= opcode < 0xFD00
+
+
 def _negated(text: str) -> str:
     return text[5:-1] if text.startswith("(not ") else f"not {text}"
 
@@ -820,7 +826,7 @@ def _ref_is_null(t: Translator, immediate: Any) -> None:
 
 
 def _ref_func(t: Translator, callee: int) -> None:
-    t.push(Value(f"reference({callee})"))
+    t.push(Value(f"record({callee})"))
 
 
 def _control() -> dict[str, Callable[[Translator, Any], None]]:

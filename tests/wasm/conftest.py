@@ -1,0 +1,25 @@
+"""What the suites of the interface share: each test runs in both modes, where there are both."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import assemble
+
+from callgate import wasm
+from callgate.errors import EngineError
+
+
+@pytest.fixture(params=("compiled", "portable"))
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a mode, which `assemble.load` and `assemble.build` take; skipped where there is none such."""
+    try:
+        wasm.Module(b"\0asm\1\0\0\0", engine=request.param, cache=False)
+    except EngineError as reason:
+        pytest.skip(f"no compiled mode here: {reason}")
+    monkeypatch.setattr(assemble, "MODE", request.param)
+    return str(request.param)
