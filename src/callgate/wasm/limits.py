@@ -20,7 +20,7 @@ class Limits(_Limits):
     `fuel`: calls and rounds of loops in all, then OutOfFuel; a function that neither loops nor calls costs nothing.
     `timeout_s`: seconds for each call from Python, then TimedOut.  `memory_bytes`: what its memory may grow to.
     `table_elements`: what each table may grow to.  `stack_bytes`: how much of the thread's stack a call may use, then
-    StackExhausted.
+    StackExhausted; in portable mode a function counts as 128 bytes and 8 for each of its parameters, locals and values.
 
     Raises TypeError and ValueError for what is no such number.
 
