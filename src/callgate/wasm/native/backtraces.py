@@ -25,19 +25,20 @@ def note_image(image: Image) -> None:
     weakref.finalize(image, _IMAGES.remove, entry)
 
 
-def _image_of(address: int) -> Image | None:
-    index = bisect_right(_IMAGES, (address + 1,)) - 1
+def _image_of(address: int, images: list[tuple[int, int, weakref.ref[Image]]]) -> Image | None:
+    index = bisect_right(images, (address + 1,)) - 1
     if index < 0:
         return None
-    image = _IMAGES[index][2]()
+    image = images[index][2]()
     return image if image is not None and address <= image.address + len(image.compiled.code) else None
 
 
 def backtrace(site: int, stack: int, activation: int) -> tuple[Frame, ...]:
     """The Wasm functions from a place that has called, outwards to the entry."""
     frames: list[Frame] = []
+    images = _IMAGES[:]  # other threads may drop some meanwhile
     while stack < activation and len(frames) < 10_000:
-        image = _image_of(site)
+        image = _image_of(site, images)
         found = image.compiled.site_at(site - image.address) if image is not None else None
         if image is None or found is None:
             break
