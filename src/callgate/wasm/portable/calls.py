@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,6 +10,9 @@ from callgate.wasm.errors import Frame, StackExhausted
 
 FRAME_BYTES: Final = 128
 """What a call counts for `Limits.stack_bytes`, besides 8 for each parameter, local and value."""
+
+MOST_COUNTED_ARGUMENTS: Final = 30 if sys.version_info >= (3, 15) else 1 << 16
+"""CPython 3.15 does not count calls with more arguments: they recurse until memory is used up."""
 
 
 class Tail:
@@ -35,17 +39,17 @@ def trampoline(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def bounded(function: Callable[..., Any], size_bytes: int, room: list[int], frame: Frame) -> Callable[..., Any]:
-    """A function that takes so much of the room while it runs."""
+def bounded(function: Callable[..., Any], size: int, room: list[int], frame: Frame) -> Callable[..., Any]:
+    """A function that takes so much of the room while it runs, in bytes or calls."""
 
     def call(*arguments: Any) -> Any:
         try:
-            room[0] -= size_bytes
+            room[0] -= size
             if room[0] < 0:
                 raise StackExhausted(frames=(frame,))
             return function(*arguments)
         finally:
-            room[0] += size_bytes
+            room[0] += size
 
     if hasattr(function, "tail"):
         call.tail = function.tail  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ from callgate.wasm.errors import (
 from callgate.wasm.limits import Limits
 from callgate.wasm.memory import Memory
 from callgate.wasm.portable import numbers, vectors
-from callgate.wasm.portable.calls import FRAME_BYTES, Tail, bounded, late, timed, trampoline
+from callgate.wasm.portable.calls import FRAME_BYTES, MOST_COUNTED_ARGUMENTS, Tail, bounded, late, timed, trampoline
 from callgate.wasm.portable.convert import Record, adapted, from_words, host_function, key_of, to_words
 from callgate.wasm.portable.entry import enter, entry_of, typed_entry
 from callgate.wasm.portable.module import PortableModule
@@ -97,6 +97,7 @@ class PortableCore:
         self.is_timed = limits.timeout_s is not None
         self._is_metered = limits.fuel is not None or self.is_timed
         self._room = [limits.stack_bytes or 0]
+        self._calls = [sys.getrecursionlimit()]
         self._lock = threading.RLock()
         self.acquire: Callable[[bool], bool] = self._lock.acquire
         self.release = self._lock.release
@@ -193,8 +194,10 @@ class PortableCore:
         self.namespace.update(translated.constants)
         plain = FunctionType(translated.code, self.namespace, self.module.function_name(number))
         function: Callable[..., Any] = trampoline(plain) if translated.has_tail_calls else plain
+        frame = Frame(number, self.module.function_name(number), translated.offsets[0])
+        if len(self.signature(number).parameters) > MOST_COUNTED_ARGUMENTS:
+            function = bounded(function, 1, self._calls, frame)
         if self.limits.stack_bytes is not None:
-            frame = Frame(number, self.module.function_name(number), translated.offsets[0])
             function = bounded(function, FRAME_BYTES + 8 * translated.words, self._room, frame)
         self.namespace[f"f{number}"] = function
         if number in self._records:
