@@ -184,14 +184,17 @@ class Table:
 
     def grow(self, count: int, value: Any = None, /) -> int:
         """Append so many elements; the number there was, or -1 where that is too much."""
-        before, count = len(self), as_index(count)
+        return self.extend(as_index(count), self._held(self._element(value)))
+
+    def extend(self, count: int, value: Any) -> int:
+        """As `grow`, with an element that the list may have."""
+        before = len(self)
         if count < 0 or before + count > self.most:
             return -1
-        value = self._element(value)
         if self.native is not None:
             self.native.grow(count, encode_reference(self.type.element, value, self.store))
         else:
-            self.elements += [self._held(value)] * count
+            self.elements += [value] * count
         return before
 
     def _held(self, value: Any) -> Any:

@@ -345,7 +345,7 @@ class PortableCore:
 
     def table_grow(self, table: int, count: int, value: Any) -> int:
         """Append to a table."""
-        return self.tables[table].grow(count, value)
+        return self.tables[table].extend(count, value)
 
     def table_fill(self, table: int, start: int, value: Any, count: int) -> None:
         """Fill a part of a table."""
