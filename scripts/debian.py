@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,21 +86,23 @@ def debian_mirror() -> str:
 def apt_configuration(suite: str, architecture: str) -> Path:
     """A private apt for a suite and an architecture, its lists read: the path of its configuration.
 
-    Lists are read again when they are a day old: the archive keeps no superseded packages of moving suites.
+    Lists are read again when they are two hours old: the archive keeps no superseded packages of moving suites.
     """
     folder = CACHE / "machines" / f"apt-{suite}-{architecture}"
     with alone(folder):
         configuration = folder / "apt.conf"
-        if configuration.exists() and time.time() - configuration.stat().st_mtime < 86400:
+        sources = folder / "etc/sources.list"
+        keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+        signed = f"[signed-by={keyring}] " if keyring.exists() else ""
+        wanted = "".join(f"{kind} {signed}{debian_mirror()} {suite} main\n" for kind in ("deb", "deb-src"))
+        is_recent = configuration.exists() and time.time() - configuration.stat().st_mtime < 7200
+        if is_recent and sources.read_text() == wanted:
             return configuration
         with complete_or_nothing(folder) as partial:
             for inner in ("etc/preferences.d", "state/lists/partial", "cache/archives/partial"):
                 (partial / inner).mkdir(parents=True)
             (partial / "status").touch()
-            keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-            signed = f"[signed-by={keyring}] " if keyring.exists() else ""
-            lines = [f"{kind} {signed}{debian_mirror()} {suite} main\n" for kind in ("deb", "deb-src")]
-            (partial / "etc/sources.list").write_text("".join(lines))
+            (partial / "etc" / sources.name).write_text(wanted)
             text = "\n".join(
                 (
                     'Dir "{root}"; Dir::Etc "etc"; Dir::State "state"; Dir::Cache "cache";',
@@ -125,3 +127,15 @@ def source_of(package: str, suite: str, folder: Path) -> None:
     run(["apt-get", "source", "-qq", "--download-only", package], env=environment, cwd=folder)
     (archive,) = (path for path in folder.glob("*.orig.tar.*") if path.suffix != ".asc")
     run(["tar", "-x", "--strip-components=1", "-f", str(archive)], cwd=folder)
+
+
+def unpack_alone(packages: Sequence[str], suite: str, architecture: str, folder: Path) -> None:
+    """Lay Debian packages into a folder, without what they depend on."""
+    environment = {**os.environ, "APT_CONFIG": str(apt_configuration(suite, architecture))}
+    downloads = folder / "downloads"
+    downloads.mkdir(parents=True)
+    say(f"  {len(packages)} packages of {suite} for {architecture}")
+    run(["apt-get", "download", "-qq", *packages], env=environment, cwd=downloads)
+    for archive in sorted(downloads.iterdir()):
+        run(["dpkg", "-x", str(archive), str(folder)])
+    shutil.rmtree(downloads)

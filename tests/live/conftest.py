@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numpy_here import REASON, needs_numpy
 
 import callgate as cg
 from callgate.target import IS_CPYTHON
@@ -38,6 +39,10 @@ PYPY_LACKS = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if any(needs_numpy(value) for value in values):
+            item.add_marker(pytest.mark.skip(reason=REASON))
     for item in [] if IS_CPYTHON else items:
         for part, reason in PYPY_LACKS.items():
             if part in item.name:

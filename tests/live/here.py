@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sysconfig
 from typing import Any
 
 import pytest
 
 IS_WINDOWS = os.name == "nt"
+IS_MUSL = "musl" in str(sysconfig.get_config_var("SOABI"))
 LONG_BITS = 8 * ctypes.sizeof(ctypes.c_long)
 WCHAR_BITS = 8 * ctypes.sizeof(ctypes.c_wchar)
 INT64 = "long" if LONG_BITS == 64 else "long long"
@@ -18,6 +20,8 @@ LONG = "long" if LONG_BITS == 64 else "int"
 C_INT = ctypes.c_int.__name__
 C_LIBRARY = "ucrtbase" if IS_WINDOWS else None
 """What has the functions of C's library: a name for ctypes.CDLL and for cg.load."""
+MATH_FILE = "ucrtbase.dll" if IS_WINDOWS else "libm.so.6"
+"""The file with the functions of <math.h>, as the loader finds it (musl's loader takes this name for its own)."""
 
 
 def wide_units(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 from children import run_child
+from here import MATH_FILE
 
 import callgate as cg
 from callgate import f64, i32
@@ -66,7 +67,7 @@ def of_text(engine: str | None) -> str:
 
 
 def at_address(engine: str | None) -> str:
-    address = ctypes.cast(ctypes.CDLL("libm.so.6").cos, ctypes.c_void_p).value
+    address = ctypes.cast(ctypes.CDLL(MATH_FILE).cos, ctypes.c_void_p).value
 
     @cg.function(at=address, engine=engine)
     def cos(x: f64) -> f64: ...
@@ -76,7 +77,7 @@ def at_address(engine: str | None) -> str:
 
 
 def from_ctypes(engine: str | None) -> str:
-    foreign = ctypes.CDLL("libm.so.6").cos
+    foreign = ctypes.CDLL(MATH_FILE).cos
     foreign.argtypes, foreign.restype = [ctypes.c_double], ctypes.c_double
     function = cg.gate_from(foreign, engine=engine)
     assert function(0.0) == 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from here import C_LIBRARY, IS_WINDOWS, posix_only
+from here import C_LIBRARY, IS_MUSL, IS_WINDOWS, MATH_FILE, posix_only
 from telling import told
 
 import callgate as cg
@@ -20,8 +20,7 @@ TEXT = "int id_int(int x); double id_f64(double x); int nowhere_to_be_found(int 
 
 # -- libraries ------------------------------------------------------------------------------------------------------
 def test_short_names_paths_and_the_process(engine: str, targets: str) -> None:
-    file = "ucrtbase.dll" if IS_WINDOWS else "libm.so.6"
-    for name in ("m", file, ["no-such-library", "m"], ("libno-such.so.9", file)):
+    for name in ("m", MATH_FILE, ["no-such-library", "m"], ("libno-such.so.9", MATH_FILE)):
         assert cg.load(name, "double cos(double x);", engine=engine).cos(0.0) == 1.0
     for path in (targets, Path(targets), [targets], [Path("/no/such.so"), Path(targets)]):
         assert cg.load(path, TEXT, engine=engine).id_int(-3) == -3
@@ -40,16 +39,22 @@ def test_a_library_that_is_not_there(engine: str, tmp_path: Path) -> None:
     no_elf = tmp_path / "text.so"
     no_elf.write_text("this is no library")
     missing = tmp_path / "missing.so"
-    why = "cannot open shared object file: No such file or directory"
+    nowhere = "No such file or directory" if IS_MUSL else "cannot open shared object file: No such file or directory"
+
+    def why(file: object, problem: str = nowhere) -> str:
+        return f"\n  Error loading shared library {file}: {problem}" if IS_MUSL else f"\n  {file}: {problem}"
+
     assert told(cg.load, missing, engine=engine) == (
-        f"LibraryNotFoundError: cannot load {str(missing)!r}; tried:\n  {missing}: {why}"
+        f"LibraryNotFoundError: cannot load {str(missing)!r}; tried:{why(missing)}"
     )
     assert told(cg.load, "no-such-library", engine=engine) == (
-        f"LibraryNotFoundError: cannot load 'no-such-library'; tried:\n  libno-such-library.so: {why}"
+        f"LibraryNotFoundError: cannot load 'no-such-library'; tried:{why('libno-such-library.so')}"
     )
     assert told(cg.load, ["no-such-library", str(missing), str(no_elf)]) == (
-        f"LibraryNotFoundError: cannot load 'no-such-library' or {str(missing)!r} or {str(no_elf)!r}; tried:\n"
-        f"  libno-such-library.so: {why}\n  {missing}: {why}\n  {no_elf}: file too short"
+        f"LibraryNotFoundError: cannot load 'no-such-library' or {str(missing)!r} or {str(no_elf)!r}; tried:"
+        + why("libno-such-library.so")
+        + why(missing)
+        + why(no_elf, "Exec format error" if IS_MUSL else "file too short")
     )
     with pytest.raises(OSError) as info:
         cg.load("no-such-library")
@@ -109,7 +114,7 @@ def test_symbols_that_are_not_there(bound: Any) -> None:
     missing = f"SymbolNotFoundError: {name} has no symbol 'nowhere_to_be_found'"
     assert told(lambda: lib.nowhere_to_be_found) == told(lambda: lib["nowhere_to_be_found"]) == missing
     assert told(lambda: bound()["id_u3"]).startswith(
-        f"SymbolNotFoundError: {name} has no symbol 'id_u3'" + ("" if IS_WINDOWS else "; the nearest are id_u")
+        f"SymbolNotFoundError: {name} has no symbol 'id_u3'; the nearest are id_u"
     )
     assert (
         told(lambda: bound()["weihg9"]) == f"SymbolNotFoundError: {name} has no symbol 'weihg9'; the nearest are weigh9"
@@ -145,7 +150,7 @@ def test_functions_by_decorator(bound: Any) -> None:
     def id_imt(x: i32) -> i32: ...
 
     assert told(lib.function, id_imt).startswith(
-        f"SymbolNotFoundError: {name} has no symbol 'id_imt'" + ("" if IS_WINDOWS else "; the nearest are id_int")
+        f"SymbolNotFoundError: {name} has no symbol 'id_imt'; the nearest are id_int"
     )
     assert lib.function(required=False)(id_imt) is None and lib.id_imt is None
     assert told(lib.function, wrong=1) == (

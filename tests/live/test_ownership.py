@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pytest
+from numpy_here import np
 from tests.live.children import run_child
 from tests.live.here import C_LIBRARY, LONG_BITS, WCHAR_BITS
 from tests.live.telling import Problem, told

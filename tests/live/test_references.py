@@ -14,9 +14,9 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 from here import WCHAR_BITS, wide_units
+from numpy_here import np
 
 import callgate as cg
 from callgate import (

@@ -12,9 +12,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import pytest
 from here import C_INT, INT64, LONG, LONG_BITS, WCHAR_BITS
+from numpy_here import np
 from telling import Float, Index, Problem, raising, told
 
 import callgate as cg

@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pytest
+from numpy_here import np
 from tests.live.children import WAITING, run_child
 from tests.live.here import IS_WINDOWS, posix_only
 from tests.live.telling import Float, Index, Problem, raising, told

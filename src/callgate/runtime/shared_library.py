@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from callgate.errors import LibraryNotFoundError, SymbolNotFoundError
 from callgate.runtime.addresses import function_address
+from callgate.runtime.exported_names import elf_symbols, pe_exports
 from callgate.runtime.lifetime import untrack
 from callgate.runtime.unwind import LOOK
 from callgate.target import IS_MACOS, IS_WINDOWS
@@ -76,9 +77,10 @@ class SharedLibrary:
         return first if first != address and _is_in_program(first) else address
 
     def _exported(self) -> list[str]:
-        path = _loaded_path(self.handle) or self.path
         try:
-            return list(elf_symbols(path))
+            if IS_WINDOWS:  # a handle is where the DLL is mapped
+                return list(pe_exports(self.handle))
+            return list(elf_symbols(_loaded_path(self.handle) or self.path))
         except (OSError, ValueError, struct.error):
             return []  # not a file to be read, or no ELF: there is just no suggestion
 
@@ -141,26 +143,6 @@ def _is_in_program(address: int) -> bool:
             return False
         bases.append(info.dli_fbase)
     return bool(bases[0] == bases[1])
-
-
-def elf_symbols(path: str) -> Iterator[str]:
-    """The names that an ELF file defines in its dynamic symbol table (gABI, "Symbol Table"); 64-bit little-endian."""
-    with open(path, "rb") as file:
-        data = file.read()
-    if data[:6] != b"\x7fELF\x02\x01":
-        raise ValueError(f"{path} is no 64-bit little-endian ELF file")
-    table_offset = struct.unpack_from("<Q", data, 0x28)[0]
-    entry_bytes, count = struct.unpack_from("<HH", data, 0x3A)
-    sections = [struct.unpack_from("<IIQQQQIIQQ", data, table_offset + index * entry_bytes) for index in range(count)]
-    for _, kind, _, _, offset, size, link, _, _, symbol_bytes in sections:
-        if kind != 11:  # SHT_DYNSYM
-            continue
-        strings = sections[link][4]
-        for position in range(offset, offset + size, symbol_bytes):
-            name, _, _, section = struct.unpack_from("<IBBH", data, position)
-            if section and name:  # defined here
-                end = data.index(b"\0", strings + name)
-                yield data[strings + name : end].decode("utf-8", "replace")
 
 
 def _library_folders() -> list[str]:
