@@ -94,6 +94,7 @@ def module(
     globals_: Sequence[tuple[str, str]] = (),
     elements: Sequence[str] = (),
     data: Mapping[int, bytes] | None = None,
+    passive: Sequence[bytes] = (),
     start: str | None = None,
     exports: Mapping[str, str] | None = None,
     name: str = "",
@@ -102,7 +103,7 @@ def module(
     """A module.  Functions are (type, body) or (type, locals, body), exported but for names that begin with `_`.
 
     An import's type is `i32 -> i32`, `memory 1`, `table funcref 2`, `global i32` or `global mutable i32`; a table is
-    `funcref 2 10`, a global (`mutable i32`, `i32.const 5`), elements are functions put into table 0 from 0 on.  The
+    `funcref 2 10`, a global (`mutable i32`, `i32.const 5`), elements are functions put into table 0 from 0 on; `passive` are data segments behind those of `data`.  The
     memory, tables and globals are exported as `exports` has it: {"memory": "memory 0", "counter": "global 0"}.
     """
     imported = [one[1] for one in imports if "->" in one[2]]
@@ -127,9 +128,11 @@ def module(
         out += section(8, unsigned(a.numbers[start]))
     numbers = [unsigned(a.numbers[one]) for one in elements]
     out += section(9, vector([b"\0" + a.body("i32.const 0") + b"\x0b" + vector(numbers)] if numbers else []))
+    if passive:
+        out += section(12, unsigned(len(data or {}) + len(passive)))
     out += section(10, vector([vector_of(body) for body in bodies]))
     segments = [b"\0\x41" + signed(at) + b"\x0b" + vector_of(content) for at, content in (data or {}).items()]
-    out += section(11, vector(segments))
+    out += section(11, vector([*segments, *[b"\1" + vector_of(content) for content in passive]]))
     names = vector([unsigned(number) + vector_of(one.encode()) for one, number in a.numbers.items()])
     out += section(0, vector_of(b"name") + (section(0, vector_of(name.encode())) if name else b"") + section(1, names))
     for one, content in customs:

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import index
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+BULK_STEP_BYTES: Final = 64
+"""What an instruction may fill or copy for each step of fuel; it is charged before anything is written."""
+REFERENCE_BYTES: Final = 8
+"""What an element of a table counts as."""
+_SLICE_BYTES: Final = 1 << 22
+"""What is filled or copied between two looks at signals and the time: some milliseconds."""
+
+
+def slices(count: int, unit_bytes: int = 1) -> Iterator[tuple[int, int]]:
+    """The parts, from and up to, in which an instruction fills or copies so many bytes or elements."""
+    step = _SLICE_BYTES // unit_bytes // unit_bytes  # what isn't bytes is slower by itself
+    for first in range(0, count, step):
+        yield first, min(first + step, count)
 
 
 class _Limits(NamedTuple):
@@ -17,7 +32,8 @@ class _Limits(NamedTuple):
 class Limits(_Limits):
     """What an instance may use; None is no limit of its own.
 
-    `fuel`: calls and rounds of loops in all, then OutOfFuel; a function that neither loops nor calls costs nothing.
+    `fuel`: calls and rounds of loops in all, then OutOfFuel; a function that neither loops nor calls costs nothing, an
+    instruction that fills or copies memory 1 for each 64 bytes, of a table 1 for each 8 elements.
     `timeout_s`: seconds for each call from Python, then TimedOut.  `memory_bytes`: what its memory may grow to.
     `table_elements`: what each table may grow to.  `stack_bytes`: how much of the thread's stack a call may use, then
     StackExhausted; in portable mode a function counts as 128 bytes and 8 for each of its parameters, locals and values.

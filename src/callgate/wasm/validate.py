@@ -697,16 +697,20 @@ def _branch_table(
         depths.append(depth)
     _pop(stack, frame, I32, offset)
     arity = len(_target(frames, depths[-1], offset).label)
+    checked: set[int] = set()  # labels of one block type take the same: a thousand values are looked at once
     for depth in dict.fromkeys(depths):
         target = _target(frames, depth, offset)
+        if is_live:
+            target.is_targeted = True
+        if id(target.label) in checked:
+            continue
+        checked.add(id(target.label))
         if len(target.label) != arity:
             raise ValidationError("type mismatch: labels of a br_table take different numbers of values", offset)
         # what unreachable code has not said stays unknown: labels may ask for different types there
         kept = stack[max(frame.base, len(stack) - arity) :]
         _pop_all(stack, frame, target.label, offset)
         stack += kept
-        if is_live:
-            target.is_targeted = True
     return tuple(depths), position
 
 

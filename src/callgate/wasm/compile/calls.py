@@ -35,6 +35,7 @@ from callgate.wasm.types import I32, V128, FuncType
 def _pass_arguments(c: FunctionCompiler, signature: FuncType, area: Area) -> None:
     """Take the arguments off the stack into the outgoing area; what is below is out of the registers."""
     count = len(signature.parameters)
+    c.bound_code(count + len(signature.results))
     first = len(c.stack) - count
     for index in range(count):
         entry = c.stack[first + index]
@@ -184,6 +185,7 @@ def call_indirect(c: FunctionCompiler, immediate: tuple[int, int]) -> None:
 def _tail_arguments(c: FunctionCompiler, signature: FuncType, area: Area) -> None:
     """Move the arguments of a tail call to where this function's own lie, by way of slots: they may be read there."""
     count = len(signature.parameters)
+    c.bound_code(count)
     first = len(c.stack) - count
     c.flush()
     incoming = c.frame_bytes + 8 * len(c.saved) + 8

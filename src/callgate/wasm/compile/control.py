@@ -140,6 +140,7 @@ def _move_results(c: FunctionCompiler, frame: OpenBlock) -> None:
     count = len(types)
     if not count:
         return
+    c.bound_code(count)
     first = len(c.stack) - count
     if not c.frames or frame is c.frames[0]:
         _move_to_return(c, types, first)

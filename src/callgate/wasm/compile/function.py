@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from callgate.asm.code import Code
 from callgate.asm.x86_64.avx import AvxAssembler, AvxListingAssembler
 from callgate.asm.x86_64.registers import R8, RAX, RSP
+from callgate.errors import EngineError
 from callgate.wasm.compile.frame import lay_out
 from callgate.wasm.compile.layout import TRAP, TRAP_NUMBERS, VMCTX, Area, VmLayout, area_of
 from callgate.wasm.compile.values import CONSTANT, LOCAL, WINDOW, XMM_TYPES, Entry, Values
@@ -21,6 +22,8 @@ from callgate.wasm.errors import Trap
 from callgate.wasm.types import F32, F64, I32, FuncType
 from callgate.wasm.validate import BLOCK, LOOP, Body, Context
 
+FEW_VALUES: Final = 4
+"""Branches and calls with no more than so many are not looked at: their code is linear by itself."""
 CONDITION_TAKERS: Final = frozenset((0x0D, 0x04, 0x1B, 0x45))
 """br_if, if, select and i32.eqz: a comparison in front of one stays in the flags."""
 NEGATED: Final = {
@@ -72,7 +75,16 @@ class Shared(NamedTuple):
     minimum_bytes: int  # that the memory has always
     has_vectors: bool  # in types of functions or globals
     hidden: dict[str, int]  # numbers of the imports that stand for instructions
+    most_code_bytes: int  # of all functions together
     is_lazy: bool  # calls go by the records of functions, which are compiled when first called
+
+
+def too_much_code(shared: Shared) -> EngineError:
+    """For modules whose blocks and calls take so many values along that moving them is nearly all of the code."""
+    return EngineError(
+        f"the module would become more than {shared.most_code_bytes} bytes of machine code, most of them to move the "
+        'values that its branches and calls take along; engine="portable" runs it'
+    )
 
 
 class OpenBlock:
@@ -181,6 +193,11 @@ class FunctionCompiler(Values):
         code.append(opcode)
         self.calls.append((len(code), callee))
         code += b"\0\0\0\0"
+
+    def bound_code(self, values: int) -> None:
+        """A few bytes of a body may move a thousand values: code stays linear in the size of the bodies."""
+        if values > FEW_VALUES and len(self.a.code) > self.shared.most_code_bytes:
+            raise too_much_code(self.shared)
 
     def label(self) -> str:
         """A new label."""

@@ -11,7 +11,7 @@ vmctx, 8-byte words:
 
     MEMORY_BYTES   size of memory 0        MEMORY_BASE     its address
     COUNTER        polls until the slow path (32 bits)
-    POLL, TRAP     addresses of the stubs  MOVE, FILL      of those of memmove and memset
+    POLL, TRAP     addresses of the stubs  MOVE, FILL      of those of memory.copy and memory.fill
     LAZY           address of the stub that has a function compiled
     LIMITS         by extent: the lowest address that an access of so many bytes must not have
     then           imports                 16 bytes each: code, vmctx to call it with
@@ -91,11 +91,15 @@ def slot_bytes(value: int) -> int:
     return 16 if value == V128 else 8
 
 
+LEAST_AREA_BYTES: Final = 64
+"""Tail calls among functions that take no more (results behind the first and arguments) use no stack."""
+
+
 class Area(NamedTuple):
     """The memory between a caller and a callee: results behind the first, then the arguments.
 
     Offsets are from rsp before the call.  Results come first, so that a function which is left by a tail call finds
-    the place that its caller looks at.
+    the place that its caller looks at.  It has LEAST_AREA_BYTES at least, so that tail calls of other types find room.
     """
 
     arguments: tuple[int, ...]
@@ -114,7 +118,7 @@ def area_of(signature: FuncType) -> Area:
     for value in signature.parameters:
         arguments.append(offset)
         offset += slot_bytes(value)
-    return Area(tuple(arguments), tuple(results), offset)
+    return Area(tuple(arguments), tuple(results), max(offset, LEAST_AREA_BYTES))
 
 
 HIDDEN: Final = (

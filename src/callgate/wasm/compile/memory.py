@@ -245,6 +245,7 @@ def bulk(place: int, *, is_copy: bool) -> Emit:
         for local in c.xmm_saved:
             c.store_xmm(RSP, c.homes[local], c.pins[local], c.types[local])
         a.call_m(VMCTX, place)
+        c.site(c.offset)
         for local in c.xmm_saved:
             c.load_home(local)
         c.free += [RDI, RSI, RDX]

@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from callgate.wasm.compile.function import Compiled, FunctionCompiler, Options, Shared
+from callgate.wasm.compile.function import Compiled, FunctionCompiler, Options, Shared, too_much_code
 from callgate.wasm.compile.layout import HIDDEN, area_of, layout_of
 from callgate.wasm.types import PAGE_BYTES, V128
 from callgate.wasm.validate import Body, Context, check_body
 
-ENGINE_VERSION: Final = 5
+ENGINE_VERSION: Final = 6
 """Changed whenever the same module gives other code, or code wants another vmctx."""
+
+
+_CODE_BYTES: Final = 4 << 20
+_CODE_BYTES_PER_BYTE: Final = 64
+"""How much code bodies may become: real ones become 2 to 3 times as large; the rest is for multi-value."""
 
 
 class CompiledModule(NamedTuple):
@@ -68,6 +73,8 @@ def compile_module(context: Context, options: Options, progress: Progress | None
             start = len(code)
             starts.append(start)
             code += compiled.data
+            if len(code) > shared.most_code_bytes:
+                raise too_much_code(shared)
             for place, callee in compiled.calls:
                 calls.append((start + place, callee))
             sites.extend(_site_words(compiled, start))
@@ -125,5 +132,6 @@ def shared_of(context: Context, options: Options, *, is_lazy: bool = False) -> S
         any(V128 in types for signature in module.types for types in signature)
         or any(variable.value == V128 for variable in module.globals),
         {name: module.imported_functions + number for number, name in enumerate(HIDDEN)},
+        _CODE_BYTES + _CODE_BYTES_PER_BYTE * sum(body.end - body.start for body in module.bodies),
         is_lazy,
     )

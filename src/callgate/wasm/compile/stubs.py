@@ -55,6 +55,7 @@ from callgate.wasm.compile.layout import (
     area_of,
 )
 from callgate.wasm.compile.values import XMM_TYPES
+from callgate.wasm.limits import BULK_STEP_BYTES
 from callgate.wasm.types import F32, F64, I32, I64, FuncType
 
 _SAVED = (RBX, RBP, R12, R13, R14, R15)
@@ -65,11 +66,9 @@ _C_TYPES: dict[int, CType] = {I32: INT32, I64: INT64, F32: FLOAT, F64: DOUBLE}
 
 HOST_ADDRESS = 16
 """Of a host record, which host stubs get for a vmctx: the C function's address."""
-HOST_RESULT = 32
-"""Of a host record: where a function that is called with the area puts the first result."""
 HOST_KEY = 24
 """Of a host record: what tells such a function which one it is."""
-HOST_BYTES = 48
+HOST_BYTES = 32
 
 
 def c_type(value: int) -> CType:
@@ -318,19 +317,23 @@ def lower_host(signature: FuncType, target: Target) -> Code:
 
 
 def lower_area_host(signature: FuncType) -> Code:
-    """What Wasm code calls for a Python function of any type: it gets the area's address and the record's key."""
+    """What Wasm code calls for a Python function of any type.
+
+    It gets the area's address, the record's key, and the address of this call's place for the first result.
+    """
     a = ExtendedAssembler()
-    _emit_host_enter(a, 0)
+    _emit_host_enter(a, 16)
     a.lea(RDI, RBP, 16)
     a.mov_rm(RSI, RBX, HOST_KEY)
+    a.mov_rr(RDX, RSP)
     a.call_m(RBX, HOST_ADDRESS)
     if signature.results:
         if signature.results[0] in XMM_TYPES:
-            a.movups_xm(0, RBX, HOST_RESULT)
+            a.movups_xm(0, RSP, 0)
         elif signature.results[0] == I32:
-            a.mov32_rm(RAX, RBX, HOST_RESULT)
+            a.mov32_rm(RAX, RSP, 0)
         else:
-            a.mov_rm(RAX, RBX, HOST_RESULT)
+            a.mov_rm(RAX, RSP, 0)
     _emit_host_leave(a)
     return a.finish()
 
@@ -341,7 +344,8 @@ def lower_area_host(signature: FuncType) -> Code:
 def lower_common() -> Code:
     """What every instance has: `trap` (rax = its number, r8 what its text may name), `poll`, `move` and `fill`.
 
-    The last two are memmove and memset, with rdi, rsi and rdx.
+    The last two are memmove and memset, with rdi, rsi and rdx.  They take fuel by the bytes; where polls are used up
+    Python does the rest, in slices.
     """
     a = ExtendedAssembler()
     a.label("trap")
@@ -417,12 +421,29 @@ def lower_common() -> Code:
         for register in _KEPT_ACROSS:
             a.push(register)
         a.and_ri(RSP, -16)
+        a.mov_rr(RAX, RDX)
+        a.shr_ri(RAX, BULK_STEP_BYTES.bit_length() - 1)
+        a.mov32_rm(RCX, RBX, COUNTER)
+        a.sub32_rr(RCX, RAX)
+        a.mov32_mr(RBX, COUNTER, RCX)
+        a.jcc("s", f"{label}_slowly")
         a.call_l(symbol)
+        a.label(f"after_{label}")
         a.lea(RSP, RBP, -8 * len(_KEPT_ACROSS))
         for register in reversed(_KEPT_ACROSS):
             a.pop(register)
         a.pop(RBP)
         a.ret()
+        a.label(f"{label}_slowly")
+        a.mov_rr(RCX, RDX)
+        a.mov_rr(RDX, RSI)
+        a.mov_rr(RSI, RDI)
+        a.mov_rr(RDI, RBX)
+        a.call_l(f"wasm_{label}")
+        a.note("0: it raised")
+        a.test_rr(RAX, RAX)
+        a.jcc("ne", f"after_{label}")
+        a.jmp("unwind")
     return a.finish()
 
 

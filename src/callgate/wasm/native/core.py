@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from callgate.bind import bind
@@ -37,6 +37,7 @@ from callgate.wasm.compile.layout import (
 )
 from callgate.wasm.compile.stubs import has_direct_stub, lower_import_jump, lower_thunk
 from callgate.wasm.errors import ClosedError, OutOfFuel, TimedOut
+from callgate.wasm.limits import BULK_STEP_BYTES, slices
 from callgate.wasm.memory import Memory
 from callgate.wasm.native.calls import Converter, Holder, call_raw, declare
 from callgate.wasm.native.hosts import host_words
@@ -269,12 +270,17 @@ class Core:
     def poll(self) -> int:
         """Polls are used up: look at the limits.  That Python runs has let signals and threads have their turn."""
         if self.fuel is not None:
-            self.fuel -= self._granted
+            counter = ctypes.c_int32.from_address(self.vmctx + COUNTER)
+            self.fuel -= self._granted - (counter.value + 1)
             if self.fuel <= 0:
-                self.fuel = 0
-                self._granted = 0
-                ctypes.c_int32.from_address(self.vmctx + COUNTER).value = 0
+                self.fuel = self._granted = counter.value = 0
                 raise OutOfFuel
+        granted = self._refill()
+        self.look_at_time()
+        return granted
+
+    def look_at_time(self) -> None:
+        """TimedOut where the call has taken its time."""
         if self.limits.timeout_s is not None:
             call = self.vmctx_words[ENTRIES // 8]
             now = time.monotonic()
@@ -283,9 +289,33 @@ class Core:
                 self._deadline = now + self.limits.timeout_s
             elif now > self._deadline:
                 self._call = -1
-                self._refill()
                 raise TimedOut
-        return self._refill()
+
+    def charge(self, size_bytes: int) -> None:
+        """An instruction is going to fill or copy so much."""
+        counter = ctypes.c_int32.from_address(self.vmctx + COUNTER)
+        counter.value -= size_bytes // BULK_STEP_BYTES
+        if counter.value < 0:
+            self.poll()
+
+    def slices(self, count: int, unit_bytes: int = 1) -> Iterator[tuple[int, int]]:
+        """As `limits.slices`, with a look at the time after each; that Python runs lets signals have their turn."""
+        for part in slices(count, unit_bytes):
+            yield part
+            self.look_at_time()
+
+    def fill(self, to: int, byte: int, count: int) -> None:
+        """memory.fill where polls are used up: addresses are the process's, bounds are checked, fuel is taken."""
+        self.poll()
+        for first, last in self.slices(count):
+            ctypes.memset(to + first, byte, last - first)
+
+    def move(self, to: int, source: int, count: int) -> None:
+        """memory.copy, as `fill`; from the end where it moves up, as what is copied may overlap."""
+        self.poll()
+        for first, last in self.slices(count):
+            at = count - last if to > source else first
+            ctypes.memmove(to + at, source + at, last - first)
 
     def fuel_left(self) -> int | None:
         """What is left of Limits.fuel."""

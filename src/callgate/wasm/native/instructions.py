@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ from callgate.wasm.binary import Expression
 from callgate.wasm.compile.layout import HIDDEN
 from callgate.wasm.errors import OutOfBounds, TableOutOfBounds
 from callgate.wasm.host import HostFunction
+from callgate.wasm.limits import REFERENCE_BYTES
 from callgate.wasm.native.words import MASK, MASK_64
 from callgate.wasm.types import I32, I64, FuncType
 
@@ -25,12 +27,22 @@ def memory_grow(core: Core, pages: int) -> int:
 def memory_init(core: Core, to: int, start: int, count: int, segment: int) -> None:
     """Copy from a data segment."""
     to, start, count = to & MASK, start & MASK, count & MASK
+    _check_data(core, to, start, count, segment)
+    core.charge(count)
+    for first, last in core.slices(count):
+        _write_data(core, to + first, start + first, last - first, segment)
+
+
+def _check_data(core: Core, to: int, start: int, count: int, segment: int) -> None:
     data = core.module.segments[segment]
     size = 0 if segment in core.dropped_data else data.end - data.start
-    memory = core.memories[0]
-    if start + count > size or to + count > memory.size_bytes:
+    if start + count > size or to + count > core.memories[0].size_bytes:
         raise OutOfBounds
-    memory.data[to : to + count] = core.module.data[data.start + start : data.start + start + count]
+
+
+def _write_data(core: Core, to: int, start: int, count: int, segment: int) -> None:
+    start += core.module.segments[segment].start
+    core.memories[0].data[to : to + count] = core.module.data[start : start + count]
 
 
 def data_drop(core: Core, segment: int) -> None:
@@ -44,7 +56,10 @@ def table_grow(core: Core, word: int, count: int, table: int) -> int:
     before, count = len(target), count & MASK
     if before + count > target.most:
         return -1
-    target.native.grow(count, word & MASK_64)
+    core.charge(REFERENCE_BYTES * count)
+    target.native.grow(count, 0)
+    if word:
+        _fill_table(core, table, before, word, count)
     return before
 
 
@@ -54,7 +69,14 @@ def table_fill(core: Core, start: int, word: int, count: int, table: int) -> Non
     words = core.tables[table].native
     if start + count > words.count:
         raise TableOutOfBounds
-    words.words[start : start + count] = [word & MASK_64] * count
+    core.charge(REFERENCE_BYTES * count)
+    _fill_table(core, table, start, word, count)
+
+
+def _fill_table(core: Core, table: int, start: int, word: int, count: int) -> None:
+    words = core.tables[table].native
+    for first, last in core.slices(count, REFERENCE_BYTES):
+        words.words[start + first : start + last] = [word & MASK_64] * (last - first)
 
 
 def table_copy(core: Core, to: int, start: int, count: int, target: int, source: int) -> None:
@@ -63,19 +85,31 @@ def table_copy(core: Core, to: int, start: int, count: int, target: int, source:
     into, out_of = core.tables[target].native, core.tables[source].native
     if start + count > out_of.count or to + count > into.count:
         raise TableOutOfBounds
-    into.words[to : to + count] = out_of.words[start : start + count]
+    core.charge(REFERENCE_BYTES * count)
+    size = REFERENCE_BYTES
+    ctypes.memmove(
+        ctypes.addressof(into.words) + size * to, ctypes.addressof(out_of.words) + size * start, size * count
+    )
 
 
 def table_init(core: Core, to: int, start: int, count: int, segment: int, table: int) -> None:
     """Copy from an element segment."""
     to, start, count = to & MASK, start & MASK, count & MASK
-    element = core.module.elements[segment]
-    items = () if segment in core.dropped_elements else element.items
-    words = core.tables[table].native
-    if start + count > len(items) or to + count > words.count:
+    _check_elements(core, to, start, count, segment, table)
+    core.charge(REFERENCE_BYTES * count)
+    for first, last in core.slices(count, REFERENCE_BYTES):
+        _write_elements(core, to + first, start + first, last - first, segment, table)
+
+
+def _check_elements(core: Core, to: int, start: int, count: int, segment: int, table: int) -> None:
+    size = 0 if segment in core.dropped_elements else len(core.module.elements[segment].items)
+    if start + count > size or to + count > core.tables[table].native.count:
         raise TableOutOfBounds
-    for position, item in enumerate(items[start : start + count], to):
-        words.words[position] = evaluate(core, item)[0]
+
+
+def _write_elements(core: Core, to: int, start: int, count: int, segment: int, table: int) -> None:
+    items = core.module.elements[segment].items[start : start + count]
+    core.tables[table].native.words[to : to + count] = [evaluate(core, item)[0] for item in items]
 
 
 def elem_drop(core: Core, segment: int) -> None:
@@ -147,12 +181,16 @@ def initialize(core: Core) -> None:
         cell[0], cell[1] = evaluate(core, expression)
     for number, element in enumerate(module.elements):
         if element.table is not None and element.position is not None:
-            table_init(core, evaluate(core, element.position)[0], 0, len(element.items), number, element.table)
+            where = evaluate(core, element.position)[0], 0, len(element.items), number, element.table
+            _check_elements(core, *where)
+            _write_elements(core, *where)
         if element.table is not None or element.is_declarative:
             core.dropped_elements.add(number)
     for number, segment in enumerate(module.segments):
         if segment.memory is not None and segment.position is not None:
-            memory_init(core, evaluate(core, segment.position)[0], 0, segment.end - segment.start, number)
+            place = evaluate(core, segment.position)[0], 0, segment.end - segment.start, number
+            _check_data(core, *place)
+            _write_data(core, *place)
             core.dropped_data.add(number)
     if module.start is not None:
         core.callable(module.start)()

@@ -16,7 +16,6 @@ from callgate.runtime.code_memory import MEMORY, Block
 from callgate.runtime.engine import native_engine
 from callgate.target import HOST, Target
 from callgate.wasm.compile.stubs import (
-    HOST_RESULT,
     lower_area_entry,
     lower_area_host,
     lower_common,
@@ -45,8 +44,10 @@ class Stubs:
             "wasm_raised": _callback("raised", 4, _raised, returns=False),
             "wasm_adopt": _callback("adopt", 2, _adopt, returns=True),
             "wasm_compile": _callback("compile", 2, _compile, returns=True),
+            "wasm_move": _callback("move", 4, _move, returns=True),
+            "wasm_fill": _callback("fill", 4, _fill, returns=True),
         }
-        self.host_callback = _callback("host", 2, _call_host, returns=False)
+        self.host_callback = _callback("host", 3, _call_host, returns=False)
         code = lower_common()
         self._common = self.publish(code)
         self.labels = {label: self._common.address + offset for label, offset in code.labels.items()}
@@ -151,9 +152,19 @@ def _compile(vmctx: int, record: int) -> int:
     return _core_at(vmctx).compile_function(record)
 
 
-def _call_host(area: int, record: int) -> None:
-    """A host function of a type that C functions don't have."""
+def _move(vmctx: int, to: int, source: int, count: int) -> int:
+    _core_at(vmctx).move(to, source, count)
+    return 1
+
+
+def _fill(vmctx: int, to: int, byte: int, count: int) -> int:
+    _core_at(vmctx).fill(to, byte, count)
+    return 1
+
+
+def _call_host(area: int, record: int, first: int) -> None:
+    """A host function of a type that C functions don't have; the first result goes to an address of its own."""
     host = HOSTS.get(record)
     if host is None:
         raise taken_apart()
-    host(area, record + HOST_RESULT)
+    host(area, first)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from callgate.wasm.errors import (
     TimedOut,
     UninitializedElement,
 )
-from callgate.wasm.limits import Limits
+from callgate.wasm.limits import BULK_STEP_BYTES, REFERENCE_BYTES, Limits, slices
 from callgate.wasm.memory import Memory
 from callgate.wasm.portable import numbers, vectors
 from callgate.wasm.portable.calls import FRAME_BYTES, MOST_COUNTED_ARGUMENTS, Tail, bounded, late, timed, trampoline
@@ -294,13 +294,28 @@ class PortableCore:
     def poll(self) -> None:
         """Polls are used up: look at the limits."""
         if self.fuel is not None:
-            self.fuel -= self._granted
+            self.fuel -= self._granted - self._counter[0]
             if self.fuel <= 0:
                 self.fuel = self._granted = self._counter[0] = 0
                 raise OutOfFuel
         self._refill()
+        self._look_at_time()
+
+    def _look_at_time(self) -> None:
         if self.limits.timeout_s is not None and time.monotonic() > self._deadline:
             raise TimedOut
+
+    def _charge(self, size_bytes: int) -> None:
+        """An instruction is going to fill or copy so much."""
+        self._counter[0] -= size_bytes // BULK_STEP_BYTES
+        if self._counter[0] <= 0:
+            self.poll()
+
+    def _slices(self, count: int, unit_bytes: int = 1) -> Iterator[tuple[int, int]]:
+        """As `limits.slices`, with a look at the time after each."""
+        for part in slices(count, unit_bytes):
+            yield part
+            self._look_at_time()
 
     def set_fuel(self, fuel: int | None) -> None:
         """Go on with so much."""
@@ -321,23 +336,36 @@ class PortableCore:
         memory = self.memories[0]
         if start + count > memory.size_bytes or to + count > memory.size_bytes:
             raise OutOfBounds
-        memory.data[to : to + count] = memory.data[start : start + count]
+        self._charge(count)
+        for first, last in self._slices(count):
+            at = count - last if to > start else first  # what is copied may overlap
+            memory.data[to + at : to + at + last - first] = memory.data[start + at : start + at + last - first]
 
     def memory_fill(self, to: int, value: int, count: int) -> None:
         """Fill a part of memory 0."""
         memory = self.memories[0]
         if to + count > memory.size_bytes:
             raise OutOfBounds
-        memory.data[to : to + count] = bytes((value & 255,)) * count
+        self._charge(count)
+        for first, last in self._slices(count):
+            memory.data[to + first : to + last] = bytes((value & 255,)) * (last - first)
 
     def memory_init(self, to: int, start: int, count: int, segment: int) -> None:
         """Copy from a data segment."""
+        self._check_data(to, start, count, segment)
+        self._charge(count)
+        for first, last in self._slices(count):
+            self._write_data(to + first, start + first, last - first, segment)
+
+    def _check_data(self, to: int, start: int, count: int, segment: int) -> None:
         data = self.module.segments[segment]
         size = 0 if segment in self.dropped_data else data.end - data.start
-        memory = self.memories[0]
-        if start + count > size or to + count > memory.size_bytes:
+        if start + count > size or to + count > self.memories[0].size_bytes:
             raise OutOfBounds
-        memory.data[to : to + count] = self.module.data[data.start + start : data.start + start + count]
+
+    def _write_data(self, to: int, start: int, count: int, segment: int) -> None:
+        start += self.module.segments[segment].start
+        self.memories[0].data[to : to + count] = self.module.data[start : start + count]
 
     def data_drop(self, segment: int) -> None:
         """Let go of a data segment."""
@@ -345,30 +373,47 @@ class PortableCore:
 
     def table_grow(self, table: int, count: int, value: Any) -> int:
         """Append to a table."""
-        return self.tables[table].extend(count, value)
+        target = self.tables[table]
+        before = len(target)
+        if before + count > target.most:
+            return -1
+        self._charge(REFERENCE_BYTES * count)
+        for first, last in self._slices(count, REFERENCE_BYTES):
+            target.extend(last - first, value)
+        return before
 
     def table_fill(self, table: int, start: int, value: Any, count: int) -> None:
         """Fill a part of a table."""
         elements = self.tables[table].elements
         if start + count > len(elements):
             raise TableOutOfBounds
-        elements[start : start + count] = [value] * count
+        self._charge(REFERENCE_BYTES * count)
+        for first, last in self._slices(count, REFERENCE_BYTES):
+            elements[start + first : start + last] = [value] * (last - first)
 
     def table_copy(self, to: int, start: int, count: int, target: int, source: int) -> None:
         """Copy between tables."""
         into, out_of = self.tables[target].elements, self.tables[source].elements
         if start + count > len(out_of) or to + count > len(into):
             raise TableOutOfBounds
+        self._charge(REFERENCE_BYTES * count)
         into[to : to + count] = out_of[start : start + count]
 
     def table_init(self, to: int, start: int, count: int, segment: int, table: int) -> None:
         """Copy from an element segment."""
-        element = self.module.elements[segment]
-        items = () if segment in self.dropped_elements else element.items
-        elements = self.tables[table].elements
-        if start + count > len(items) or to + count > len(elements):
+        self._check_elements(to, start, count, segment, table)
+        self._charge(REFERENCE_BYTES * count)
+        for first, last in self._slices(count, REFERENCE_BYTES):
+            self._write_elements(to + first, start + first, last - first, segment, table)
+
+    def _check_elements(self, to: int, start: int, count: int, segment: int, table: int) -> None:
+        size = 0 if segment in self.dropped_elements else len(self.module.elements[segment].items)
+        if start + count > size or to + count > len(self.tables[table].elements):
             raise TableOutOfBounds
-        elements[to : to + count] = [self.evaluate(item) for item in items[start : start + count]]
+
+    def _write_elements(self, to: int, start: int, count: int, segment: int, table: int) -> None:
+        items = self.module.elements[segment].items[start : start + count]
+        self.tables[table].elements[to : to + count] = [self.evaluate(item) for item in items]
 
     def elem_drop(self, segment: int) -> None:
         """Let go of an element segment."""
@@ -412,12 +457,16 @@ class PortableCore:
             self.namespace[f"g{number}"][0] = self.evaluate(expression)
         for number, element in enumerate(module.elements):
             if element.table is not None and element.position is not None:
-                self.table_init(self.evaluate(element.position), 0, len(element.items), number, element.table)
+                where = self.evaluate(element.position), 0, len(element.items), number, element.table
+                self._check_elements(*where)
+                self._write_elements(*where)
             if element.table is not None or element.is_declarative:
                 self.dropped_elements.add(number)
         for number, segment in enumerate(module.segments):
             if segment.memory is not None and segment.position is not None:
-                self.memory_init(self.evaluate(segment.position), 0, segment.end - segment.start, number)
+                place = self.evaluate(segment.position), 0, segment.end - segment.start, number
+                self._check_data(*place)
+                self._write_data(*place)
                 self.dropped_data.add(number)
         if module.start is not None:
             self.callable(module.start)()
