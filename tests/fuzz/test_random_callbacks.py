@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,19 +21,27 @@ from typing import Any
 import pytest
 
 import callgate
+from callgate.abi.plan import Class, classify_types
 from callgate.c import types as c
-from callgate.c.layout import size_bytes
 from callgate.c.types import Kind, Pointer, Record, Scalar, spell
-from callgate.target import HOST, X86_64_LINUX
 from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
 from fuzz.generate import Index, Real, Whole
 from fuzz.isolation import Watch, isolated
-from fuzz.values import FILL, MAXIMUM_SEEN, PRELUDE, Function, Value, braced, draw_function
-
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("gcc") and HOST == X86_64_LINUX and hasattr(os, "fork")),
-    reason="needs gcc and fork on x86-64 Linux",
+from fuzz.values import (
+    FILL,
+    IS_COMPILED,
+    MAXIMUM_SEEN,
+    NOT_COMPILED,
+    PRELUDE,
+    TARGET,
+    Function,
+    Value,
+    braced,
+    compile_library,
+    draw_function,
 )
+
+pytestmark = pytest.mark.skipif(not IS_COMPILED, reason=NOT_COMPILED)
 
 ENGINES = ("native", "ctypes")
 BATCH = 250
@@ -180,11 +186,7 @@ def source(batch: Sequence[Function]) -> str:
 
 def built(batch: Sequence[Function], directory: Path, engine: str, optimization: int) -> dict[int, str]:
     with TemporaryDirectory(dir=directory) as folder:
-        text, path = Path(folder, "callers.c"), Path(folder, "callers.so")
-        text.write_text(source(batch))
-        command = ["gcc", f"-O{optimization}", "-w", "-Wno-psabi", "-shared", "-fPIC", "-o", str(path), str(text)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert not done.returncode, done.stderr[:4000]
+        path = compile_library(source(batch), Path(folder), optimization)
         return isolated(lambda watch: problems_in(path, engine, batch, watch))
 
 
@@ -204,19 +206,22 @@ def smallest(function: Function, directory: Path, engine: str, optimization: int
     return function.without_unused_records(), problem
 
 
-def returns_two_words(function: Function) -> bool:
-    return isinstance(function.result_type, Record) and 8 < size_bytes(function.result_type, X86_64_LINUX) <= 16
+def returns_one_word(function: Function) -> bool:
+    """Whether it comes back in one register, or where ctypes knows to write it."""
+    plan = classify_types((), function.result_type, TARGET)
+    is_in_several = len(plan.result.pieces) > 1 or plan.result.eightbyte_class is Class.X87
+    return not (isinstance(function.result_type, Record) and is_in_several) and plan.result_pointer != "x8"
 
 
 def functions(seed: int, count: int, engine: str) -> list[Function]:
     """Up to `count` callbacks that depend on the seed alone.
 
-    Types that no class can say are left out, and for ctypes structs that come back in two registers or in st0.
+    Types that no class can say are left out, and for ctypes structs that do not come back in one word.
     """
     random = Random(seed)
     drawn = [draw_function(random, f"f{index}", more_scalars=(POINTER, POINTER)) for index in range(count)]
     if engine == "ctypes":
-        drawn = [replace(function, result=None) if returns_two_words(function) else function for function in drawn]
+        drawn = [function if returns_one_word(function) else replace(function, result=None) for function in drawn]
     return [
         function
         for function in drawn

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,24 +18,17 @@ from typing import Any
 import pytest
 
 import callgate
-from callgate.target import HOST, X86_64_LINUX
 from fuzz import test_random_callbacks, test_random_structs, test_random_variadics, values
 from fuzz.classes import Classes
+from fuzz.values import IS_COMPILED, NOT_COMPILED, compile_library
 
-pytestmark = pytest.mark.skipif(not (shutil.which("gcc") and HOST == X86_64_LINUX), reason="needs gcc on x86-64 Linux")
+pytestmark = pytest.mark.skipif(not IS_COMPILED, reason=NOT_COMPILED)
 
 SEED = int(os.environ.get("CALLGATE_SEED", "1"))
 COUNT = 40
 CALLS = 150
 
 Calls = Iterator[tuple[str, Callable[[], object]]]
-
-
-def build(text: str, directory: Path) -> Path:
-    source, library = directory / "leaks.c", directory / "leaks.so"
-    source.write_text(text)
-    subprocess.run(["gcc", "-w", "-Wno-psabi", "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
 
 
 def failing(call: Callable[[], object], *expected: type[Exception]) -> Callable[[], object]:
@@ -53,7 +44,7 @@ def failing(call: Callable[[], object], *expected: type[Exception]) -> Callable[
 
 def struct_calls(engine: str, directory: Path) -> Calls:
     batch = [f for f in values.python_functions(SEED, COUNT) if test_random_structs.is_writable(f)]
-    way = test_random_structs.Written(build(values.source(batch), directory), engine)
+    way = test_random_structs.Written(compile_library(values.source(batch), directory), engine)
     for function in batch:
         random = Random(function.name + function.records)
         bound = way.function(function, test_random_structs.draw_options(random, function))
@@ -66,7 +57,7 @@ def struct_calls(engine: str, directory: Path) -> Calls:
 
 def callback_calls(engine: str, directory: Path) -> Calls:
     batch = test_random_callbacks.functions(SEED, COUNT, engine)
-    library = callgate.load(str(build(test_random_callbacks.source(batch), directory)), engine=engine)
+    library = callgate.load(str(compile_library(test_random_callbacks.source(batch), directory)), engine=engine)
     classes = Classes()
     for function in batch:
         random = Random(function.name + function.records)
@@ -95,7 +86,7 @@ def variadic_calls(engine: str, directory: Path) -> Calls:
     random = Random(SEED)
     records = test_random_variadics.draw_records(random)
     classes = Classes()
-    path = build(test_random_variadics.source(records, engine), directory)
+    path = compile_library(test_random_variadics.source(records, engine), directory)
     takes = [
         test_random_variadics.Take(path, engine, number, records, classes)
         for number in range(len(test_random_variadics.FIXED))

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -18,16 +16,13 @@ import pytest
 
 import callgate
 from callgate.c.types import Pointer
-from callgate.target import HOST, X86_64_LINUX
 from fuzz import test_random_callbacks, test_random_structs, test_random_variadics, values
 from fuzz.classes import Classes
 from fuzz.generate import Index, Real, Whole
 from fuzz.isolation import Watch, isolated
+from fuzz.values import IS_COMPILED, NOT_COMPILED, compile_library
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("gcc") and HOST == X86_64_LINUX and hasattr(os, "fork")),
-    reason="needs gcc and fork on x86-64 Linux",
-)
+pytestmark = pytest.mark.skipif(not IS_COMPILED, reason=NOT_COMPILED)
 
 SEED = int(os.environ.get("CALLGATE_SEED", "1"))
 COUNT = int(os.environ.get("CALLGATE_STRUCTS", "2000")) // 10
@@ -94,14 +89,6 @@ def outcome(call: Callable[[], Any], expected: Sequence[values.Value] = ()) -> O
     )
 
 
-def built(text: str, directory: Path) -> Path:
-    source, library = directory / "callees.c", directory / "callees.so"
-    source.write_text(text)
-    command = ["gcc", "-w", "-Wno-psabi", "-shared", "-fPIC", "-o", str(library), str(source)]
-    subprocess.run(command, check=True)
-    return library
-
-
 def struct_outcomes(path: Path, engine: str, batch: Sequence[values.Function]) -> dict[str, Outcome]:
     way = test_random_structs.Written(path, engine)
     found = {}
@@ -165,15 +152,15 @@ def test_both_engines_refuse_alike(kind: str, tmp_path: Path) -> None:
     if kind == "structs":
         outcomes = struct_outcomes
         drawn = [f for f in values.python_functions(SEED, COUNT) if test_random_structs.is_writable(f)]
-        path = built(values.source(drawn), tmp_path)
+        path = compile_library(values.source(drawn), tmp_path)
     elif kind == "callbacks":
         outcomes = callback_outcomes
         drawn = test_random_callbacks.functions(SEED, COUNT, "ctypes")
-        path = built(test_random_callbacks.source(drawn), tmp_path)
+        path = compile_library(test_random_callbacks.source(drawn), tmp_path)
     else:
         outcomes = variadic_outcomes
         drawn = test_random_variadics.draw_records(Random(SEED))
-        path = built(test_random_variadics.source(drawn, "native"), tmp_path)
+        path = compile_library(test_random_variadics.source(drawn, "native"), tmp_path)
 
     def found_in(engine: str) -> dict[str, Any]:
         def found(watch: Watch) -> dict[Any, Any]:

@@ -35,6 +35,7 @@ from fuzz.generate import signatures, strategy
 from fuzz.isolation import Watch, isolated
 from oracle.abi_targets import (
     BY_SPELLING,
+    COMPILER,
     SEEN_BYTES,
     SLOT_BYTES,
     Argument,
@@ -47,8 +48,8 @@ from oracle.abi_targets import (
 )
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("gcc") and hasattr(os, "fork") and sys.maxsize > 1 << 32 and sys.byteorder == "little"),
-    reason="needs gcc, fork and a 64-bit little-endian machine",
+    not (shutil.which(COMPILER[0]) and hasattr(os, "fork") and sys.maxsize > 1 << 32 and sys.byteorder == "little"),
+    reason=f"needs {COMPILER[0]}, fork and a 64-bit little-endian machine",
 )
 
 ENGINES = ("native", "ctypes")

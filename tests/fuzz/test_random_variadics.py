@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import struct
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -32,20 +30,29 @@ import pytest
 import callgate
 from callgate.c import types as c
 from callgate.c.types import spell
-from callgate.target import HOST, X86_64_LINUX
+from callgate.target import X86_64_LINUX
 from fuzz.classes import Classes, can_be_written, ctypes_scalar, words
 from fuzz.generate import Index, Real, Whole, draw_float, draw_int
 from fuzz.isolation import Watch, isolated
 from fuzz.records import ENUMERATIONS, Drawn
-from fuzz.values import FILL, MAXIMUM_SEEN, PRELUDE, Value, call_by_ms_abi, draw_by_value, draw_value
-from oracle.abi_targets import x87
-
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("gcc") and HOST == X86_64_LINUX and hasattr(os, "fork")),
-    reason="needs gcc and fork on x86-64 Linux",
+from fuzz.values import (
+    FILL,
+    IS_COMPILED,
+    MAXIMUM_SEEN,
+    NOT_COMPILED,
+    PRELUDE,
+    TARGET,
+    Value,
+    call_by_ms_abi,
+    compile_library,
+    draw_by_value,
+    draw_value,
 )
+from oracle.abi_targets import LONG_DOUBLE_BYTES, long_double
 
-ENGINES = ("native", "ctypes", "ms_abi")
+pytestmark = pytest.mark.skipif(not IS_COMPILED, reason=NOT_COMPILED)
+
+ENGINES = ("native", "ctypes", *(["ms_abi"] if TARGET is X86_64_LINUX else []))
 BATCH = 500
 COUNT = int(os.environ.get("CALLGATE_VARIADICS", "4000"))
 SEED = int(os.environ.get("CALLGATE_SEED", "1"))
@@ -104,7 +111,7 @@ def draw_floating(random: Random) -> Passed:
             number = float(random.randint(-1000, 1000)) / 8
             return Passed("d", lambda _: ctypes.c_float(number), value(c.DOUBLE, struct.pack("<d", number)))
         case 1:
-            return Passed("D", lambda _: ctypes.c_longdouble(number), value(c.LONG_DOUBLE, x87(number)))
+            return Passed("D", lambda _: ctypes.c_longdouble(number), value(c.LONG_DOUBLE, long_double(number)))
         case 2:
             return Passed("d", lambda _: ctypes.c_double(number), value(c.DOUBLE, struct.pack("<d", number)))
         case _:
@@ -190,7 +197,7 @@ MS_ABI_LISTS = """
 def source(records: dict[str, Drawn], engine: str) -> str:
     """The callees `take0`, `take1`, …: they differ in the parameters before the format."""
     cases = [
-        f"case '{letter}': {{ {spell(ctype, 'x')} = va_arg(list, {spell(ctype)}); SEE(x, {10 if letter == 'D' else 'sizeof x'}); }}"
+        f"case '{letter}': {{ {spell(ctype, 'x')} = va_arg(list, {spell(ctype)}); SEE(x, {LONG_DOUBLE_BYTES if letter == 'D' else 'sizeof x'}); }}"
         for letter, ctype in TYPES.items()
     ]
     is_ms_abi = engine == "ms_abi"
@@ -228,9 +235,13 @@ static void take(unsigned char *next, const char *format, va_list *passed)
 #undef SEE
 #define SEE(x, size) memcpy(next, &x, size); next += size
 {"".join(callees)}
-/* how many vector registers the caller says that it used */
+/* how many vector registers the caller says that it used, where it does */
+#ifdef __x86_64__
 long vectors(const char *format, ...);
 __asm__(".globl vectors\\n vectors:\\n movzbl %al, %eax\\n ret");
+#else
+long vectors(const char *format, ...) {{ return 8; }}
+#endif
 """
 
 
@@ -346,11 +357,7 @@ def problems_of(seed: int, count: int, directory: Path, engine: str, optimizatio
     records = draw_records(random)
     calls = [draw_call(random, records, engine) for _ in range(count)]
     with TemporaryDirectory(dir=directory) as folder:
-        text, path = Path(folder, "callees.c"), Path(folder, "callees.so")
-        text.write_text(source(records, engine))
-        command = ["gcc", f"-O{optimization}", "-w", "-Wno-psabi", "-shared", "-fPIC", "-o", str(path), str(text)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert not done.returncode, done.stderr[:4000]
+        path = compile_library(source(records, engine), Path(folder), optimization)
         return isolated(lambda watch: problems_in(path, engine, records, calls, seed, watch))
 
 

@@ -8,9 +8,13 @@ returns an image that is spelt out byte by byte.
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import struct
+import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
 from callgate.c import types as c
@@ -19,10 +23,16 @@ from callgate.c.types import Array, CType, Kind, Pointer, Record, Scalar, spell
 from callgate.lower.machine import Machine
 from callgate.runtime import engine as engines
 from callgate.runtime.native import NativeEngine
-from callgate.target import X86_64_LINUX, Target
+from callgate.target import AARCH64_LINUX, HOST, X86_64_LINUX, Target
 from fuzz.generate import draw_float
 from fuzz.records import ENUMERATIONS, Drawn, Shape, draw_record, inside, reachable
-from oracle.abi_targets import FILL, SCRAMBLE, braced, x87
+from oracle.abi_targets import COMPILER, FILL, LONG_DOUBLE_BYTES, SCRAMBLE, braced, long_double
+
+TARGET = AARCH64_LINUX if HOST == AARCH64_LINUX else X86_64_LINUX
+"""What values are drawn for."""
+IS_COMPILED = bool(shutil.which(COMPILER[0])) and HOST == TARGET and hasattr(os, "fork")
+NOT_COMPILED = f"needs {COMPILER[0]} and fork on x86-64 or AArch64 Linux"
+"""Whether callees can be built and called here, and what is said where not."""
 
 MAXIMUM_SEEN = 1 << 16
 """How many bytes of arguments a callee writes down at most."""
@@ -69,7 +79,7 @@ def draw_value(random: Random, ctype: CType) -> Value:
     if ctype in (STRING, BYTES):
         text = bytes(random.randint(1, 0x7F) for _ in range(random.randint(0, POINTED_BYTES)))
         return Value(ctype, text.ljust(POINTED_BYTES, b"\0"), b"\xff" * POINTED_BYTES)
-    size = size_bytes(ctype, X86_64_LINUX)
+    size = size_bytes(ctype, TARGET)
     image, mask = _draw_bits(random, ctype)
     image |= random.getrandbits(8 * size + 1) & ~mask & ((1 << 8 * size) - 1)
     return Value(ctype, image.to_bytes(size, "little"), mask.to_bytes(size, "little"))
@@ -80,7 +90,7 @@ def _draw_bits(random: Random, ctype: CType) -> tuple[int, int]:
     match ctype:
         case Record(tag=tag):
             image = mask = 0
-            for place in record_layout(ctype, X86_64_LINUX).places:
+            for place in record_layout(ctype, TARGET).places:
                 member = place.member
                 if member.bits is not None:
                     bits, covered = random.getrandbits(member.bits + 1) >> 1, (1 << member.bits) - 1
@@ -95,7 +105,7 @@ def _draw_bits(random: Random, ctype: CType) -> tuple[int, int]:
                 mask |= covered
             return image, mask
         case Array(element=element, length=length):
-            step = 8 * size_bytes(element, X86_64_LINUX)
+            step = 8 * size_bytes(element, TARGET)
             image = mask = 0
             for index in range(length):
                 bits, covered = _draw_bits(random, element)
@@ -106,12 +116,12 @@ def _draw_bits(random: Random, ctype: CType) -> tuple[int, int]:
             return random.getrandbits(1), 0xFF
         case Scalar(name="long double"):
             value = draw_float(random)
-            return int.from_bytes(x87(value), "little"), (1 << 80) - 1
+            return int.from_bytes(long_double(value), "little"), (1 << 8 * LONG_DOUBLE_BYTES) - 1
         case Scalar(kind=Kind.FLOATING, name=name):
             return int.from_bytes(_float_bytes(random, name), "little"), (1 << 8 * len(_float_bytes(random, name))) - 1
         case Scalar(kind=Kind.WIDE_CHARACTER):
             return random.choice((0, 65, 0xFF, 0x20AC, 0x10FFFF, random.randrange(0xD800))), (1 << 32) - 1
-    bits = 8 * size_bytes(ctype, X86_64_LINUX)
+    bits = 8 * size_bytes(ctype, TARGET)
     edges = (0, 1, (1 << bits) - 1, 1 << bits - 1, (1 << bits - 1) - 1)
     return random.choice((random.choice(edges), random.getrandbits(bits), random.getrandbits(bits))), (1 << bits) - 1
 
@@ -233,13 +243,13 @@ def draw_by_value(random: Random, name: str, *, has_wide: bool = False) -> Drawn
     )
     most_bytes = random.choice((16, 16, 16, 16, 48, 1000))
     drawn = draw_record(random, name, shape)
-    while size_bytes(drawn.record, X86_64_LINUX) > most_bytes or any(map(_is_left_out, drawn.parts)):
+    while size_bytes(drawn.record, TARGET) > most_bytes or any(map(_is_left_out, drawn.parts)):
         drawn = draw_record(random, name, shape)
     return drawn
 
 
 def _is_left_out(whole: Record) -> bool:
-    if align_bytes(whole, X86_64_LINUX) > 16:
+    if align_bytes(whole, TARGET) > 16:
         return True
     is_packed = any(record.pack_bytes for record in inside(whole))
     for record in inside(whole):
@@ -378,6 +388,16 @@ static void invert(void *memory, size_t size)
 
 {SCRAMBLE}
 {ENUMERATIONS}"""
+
+
+def compile_library(text: str, directory: Path, optimization: int = 0) -> Path:
+    """Build a shared library from C text."""
+    source, library = directory / "callees.c", directory / "callees.so"
+    source.write_text(text)
+    command = [*COMPILER, f"-O{optimization}", "-w", "-Wno-psabi", "-shared", "-fPIC", "-o", str(library), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr[:4000]
+    return library
 
 
 def source(batch: Sequence[Function]) -> str:

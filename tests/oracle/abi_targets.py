@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
+import shlex
 import struct
 import subprocess
 from collections.abc import Callable, Sequence
@@ -28,6 +30,12 @@ NULL_SEEN = b"<null>"
 STRING_BYTES = 15
 """How much of a string is seen: with its NULs, as strncpy writes it."""
 WIDE_CHARACTERS = 3
+COMPILER = shlex.split(os.environ.get("CALLGATE_CC", "gcc"))
+"""What builds callees for the processor that these tests run on."""
+IS_QUAD = bytes(ctypes.c_longdouble(1.0))[14:] == b"\xff\x3f"
+"""Whether a long double is IEEE's binary128, as on 64-bit Arm, and not x87's."""
+LONG_DOUBLE_BYTES = 16 if IS_QUAD else 10
+"""The size of its value."""
 
 
 class Kind(Enum):
@@ -48,7 +56,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A C arithmetic type; `size_bytes` is that of its value: 10 for long double."""
+    """A C arithmetic type; `size_bytes` is that of its value: LONG_DOUBLE_BYTES for long double."""
 
     spelling: str
     kind: Kind
@@ -56,7 +64,7 @@ class Scalar:
 
     @property
     def size_bytes(self) -> int:
-        return 10 if self.ctypes_class is ctypes.c_longdouble else ctypes.sizeof(self.ctypes_class)
+        return LONG_DOUBLE_BYTES if self.ctypes_class is ctypes.c_longdouble else ctypes.sizeof(self.ctypes_class)
 
     @property
     def is_narrow(self) -> bool:
@@ -68,7 +76,7 @@ class Scalar:
         match self.kind, value:
             case Kind.FLOATING, float():
                 if self.ctypes_class is ctypes.c_longdouble:
-                    return x87(value)
+                    return long_double(value)
                 return struct.pack("<f" if self.size_bytes == 4 else "<d", value)
             case Kind.CHARACTER, bytes():
                 return value
@@ -79,8 +87,11 @@ class Scalar:
         raise TypeError(f"{value!r} is no {self.spelling}")
 
 
-def x87(value: float) -> bytes:
-    """The 80-bit extended format of a double (Intel SDM volume 1, 4.2.2)."""
+def long_double(value: float) -> bytes:
+    """A double as long double: x87's 80 bits (Intel SDM volume 1, 4.2.2), or IEEE 754's binary128.
+
+    Both have the same sign and exponent; binary128 does not write the first bit of the significand.
+    """
     sign = 0x8000 if math.copysign(1.0, value) < 0 else 0
     if math.isnan(value):
         significand, exponent = 0xC000000000000000, 0x7FFF
@@ -91,6 +102,8 @@ def x87(value: float) -> bytes:
     else:
         fraction, power = math.frexp(abs(value))
         significand, exponent = int(fraction * (1 << 53)) << 11, power - 1 + 16383
+    if IS_QUAD:
+        return (significand << 49 & (1 << 112) - 1 | (sign | exponent) << 112).to_bytes(16, "little")
     return significand.to_bytes(8, "little") + (sign | exponent).to_bytes(2, "little")
 
 
@@ -351,6 +364,12 @@ static __attribute__((noinline)) void scramble(void)
         {" ".join(f'"pcmpeqb %%xmm{n}, %%xmm{n}' + chr(92) + 'n"' for n in range(16))}
         ::: "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc",
         {", ".join(f'"xmm{n}"' for n in range(16))});
+#elif defined(__aarch64__)
+    __asm__ volatile(  /* gcc brings back the lower halves of v8 to v15, and no more of them */
+        {" ".join(f'"movn x{n}, #0x5a5a' + chr(92) + 'n"' for n in range(19))}
+        {" ".join(f'"movi v{n}.16b, #255' + chr(92) + 'n"' for n in range(32))}
+        ::: {", ".join(f'"x{n}"' for n in range(19))}, "memory", "cc",
+        {", ".join(f'"v{n}"' for n in range(32))});
 #endif
 }}
 """
@@ -409,12 +428,12 @@ def source(signatures: Sequence[Signature]) -> str:
 def build(signatures: Sequence[Signature], directory: Path, optimization: int = 0) -> Path:
     """Compile the callees into a shared library in `directory` and return its path.
 
-    Raises RuntimeError with gcc's words where it fails.
+    Raises RuntimeError with the compiler's words where it fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
     text, library = directory / "callees.c", directory / "callees.so"
     text.write_text(source(signatures))
-    command = ["gcc", f"-O{optimization}", "-w", "-shared", "-fPIC", "-o", str(library), str(text)]
+    command = [*COMPILER, f"-O{optimization}", "-w", "-shared", "-fPIC", "-o", str(library), str(text)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr[:4000]}")
