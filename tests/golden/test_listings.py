@@ -126,21 +126,20 @@ def lowered(declared: object, options: dict[str, object], target: Target) -> tup
     return signature, convert(signature, target, **options)
 
 
+MORE_ON_AARCH64 = {"acosl": 1.34}
+"""Where a fifth is not reached: a long double is converted by functions of libgcc there, by x87 as it is loaded here."""
+MORE_ON_3_11 = {"huge_struct": 1.25, "crc32": 1.22, "close_errno": 1.21, "usleep_blocking": 1.21}
+"""Its None and small ints are counted: one instruction here, three there.  The first calls memcpy too."""
+
+
+@pytest.mark.parametrize("is_blocking", [False, True], ids=["with the GIL", "without"])
 @pytest.mark.parametrize("layout", [CPYTHON_3_14, CPYTHON_3_13, CPYTHON_3_11], ids=["3.14", "3.13", "3.11"])
-@pytest.mark.parametrize("name", ["noop", "add", "fma", "strlen", "add8"])
-def test_instructions_on_aarch64(name: str, layout: Layout) -> None:
+def test_instructions_on_aarch64(layout: Layout, is_blocking: bool) -> None:
     """The inline path takes at most a fifth more instructions than on x86-64, for the operands of the benchmark."""
-    declared, options = next((declared, options) for case, declared, options in CASES if case == name)
-    counts = instruction_counts(declared, options, layout)
-    assert counts[1] <= 1.2 * counts[0], counts
-
-
-@pytest.mark.parametrize("name", ["add", "strlen", "add8", "close_errno"])
-def test_instructions_on_aarch64_without_the_gil(name: str) -> None:
-    """The same for gates that release it, and save errno."""
-    declared, options = next((declared, options) for case, declared, options in CASES if case == name)
-    counts = instruction_counts(declared, {**options, "is_blocking": True}, CPYTHON_3_13)
-    assert counts[1] <= 1.2 * counts[0], counts
+    more = {**MORE_ON_AARCH64, **(MORE_ON_3_11 if layout is CPYTHON_3_11 else {})}
+    for name, declared, options in CASES:
+        here, there = instruction_counts(declared, {**options, "is_blocking": is_blocking}, layout)
+        assert there <= more.get(name, 1.2) * here, (name, here, there)
 
 
 def instruction_counts(declared: object, options: dict[str, object], layout: Layout) -> list[int]:
@@ -234,6 +233,26 @@ def test_routines() -> None:
 def test_routines_on_aarch64() -> None:
     code = lower_routines(Machine(AARCH64_LINUX, CPYTHON_3_13), with_listing=True)
     compare("routines.aarch64-linux", code.listing())
+
+
+def test_variable_arguments_on_macos() -> None:
+    """The interpreter's variadic functions look for them on the stack there."""
+    machine = Machine(AARCH64_MACOS, CPYTHON_3_13)
+    code = lower_routines(machine, with_listing=True)
+    texts = [line.text for line in code.lines]
+    calls = [index for index, text in enumerate(texts) if text.endswith("ObjArgs")]
+    assert len(calls) > 5
+    for index in calls:
+        first = 2 if texts[index].endswith("PyObject_CallMethodObjArgs") else 1
+        stored = [f"stp x{first}, x{first + 1}, [sp]", f"stp x{first + 2}, x{first + 3}, [sp, #16]"]
+        assert texts[index - 3 : index] == ["sub sp, sp, #32", *stored]
+        assert texts[index + 1 : index + 3] == ["blr x16", "add sp, sp, #32"]
+        start = code.lines[index - 2].offset
+        before, inside, after = (
+            [row for row in code.frames if row.offset <= place][-1] for place in (start - 4, start, start + 20)
+        )
+        assert inside == before._replace(offset=start, depth_bytes=before.depth_bytes + 32)
+        assert after[1:] == before[1:]
 
 
 def test_callback_on_aarch64() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -44,6 +46,30 @@ PREAMBLE = """
 """
 
 
+STOPS = """
+    class Number:
+        def __index__(self):
+            return library.stops(7)
+    calls(lambda x: library.stops(Number()), 4)
+"""
+GDB = ("-nx", "-q", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set auto-load no")
+
+
+def frames_of_stops(debuggee: str) -> tuple[str, ...]:
+    """What a backtrace shows from the innermost function on."""
+    stem = Path(debuggee).name.partition(".")[0]
+    return (
+        "in innermost_function ",
+        "in stops ",
+        f"in gate::stops::{stem} ",
+        "in callgate_convert ",
+        f"in gate::stops::{stem} ",
+        "in callgate_callback ",
+        "in calls ",
+        f"in gate::calls::{stem} ",
+    )
+
+
 @pytest.fixture
 def debuggee(build_library: Callable[..., Path]) -> str:
     return str(build_library(SOURCE))
@@ -58,17 +84,10 @@ def test_gdb_shows_the_whole_stack(debuggee: str, tmp_path: Path) -> None:
         if program.read(4) != b"\x7fELF":
             pytest.skip(f"{sys.executable} is no program that gdb can run")
     script = tmp_path / "stops.py"
-    program = """
-        class Number:
-            def __index__(self):
-                return library.stops(7)
-        calls(lambda x: library.stops(Number()), 4)
-    """
-    script.write_text(dedent(PREAMBLE) + dedent(program))
-    options = ["-nx", "-q", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set auto-load no"]
+    script.write_text(dedent(PREAMBLE) + dedent(STOPS))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CALLGATE_")}
     done = subprocess.run(
-        [gdb, *options, "-ex", "run", "-ex", "bt", "--args", sys.executable, str(script), debuggee],
+        [gdb, *GDB, "-ex", "run", "-ex", "bt", "--args", sys.executable, str(script), debuggee],
         env={**environment, "CALLGATE_DEBUG": "1"},
         capture_output=True,
         text=True,
@@ -80,22 +99,59 @@ def test_gdb_shows_the_whole_stack(debuggee: str, tmp_path: Path) -> None:
         if "ptrace" in done.stderr or "Couldn't" in done.stderr or "Cannot" in done.stderr:
             pytest.skip(f"gdb cannot run a program here: {done.stderr.strip()[-200:]}")
         raise AssertionError(done.stdout + done.stderr)
-    stem = Path(debuggee).name.partition(".")[0]
     rest = done.stdout
-    for expected in (
-        "in innermost_function ",
-        "in stops ",
-        f"in gate::stops::{stem} ",
-        "in callgate_convert ",
-        f"in gate::stops::{stem} ",
-        "in callgate_callback ",
-        "in calls ",
-        f"in gate::calls::{stem} ",
-        "main",
-    ):
+    for expected in (*frames_of_stops(debuggee), "main"):
         before, found, rest = rest.partition(expected)
         assert found, f"{expected!r} is not in\n{done.stdout}\n{done.stderr}"
         assert "??" not in before, done.stdout
+
+
+def test_gdb_shows_the_whole_stack_on_aarch64(debuggee: str, tmp_path: Path) -> None:
+    """The same by way of qemu, which runs this interpreter and lets a GDB of another processor in."""
+    wrapper = Path(sys.executable).read_bytes()
+    if not wrapper.startswith(b"#!") or b"qemu-aarch64" not in wrapper:
+        pytest.skip("no interpreter that qemu-aarch64 runs (scripts/machines)")
+    gdb = shutil.which("gdb-multiarch")
+    if gdb is None:
+        pytest.skip("gdb-multiarch is not on the PATH")
+    *_, root, _, program = re.findall("'([^']*)'", wrapper.decode())
+    script, socket = tmp_path / "stops.py", tmp_path / "gdb"
+    script.write_text(dedent(PREAMBLE) + dedent(STOPS))
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CALLGATE_")}
+    stopped = subprocess.Popen(
+        [sys.executable, str(script), debuggee],
+        env={**inherited, "CALLGATE_DEBUG": "1", "QEMU_GDB": str(socket)},
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        while not socket.exists():  # qemu waits there, before the first instruction
+            assert stopped.poll() is None
+            time.sleep(0.05)
+        folders = [f"{root}/{place}/aarch64-linux-gnu" for place in ("lib", "usr/lib")]
+        commands = [
+            "set sysroot",
+            f"set solib-search-path {':'.join(folders)}",
+            f"file {program}",
+            f"target remote {socket}",
+            "continue",
+            "bt",
+            "kill",
+        ]
+        done = subprocess.run(
+            [gdb, *GDB, *(word for command in commands for word in ("-ex", command))],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
+        )
+    finally:
+        stopped.kill()
+        stopped.wait()
+    rest = done.stdout
+    for expected in (*frames_of_stops(debuggee), "in PyEval_EvalCode "):  # of Debian's interpreter few names are known
+        _, found, rest = rest.partition(expected)
+        assert found, f"{expected!r} is not in\n{done.stdout}\n{done.stderr}"
 
 
 def test_gdb_is_told_when_gates_go(debuggee: str) -> None:

@@ -1,4 +1,4 @@
-"""The executable memory of systems that do not run here: which of their functions are called, with what, in which order."""
+"""The functions of systems that do not run here, above all for executable memory: which, with what, in which order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from callgate.errors import EngineError
-from callgate.runtime import linux_memory, macos_memory, posix_memory, windows_memory
+from callgate.runtime import addresses, linux_memory, macos_memory, posix_memory, windows_memory
 from callgate.runtime.code_memory import CodeMemory
 from callgate.runtime.executable import Piece
 
@@ -225,6 +225,12 @@ class TestMacos:
             ("mprotect", start, bytes_, 5),
         ]
         assert system.taken()[-1] == ("sys_icache_invalidate", start, bytes_)
+
+    def test_errno_has_another_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(addresses, "IS_MACOS", True)
+        monkeypatch.setattr(addresses, "function_address", lambda library, name: name)
+        assert addresses.c_address("__errno_location") == "__error"
+        assert addresses.c_address("memcpy") == "memcpy"
 
     def test_systems_before_macos_11(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(macos_memory, "_system", None)

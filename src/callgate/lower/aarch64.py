@@ -1,18 +1,19 @@
 """The operations of the lowering on AArch64, each in one to four instructions.
 
     rdi rsi rdx rcx r8 r9    x0 to x5: arguments; 16, 17 and 18 are x6, x7 and x8, which call plans name,
-                             and 19 and 20 are x12 and x13, which nobody else uses
+                             19 and 20 are x12 and x13, which nobody else uses
     rax                      x9: the result of a call is moved there, and back before a return
     r10 r11                  x10 x11
-    rbx rbp r12 to r15       x19 to x24
+    rbx rbp r12 to r15       x19 to x24; 21 to 25 are x25 to x29, for the check of calls alone
     rsp                      sp
     xmm0 to xmm7             v0 to v7; xmm8 to xmm15 are v16 to v23
 
 x16, x17 and v24 are scratch within one operation.  `leave` gives back x30, the return address, which `enter` keeps at
 the top of its frame.
 
-Some pairs of operations become one instruction: a comparison with 0 and the jump behind it (`cbz`), the return address
-and a word stored below it (`stp`), a result and its move to x0, a call's result and the one store that wants it.
+Some pairs of operations become one instruction: a comparison with 0 and the jump behind it (`cbz`), accesses to
+neighbouring words (`ldp`, `stp`), a result and its move to x0, a call's result and the one store that wants it.
+"Above n" becomes "n + 1 or above" where only that number is an immediate.
 
 Long because it is a collection: each operation is a few lines, and none needs another.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from callgate.abi.aapcs64 import VARIANTS
 from callgate.asm.aarch64.assembler import (
     Assembler,
     ListingAssembler,
@@ -29,7 +31,7 @@ from callgate.asm.aarch64.assembler import (
     fits_offset,
     fits_pair,
 )
-from callgate.asm.aarch64.registers import IP0, IP1, LR, SP, ZR
+from callgate.asm.aarch64.registers import IP0, IP1, LR, NAMES_64, SP, ZR
 from callgate.asm.code import Code, FrameRow
 from callgate.lower.operations import R10, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RSI, RSP
 from callgate.target import Target
@@ -37,7 +39,7 @@ from callgate.target import Target
 Row = Callable[[int, int, int], None]
 
 _X0 = 0
-_NUMBERS = (9, 3, 2, 19, 31, 20, 1, 0, 4, 5, 10, 11, 21, 22, 23, 24, 6, 7, 8, 12, 13)
+_NUMBERS = (9, 3, 2, 19, 31, 20, 1, 0, 4, 5, 10, 11, 21, 22, 23, 24, 6, 7, 8, 12, 13, 25, 26, 27, 28, 29)
 """The register for each number of `operations`."""
 _RAX = _NUMBERS[RAX]
 _VECTORS = (*range(8), *range(16, 24))
@@ -49,6 +51,9 @@ _CONDITIONS = {
     **{"e": "eq", "ne": "ne", "b": "lo", "ae": "hs", "be": "ls", "a": "hi"},
     **{"s": "mi", "ns": "pl", "l": "lt", "ge": "ge", "le": "le", "g": "gt"},
 }
+_TAKING = 0xAA0003E0 | _X0 << 16 | _RAX
+"""mov x9, x0."""
+_VARIABLES_BYTES = 32
 _MOVED = (
     (0xFF200000, 0x8B000000),
     (0xFFC00000, 0x91000000),
@@ -62,6 +67,20 @@ _COUNTED = b"".join(
     for word in (0xF9400000 | _RAX << 5 | IP0, 0x91000400 | IP0 << 5 | IP0, 0xF9000000 | _RAX << 5 | IP0)
 )
 """ldr x16, [x9]; add x16, x16, #1; str x16, [x9]: a reference to the result is counted."""
+_VARIADIC = {"PyObject_CallMethodObjArgs": 2, "PyObject_CallFunctionObjArgs": 1}
+"""The variadic functions of the interpreter that code calls, and how many arguments they name; at most four follow."""
+_WITHOUT_RESULT = frozenset(
+    ("PyEval_RestoreThread", "PyTuple_SetItem", "Py_DecRef", "_Py_Dealloc", "PyBuffer_Release", "PyErr_Clear")
+)
+"""Functions that give nothing, or what no code looks at."""
+_PAIRS = {
+    0xF9400000: ("ldr_x", "ldp_x"),
+    0xF9000000: ("str_x", "stp_x"),
+    0xFD400000: ("ldr_d", "ldp_d"),
+    0xFD000000: ("str_d", "stp_d"),
+}
+"""Accesses to 8 bytes at a scaled offset, by opcode: their rows, and those of pairs."""
+_OPCODE_MASK = 0xFFC00000
 _STORE, _STORES_64 = 0xB9000000, 1 << 30
 """str of a word or, with one bit more, of 8 bytes, at an offset that is scaled."""
 _WORD_MASK = 0xFFFFFFFF
@@ -73,8 +92,8 @@ class Plain(Assembler):
     __slots__ = (
         "_after_leave",
         "_before_leave",
+        "_bounded",
         "_compared",
-        "_entered",
         "_last_label",
         "_left",
         "_lost_flags",
@@ -86,17 +105,19 @@ class Plain(Assembler):
     spare: tuple[int, ...] = (19, 20)
     kept: tuple[int, ...] = ()
     accept_bytes = 0
-    callee_saved = (RBX, RBP, R12, R13, R14, R15)  # AAPCS64 6.1.1 has five more, and half of v8 to v15
+    # AAPCS64 6.1.1, without d8 to d15
+    callee_saved: Mapping[int, str] = {r: NAMES_64[_NUMBERS[r]] for r in (RBX, RBP, R12, R13, R14, R15, *range(21, 26))}
 
     def __init__(self, target: Target) -> None:
         super().__init__()
-        self._entered = (-1, 0)  # the end of an `enter`, and where it kept the return address
         self._rows: list[FrameRow] = []
         self._left: FrameRow | None = None  # the frame that `leave` undid
         self._target = target
         self._compared: tuple[int, int, bool] | None = (
             None  # the end of a comparison with 0, its register, is it 64 bits
         )
+        # the end of a comparison with a number that takes an instruction, the register, the next number, is it 64 bits
+        self._bounded: tuple[int, int, int, bool] | None = None
         self._lost_flags = -1  # where a jump was made of comparison and branch: nobody can look at the flags there
         self._last_label = -1
         self._taken = -1  # where a result was moved to x9
@@ -134,8 +155,6 @@ class Plain(Assembler):
         self._rows.append(FrameRow(len(self.code), size, ()))
         for offset, register in _saved(registers, size):
             self._access(self.str_x, 8, register, SP, offset)
-        if not registers:
-            self._entered = (len(self.code), size - 8)
         self._rows.append(FrameRow(len(self.code), size, _saved_rows(registers)))
 
     def frame_rows(self, scratch_bytes: int) -> tuple[FrameRow, ...]:
@@ -186,6 +205,8 @@ class Plain(Assembler):
                         self.code[site + 1] &= 0xFC
                         self._rename(site, f"[x{_RAX}]", f"[x{_X0}]")
                 return
+            if word == _TAKING and self._last_label <= place:
+                return  # it is in x0 still
         self.mov_x(_X0, _RAX)
 
     def _rename(self, place: int, old: str, new: str) -> None:
@@ -232,9 +253,25 @@ class Plain(Assembler):
 
     def call_l(self, symbol: str) -> None:
         self._lose_result()
+        on_stack = symbol in _VARIADIC and VARIANTS[self._target.calling_convention].variables_on_stack
+        row = self._rows[-1] if on_stack else None
+        if row:
+            self._push_variables(_VARIADIC[symbol])
         self.ldr_literal(IP0, symbol)
         self.blr(IP0)
-        self._take_result()
+        if row:
+            self._add(SP, SP, _VARIABLES_BYTES)
+            self._rows.append(row._replace(offset=len(self.code)))
+        if symbol not in _WITHOUT_RESULT:
+            self._take_result()
+
+    def _push_variables(self, first: int) -> None:
+        """The four registers from `first` on, as variable arguments on the stack."""
+        self._add(SP, SP, -_VARIABLES_BYTES)
+        row = self._rows[-1]
+        self._rows.append(row._replace(offset=len(self.code), depth_bytes=row.depth_bytes + _VARIABLES_BYTES))
+        for place in (0, 2):
+            self.stp_x(first + place, first + place + 1, SP, 8 * place)
 
     def call_m(self, base: int, displacement: int = 0, *, gives_rax: bool = True) -> None:
         if base != RAX:
@@ -250,6 +287,20 @@ class Plain(Assembler):
 
     def call_api_m(self, base: int, displacement: int = 0) -> None:
         self.call_m(base, displacement)
+
+    def keep_result_m(self, base: int, displacement: int) -> None:
+        register = _RAX
+        if self._has_just_taken:
+            self._untake()
+            register = _X0
+        self._access(self.str_x, 8, register, _NUMBERS[base], displacement)
+
+    def clear_result32_m(self) -> None:
+        register = _RAX
+        if self._has_just_taken:
+            self._untake()
+            register = _X0
+        self.str_w(ZR, register, 0)
 
     def jmp(self, label: str) -> None:
         self.b(label)
@@ -276,6 +327,14 @@ class Plain(Assembler):
             (wide if is_wide else narrow)(register, label)
             self._lost_flags = len(self.code)
             return
+        bounded = self._bounded
+        if bounded is not None and bounded[0] == end and self._last_label < end and condition == "a":
+            self._unwrite()
+            self._unwrite()
+            _, register, bound, is_wide = bounded
+            (self.subs_xi if is_wide else self.subs_wi)(ZR, register, bound)
+            self._lost_flags = len(self.code) + 4
+            condition = "ae"
         self.b_cond(_CONDITIONS[condition], label)
 
     def call_near(self, label: str) -> None:
@@ -309,10 +368,30 @@ class Plain(Assembler):
     def _access(self, row: Row, size_bytes: int, register: int, base: int, offset: int) -> None:
         """Emit a memory row at any offset; `register` and `base` are numbers of AArch64."""
         if fits_offset(offset, size_bytes):
-            row(register, base, offset)
+            if size_bytes != 8 or not self._pairs(row, register, base, offset):
+                row(register, base, offset)
             return
         self._sum(IP1, base, offset)
         row(register, IP1, 0)
+
+    def _pairs(self, row: Row, register: int, base: int, offset: int) -> bool:
+        """Make a pair of this access and the last instruction, where that is its neighbour; whether it did."""
+        end = len(self.code)
+        if end in (self._last_label, self._before_leave) or not end or offset % 8:
+            return False
+        word = int.from_bytes(self.code[-4:], "little")
+        single, pair = _PAIRS.get(word & _OPCODE_MASK, ("", ""))
+        if not single or row != getattr(self, single) or word >> 5 & 31 != base:
+            return False
+        other, other_offset = word & 31, (word >> 10 & 0xFFF) << 3
+        if abs(offset - other_offset) != 8 or not fits_pair(min(offset, other_offset)):
+            return False
+        if (single == "ldr_x" and other == base) or (pair.startswith("ld") and other == register):
+            return False
+        self._unwrite()
+        first, second = (register, other) if offset < other_offset else (other, register)
+        getattr(self, pair)(first, second, base, min(offset, other_offset))
+        return True
 
     def _sum(self, destination: int, source: int, number: int) -> None:
         """destination = source + number, of whatever size; only x17 is scratch."""
@@ -377,10 +456,6 @@ class Plain(Assembler):
         self._load_over(self.ldr_w, 4, register, base, displacement)
 
     def mov_mr(self, base: int, displacement: int, register: int) -> None:
-        if base == RSP and self._entered == (len(self.code), displacement + 8) and fits_pair(displacement):
-            self._unwrite()
-            self.stp_x(_NUMBERS[register], LR, SP, displacement)
-            return
         self._access(self.str_x, 8, _NUMBERS[register], _NUMBERS[base], displacement)
 
     def mov32_mr(self, base: int, displacement: int, register: int) -> None:
@@ -544,8 +619,11 @@ class Plain(Assembler):
         elif fits_immediate(-immediate):
             (self.cmn_xi if is_wide else self.cmn_wi)(register, -immediate)
         else:
+            start = len(self.code)
             self._set(IP1, immediate)
             (self.subs_x if is_wide else self.subs_w)(ZR, register, IP1)
+            if fits_immediate(immediate + 1) and len(self.code) == start + 8:
+                self._bounded = (len(self.code), register, immediate + 1, is_wide)
 
     def cmp_rr(self, destination: int, source: int) -> None:
         self.subs_x(ZR, _NUMBERS[destination], _NUMBERS[source])
@@ -596,6 +674,11 @@ class Plain(Assembler):
     def test8_mi(self, base: int, displacement: int, immediate: int) -> None:
         self._access(self.ldrb_w, 1, IP0, _NUMBERS[base], displacement)
         self._mask(ZR, IP0, immediate)
+
+    def has_all32_ri(self, register: int, mask: int) -> None:
+        self.mvn_w(_NUMBERS[register], _NUMBERS[register])
+        self.note("infinite or NaN: look closer")
+        self._mask(ZR, _NUMBERS[register], mask)
 
     def nul_mask_rm(self, register: int, base: int) -> None:
         self.ldr_q(_SCRATCH_V, _NUMBERS[base], 0)
@@ -677,6 +760,9 @@ class Plain(Assembler):
             self.movups_mx(base, displacement, 0)
         else:
             self.movsd_mx(base, displacement, 0)
+
+    def fstp64_x(self, register: int, base: int, displacement: int) -> None:
+        pass  # there already
 
     def quad_to_double(self) -> None:
         self._call_plainly("__trunctfdf2")

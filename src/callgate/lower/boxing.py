@@ -121,8 +121,7 @@ class Boxing:
                 self._box_double(label, is_tail=is_tail)
                 return
             case Box.LONG_DOUBLE:
-                a.fstp64_m(RSP, frame.result_slot)
-                a.movsd_xm(XMM0, RSP, frame.result_slot)
+                a.fstp64_x(XMM0, RSP, frame.result_slot)
                 self._box_double(label, is_tail=is_tail)
                 return
             case Box.BOOL:

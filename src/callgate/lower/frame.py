@@ -57,7 +57,7 @@ class Frame(NamedTuple):
 
 
 def lay_out_frame(plan: CallPlan, conversion: Conversion, saved: tuple[int, ...] = ()) -> Frame:
-    """Decide the frame of a gate; `saved` are the registers that it saves and checks, an even count."""
+    """Decide the frame of a gate; `saved` are the registers that it saves and checks."""
     count = len(conversion.steps)
     view_count = sum(step.may_own for step in conversion.steps)
     values = plan.stack_bytes
@@ -70,4 +70,5 @@ def lay_out_frame(plan: CallPlan, conversion: Conversion, saved: tuple[int, ...]
     keywords = quads + 16 * sum(argument.is_quad for argument in plan.arguments)
     views = keywords + 8 * count
     size = views + VIEW_BYTES * view_count + 8 | 8  # with the return address a multiple of 16 (psABI 3.2.2)
+    size += 8 * (len(saved) % 2)
     return Frame(size, values, views, view_count, outs, keywords, quads, saved, size - 8, *slots)

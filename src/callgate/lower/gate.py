@@ -361,7 +361,10 @@ class _Gate(Boxing):
                 if is_last_before_rdi:
                     self._emit_target(in_self_slot=False)
                 a.note("True and False are ints")
-                a.mov32_rm(RAX, RAX, self.layout.ints.digit_offset)
+                destination = self._target_register(way)
+                a.mov32_rm(destination, RAX, self.layout.ints.digit_offset)
+                self._deliver(way, destination)
+                return
             case Unbox.STRING:
                 self._check_bytes(way)
                 self._scan_for_nul()
@@ -613,9 +616,7 @@ class _Gate(Boxing):
             register = self.a.vector[argument.register] if is_direct else XMM15
             a.cvtsd2ss_xm(register, obj, offset)
             a.movd_rx(register, R11)
-            a.and32_ri(R11, 0x7F800000)
-            a.note("infinite or NaN: look closer")
-            a.cmp32_ri(R11, 0x7F800000)
+            a.has_all32_ri(R11, 0x7F800000)
             a.jcc("e", "slow")
             if not is_direct:
                 slot = self.frame.value(way.number) if self.is_spilled else argument.stack_offset
@@ -750,9 +751,13 @@ class _Gate(Boxing):
                 a.mov_rm(RSI, RSP, frame.value(way.number))
                 a.mov_ri(RDX, way.argument.size_bytes)
                 a.call_l("memcpy")
-        for way in self.ways:
-            if way.argument.is_quad:
-                a.fld64_m(RSP, frame.value(way.number))
+        # a quad is made in the first vector register: that of the argument that travels there may stay
+        quads = sorted((way for way in self.ways if way.argument.is_quad), key=self._is_made_in_place)
+        for way in quads:
+            a.fld64_m(RSP, frame.value(way.number))
+            if self._is_made_in_place(way):
+                a.double_to_quad()
+            else:
                 a.fstp80_m(RSP, self._quad_place(way))
         for way in sorted(self.ways, key=lambda way: bool(way.argument.registers)):
             slot, argument = frame.value(way.number), way.argument
@@ -766,7 +771,7 @@ class _Gate(Boxing):
                 a.fld64_m(RSP, slot)
                 a.fstp80_m(RSP, argument.stack_offset)
             elif argument.is_quad:
-                if argument.register:
+                if argument.register and not self._is_made_in_place(way):
                     a.movups_xm(a.vector[argument.register], RSP, self._quad_place(way))
             elif not argument.register:
                 a.mov_rm(RAX, RSP, slot)
@@ -777,6 +782,9 @@ class _Gate(Boxing):
                 load(self.a.vector[argument.register], RSP, slot)
             else:
                 a.mov_rm(self.a.general[argument.register], RSP, slot)
+
+    def _is_made_in_place(self, way: _Way) -> bool:
+        return bool(way.argument.register) and self.a.vector[way.argument.register] == XMM0
 
     def _quad_place(self, way: _Way) -> int:
         """Where a quad lies before the call: on the stack, or where its register is loaded from."""
@@ -805,12 +813,12 @@ class _Gate(Boxing):
         if conversion.is_blocking:
             a.note("release the GIL")
             a.call_l("PyEval_SaveThread")
-            a.mov_mr(RSP, frame.state_slot, RAX)
+            a.keep_result_m(RSP, frame.state_slot)
         match conversion.saved_error:
             case SavedError.ERRNO:
                 a.call_l("__errno_location")
                 a.note("errno = 0")
-                a.mov32_mi(RAX, 0, 0)
+                a.clear_result32_m()
             case SavedError.LAST:
                 a.note("the last error = 0")
                 a.xor32_rr(RDI, RDI)
@@ -903,10 +911,10 @@ class _Gate(Boxing):
                 emit_release(a, self.layout, R10, R11)
         if self.plan.result.is_quad:
             a.quad_to_double()
-        is_saved = self.is_spilled and not self.makes_result
+        is_followed = conversion.is_blocking or self.rules.swaps_errno or conversion.saved_error is not SavedError.NONE
+        is_saved = is_followed and not self.makes_result and not self.is_several_words
         if self.is_several_words:
             self._store_pieces()
-            is_saved = False
         if is_saved:
             self._save_result()
         match conversion.saved_error:
@@ -1049,7 +1057,7 @@ class _Gate(Boxing):
         slot = self.frame.result_slot
         klass = self.plan.result.eightbyte_class
         if klass is Class.INTEGER:
-            self.a.mov_mr(RSP, slot, RAX)
+            self.a.keep_result_m(RSP, slot)
         elif klass is Class.SSE:
             self.a.movsd_mx(RSP, slot, XMM0)
         elif klass is Class.X87:

@@ -65,8 +65,8 @@ class Operations(Protocol):
         """The registers of a call plan that carry floating values."""
 
     @property
-    def callee_saved(self) -> tuple[int, ...]:
-        """The registers that a C function brings back as they were, an even count of them."""
+    def callee_saved(self) -> Mapping[int, str]:
+        """The registers that a C function brings back as they were, and what the processor calls them."""
 
     @property
     def result_general(self) -> Mapping[str, int]:
@@ -117,6 +117,12 @@ class Operations(Protocol):
 
     def call_api_m(self, base: int, displacement: int = 0) -> None:
         """Call a function of the interpreter, with arguments as `call_l` takes them."""
+
+    def keep_result_m(self, base: int, displacement: int) -> None:
+        """Store what the last call gave in rax, which nobody looks at any more."""
+
+    def clear_result32_m(self) -> None:
+        """The 4 bytes whose address the last call gave in rax, which nobody looks at any more, become 0."""
 
     def jmp(self, label: str) -> None: ...
     def jmp_l(self, symbol: str) -> None: ...
@@ -209,6 +215,8 @@ class Operations(Protocol):
     def test_rr(self, destination: int, source: int) -> None: ...
     def test32_rr(self, destination: int, source: int) -> None: ...
     def test8_mi(self, base: int, displacement: int, immediate: int) -> None: ...
+    def has_all32_ri(self, register: int, mask: int) -> None:
+        """Condition "e" where the register has all bits of a mask set.  Changes the register."""
 
     def nul_mask_rm(self, register: int, base: int) -> None:
         """Not 0 where one of the 16 bytes at [base], which is a multiple of 16, is 0.  Uses xmm15."""
@@ -239,6 +247,9 @@ class Operations(Protocol):
     def fstp64_m(self, base: int, displacement: int = 0) -> None: ...
     def fstp80_m(self, base: int, displacement: int = 0) -> None: ...
 
+    def fstp64_x(self, register: int, base: int, displacement: int) -> None:
+        """That double to an xmm register, xmm0; by way of memory where need be."""
+
     def quad_to_double(self) -> None:
         """xmm0, a long double of class SSE, becomes a double.  Changes what a call changes."""
 
@@ -248,7 +259,7 @@ class Operations(Protocol):
 
 def checked_registers(machine: Machine) -> tuple[int, ...]:
     """The registers that the gates of a machine save and check: those that C must bring back, or none."""
-    return operations(machine.target).callee_saved if machine.checks_calls else ()
+    return tuple(operations(machine.target).callee_saved) if machine.checks_calls else ()
 
 
 _loaded: dict[tuple[str, str], Any] = {}

@@ -17,6 +17,8 @@ Of the vector registers only xmm0 to xmm5 are free to change, so that xmm5 stand
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from callgate.asm.x86_64.assembler import ListingAssembler
 from callgate.asm.x86_64.registers import R8, R9, R11, RAX, RCX, RDI, RDX, RSI, RSP
 from callgate.lower import x86_64
@@ -36,7 +38,7 @@ class Plain(x86_64.Plain):
     __slots__ = ()
     accept_bytes = 46
     kept = (RSI, RDI)
-    callee_saved = (*x86_64.Plain.callee_saved, RSI, RDI)
+    callee_saved: Mapping[int, str] = {**x86_64.Plain.callee_saved, RSI: "rsi", RDI: "rdi"}
 
     def accept(self) -> None:
         start = len(self.code)

@@ -23,7 +23,7 @@ class Plain(Assembler):
 
     __slots__ = ("_left", "_rows")
     thunk_bytes = 16
-    callee_saved: tuple[int, ...] = (RBX, RBP, R12, R13, R14, R15)  # psABI 3.2.1
+    callee_saved: Mapping[int, str] = {r: NAMES_64[r] for r in (RBX, RBP, R12, R13, R14, R15)}  # psABI 3.2.1
     kept: tuple[int, ...] = ()
     accept_bytes = 0
     spare: tuple[int, ...] = ()
@@ -136,6 +136,21 @@ class Plain(Assembler):
 
     def call_m(self, base: int, displacement: int = 0, *, gives_rax: bool = True) -> None:
         super().call_m(base, displacement)
+
+    def keep_result_m(self, base: int, displacement: int) -> None:
+        self.mov_mr(base, displacement, RAX)
+
+    def clear_result32_m(self) -> None:
+        self.mov32_mi(RAX, 0, 0)
+
+    def has_all32_ri(self, register: int, mask: int) -> None:
+        self.and32_ri(register, mask)
+        self.note("infinite or NaN: look closer")
+        self.cmp32_ri(register, mask)
+
+    def fstp64_x(self, register: int, base: int, displacement: int) -> None:
+        self.fstp64_m(base, displacement)
+        self.movsd_xm(register, base, displacement)
 
     def quad_to_double(self) -> None:
         raise AssertionError("a long double is x87's here")

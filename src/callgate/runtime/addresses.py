@@ -6,7 +6,7 @@ import ctypes
 import sys
 from functools import cache
 
-from callgate.target import IS_CPYTHON, IS_WINDOWS
+from callgate.target import IS_CPYTHON, IS_MACOS, IS_WINDOWS
 
 _void_p = ctypes.c_void_p
 
@@ -24,6 +24,10 @@ _WINDOWS_C = {
     **{name: ("kernel32", name) for name in ("GetLastError", "SetLastError")},
 }
 """What stands for functions of the POSIX C library, and Windows' own: the DLL, and the name there."""
+
+_POSIX_C = {"set_python_key": "pthread_setspecific"}
+_MACOS_C = {**_POSIX_C, "__errno_location": "__error"}
+"""What functions that code names are called there."""
 
 _WINDOWS_API = {
     "PyLong_FromLong": "PyLong_FromLongLong",
@@ -43,7 +47,8 @@ def function_address(library: ctypes.CDLL, name: str) -> int:
 def c_address(name: str) -> int:
     """The address of a function of the C library, or of what stands for it on Windows."""
     if not IS_WINDOWS:
-        return function_address(ctypes.CDLL(None), "pthread_setspecific" if name == "set_python_key" else name)
+        names = _MACOS_C if IS_MACOS else _POSIX_C
+        return function_address(ctypes.CDLL(None), names.get(name, name))
     library, name = _WINDOWS_C[name]
     return function_address(ctypes.CDLL(library), name)
 

@@ -230,8 +230,7 @@ class Gate(GateBase):
     def _refuse_changed(self, words: int) -> NoReturn:
         """A checked call did not bring back what is the caller's: `words` is where its frame says what came."""
         target = self.target
-        saved = operations(target)
-        names = [name for number in saved.callee_saved for name, other in saved.general.items() if other == number]
+        names = operations(target).callee_saved.values()
         before, after, *registers = (ctypes.c_uint64 * (2 + len(names))).from_address(words)
         changed = [name for name, word in zip(names, registers, strict=True) if word != before]
         problems = []

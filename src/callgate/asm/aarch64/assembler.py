@@ -95,18 +95,19 @@ def _memory(mnemonic: str, names: Names, size_bytes: int, opcode: int) -> Callab
     return emit
 
 
-def _pair(mnemonic: str, opcode: int) -> Callable[[Assembler, int, int, int, int], None]:
-    """`mnemonic x, x, [base, offset]`, the offset a multiple of 8 from -512 to 504."""
+def _pair(mnemonic: str, opcode: int, names: Names) -> Callable[[Assembler, int, int, int, int], None]:
+    """`mnemonic r, r, [base, offset]` of 8-byte registers, the offset a multiple of 8 from -512 to 504."""
 
     def emit(self: Assembler, first: int, second: int, base: int, offset: int) -> None:
         if not fits_pair(offset):
             raise OverflowError(f"{mnemonic} cannot reach offset {offset}")
         self.emit_word(opcode | (offset >> 3 & 0x7F) << 15 | second << 10 | base << 5 | first)
 
+    letter = "r" if names is NAMES_64 else "v"
     describe(
         emit,
-        "rrpt",
-        lambda f, s, b, o: f"{mnemonic} {NAMES_64[f]}, {NAMES_64[s]}, [{NAMES_64_SP[b]}{_offset_text(o)}]",
+        f"{letter}{letter}pt",
+        lambda f, s, b, o: f"{mnemonic} {names[f]}, {names[s]}, [{NAMES_64_SP[b]}{_offset_text(o)}]",
     )
     return emit
 
@@ -185,13 +186,13 @@ def _rr(mnemonic: str, opcode: int, names: tuple[Names, Names], letters: str) ->
     return emit
 
 
-def _mov(opcode: int, names: Names) -> Callable[[Assembler, int, int], None]:
-    """`mov r, r`, which is `orr r, zr, r`."""
+def _mov(opcode: int, names: Names, mnemonic: str = "mov") -> Callable[[Assembler, int, int], None]:
+    """`mov r, r` or `mvn r, r`, which are `orr r, zr, r` and `orn r, zr, r`."""
 
     def emit(self: Assembler, destination: int, source: int) -> None:
         self.emit_word(opcode | source << 16 | ZR << 5 | destination)
 
-    describe(emit, "rr", lambda d, s: f"mov {names[d]}, {names[s]}")
+    describe(emit, "rr", lambda d, s: f"{mnemonic} {names[d]}, {names[s]}")
     return emit
 
 
@@ -252,8 +253,10 @@ class Assembler(Emitter):
     str_d = _memory("str", NAMES_D, 8, 0xFD000000)
     str_s = _memory("str", NAMES_S, 4, 0xBD000000)
     str_q = _memory("str", NAMES_Q, 16, 0x3D800000)
-    ldp_x = _pair("ldp", 0xA9400000)
-    stp_x = _pair("stp", 0xA9000000)
+    ldp_x = _pair("ldp", 0xA9400000, NAMES_64)
+    stp_x = _pair("stp", 0xA9000000, NAMES_64)
+    ldp_d = _pair("ldp", 0x6D400000, NAMES_D)
+    stp_d = _pair("stp", 0x6D000000, NAMES_D)
 
     # -- arithmetic ---------------------------------------------------------------------------------------------------
     add_i = _rri("add", 0x91000000)
@@ -277,6 +280,7 @@ class Assembler(Emitter):
     ands_wi = _mask("ands", 0x72000000, alias="tst")
     mov_x = _mov(0xAA000000, NAMES_64)
     mov_w = _mov(0x2A000000, NAMES_32)
+    mvn_w = _mov(0x2A200000, NAMES_32, "mvn")
     movz_x = _wide("movz", 0xD2800000)
     movn_x = _wide("movn", 0x92800000)
     movk_x = _wide("movk", 0xF2800000)
