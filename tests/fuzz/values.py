@@ -232,8 +232,9 @@ def draw_by_value(random: Random, name: str, *, has_wide: bool = False) -> Drawn
     """A record to pass by value: two of three fit into registers.
 
     Left out is what compilers disagree about: records of nothing but unnamed bit-fields (no C, 6.7.2.1p8), unnamed
-    bit-fields in unions, bit-fields of 16, 32, 64 or 128 bits that may be misaligned, and arrays of structs in packed
-    ones, whose last eightbyte may be padding.  So is what callgate refuses, alignment to more than 16.
+    bit-fields in unions, bit-fields of 16, 32, 64 or 128 bits that may be misaligned, arrays of structs in packed
+    ones, whose last eightbyte may be padding, and in packed ones bit-fields that are aligned or of 128-bit types (gcc
+    and clang).  So is what callgate refuses, alignment to more than 16.
     """
     shape = random.choice((SMALL, SMALL, SMALL, LARGE))._replace(
         has_wide=has_wide,
@@ -261,6 +262,8 @@ def _is_left_out(whole: Record) -> bool:
         if has_unnamed and (record.tag == "union" or not any(reachable(record))):
             return True
         if any(member.bits in (16, 32, 64, 128) and (is_packed or not member.name) for member in bit_fields):
+            return True
+        if is_packed and any(member.align_bytes or size_bytes(member.type, TARGET) > 8 for member in bit_fields):
             return True
     return False
 
