@@ -177,7 +177,11 @@ def build(data: bytes) -> wasm.Module:
     return wasm.Module(data, cache=False, engine=MODE)
 
 
+IS_CPYTHON = sys.implementation.name == "cpython"
+SMALL_STACKS = "PyPy crashes where a thread's stack is smaller than it takes every stack for"
+
+
 def collect() -> None:
     """Have the collector free all that is unreachable; PyPy's takes some rounds, with the finalizers."""
-    for _ in range(1 if sys.implementation.name == "cpython" else 4):
+    for _ in range(1 if IS_CPYTHON else 4):
         gc.collect()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from assemble import IS_CPYTHON, SMALL_STACKS
 from encoding import MAGIC, opcode, section, signed, unsigned, vector, vector_of
 
 from callgate import wasm
@@ -93,6 +94,7 @@ def test_many_arguments_and_results(mode: str) -> None:
         load(module(CALL_ITSELF, results=(I64,) * 1000), mode).f()
 
 
+@pytest.mark.skipif(not IS_CPYTHON, reason=SMALL_STACKS)
 def test_depth_in_a_thread_with_a_small_stack(mode: str) -> None:
     if mode == "portable" and sys.version_info < (3, 11):
         pytest.skip("before CPython 3.11 any recursive Python function overflows the stack of a small thread")
@@ -131,6 +133,7 @@ def test_a_fill_of_nearly_all_addresses(mode: str) -> None:
         load(module(code, sections=MEMORY), mode).f()
 
 
+@pytest.mark.skipif(not IS_CPYTHON, reason=SMALL_STACKS)
 def test_a_thread_that_ended_is_forgotten(mode: str) -> None:
     """A later thread may have the same thread pointer and a smaller stack: what is known of the first would be wrong."""
     exports = load(module(CALL_ITSELF), mode)
