@@ -147,7 +147,7 @@ def test_a_thread_that_ended_is_forgotten(mode: str) -> None:
 
     before = threading.stack_size()
     try:
-        for size, what in ((256 << 20, call), (1 << 20, int), (2 << 20, call), (1 << 20, int), (512 << 10, call)):
+        for size, what in ((128 << 20, call), (1 << 20, int), (2 << 20, call), (1 << 20, int), (512 << 10, call)):
             threading.stack_size(size)
             thread = threading.Thread(target=what)
             thread.start()
