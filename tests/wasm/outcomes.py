@@ -4,6 +4,7 @@ As a program it compares engines on random modules, each in a child process:
 
     python tests/wasm/outcomes.py --first 0 --count 1000
     python tests/wasm/outcomes.py --first 17 --write module.wasm
+    python tests/wasm/outcomes.py --stacks --engines wasmtime,compiled     # those of random_stacks
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 from random_modules import random_calls, random_module
+from random_stacks import STACK_CALLS, random_stack_module
 
 from callgate import wasm
 
@@ -146,10 +148,8 @@ def apart(work: Callable[[], object]) -> object:
     return pickle.loads(pickled) if pickled else f"died with status {status}"
 
 
-def compare(seed: int, names: Sequence[str], *, with_simd: bool) -> Iterator[str]:
-    """The differences that a seed's module shows."""
-    data = random_module(seed, with_simd=with_simd)
-    calls = random_calls(seed, data)
+def compare(data: bytes, calls: Calls, names: Sequence[str]) -> Iterator[str]:
+    """The differences that a module shows."""
     outcomes = {name: apart(lambda name=name: ENGINES[name](data, calls)) for name in names}  # type: ignore[misc]
     first, *others = names
     for name in names:
@@ -168,15 +168,21 @@ def main() -> int:
     parser.add_argument("--engines", default=",".join(ENGINES), help="the first is compared with the others")
     parser.add_argument("--no-simd", action="store_true")
     parser.add_argument("--write", metavar="FILE", help="write the first seed's module and stop")
+    parser.add_argument("--stacks", action="store_true", help="modules of random_stacks")
     given = parser.parse_args()
+
+    def module(seed: int) -> bytes:
+        return random_stack_module(seed) if given.stacks else random_module(seed, with_simd=not given.no_simd)
+
     if given.write:
         with open(given.write, "wb") as file:
-            file.write(random_module(given.first, with_simd=not given.no_simd))
+            file.write(module(given.first))
         return 0
     started = time.monotonic()
     bad = 0
     for seed in range(given.first, given.first + given.count):
-        found = list(compare(seed, given.engines.split(","), with_simd=not given.no_simd))
+        data = module(seed)
+        found = list(compare(data, STACK_CALLS if given.stacks else random_calls(seed, data), given.engines.split(",")))
         bad += bool(found)
         for line in found:
             print(f"seed {seed}: {line}", flush=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from outcomes import ENGINES, callgate_outcome, difference, wasmtime_outcome
 from random_modules import random_calls, random_module
+from random_stacks import STACK_CALLS, random_stack_module
 
 from callgate.errors import EngineError
 from callgate.wasm.binary import decode
@@ -54,3 +56,19 @@ def test_wasmtime_agrees(seed: int) -> None:
     data = random_module(seed)
     calls = random_calls(seed, data)
     assert difference(wasmtime_outcome(data, calls), callgate_outcome(data, calls)) is None
+
+
+@pytest.mark.parametrize("seed", SEEDS[: COUNT // 2])  # they are larger
+def test_stacks_agree(seed: int) -> None:
+    """Modules that keep every register in use, in every mode, and in wasmtime if it is there."""
+    data = random_stack_module(seed)
+    check_module(decode(data))
+    expected = callgate_outcome(data, STACK_CALLS, engine="portable")
+    for name, run in ENGINES.items():
+        if name == "portable" or (name == "wasmtime" and find_spec("wasmtime") is None):
+            continue
+        try:
+            found = run(data, STACK_CALLS)
+        except EngineError as reason:
+            pytest.skip(f"no compiled mode: {reason}")
+        assert difference(expected, found) is None, name
