@@ -235,6 +235,41 @@ def test_routines_on_aarch64() -> None:
     compare("routines.aarch64-linux", code.listing())
 
 
+SETS_FLAGS = ("cmp", "cmn", "tst", "subs", "ands", "fcmp")
+
+
+@pytest.mark.parametrize("layout", [CPYTHON_3_14, CPYTHON_3_13, CPYTHON_3_11], ids=["3.14", "3.13", "3.11"])
+def test_flags_on_aarch64(layout: Layout) -> None:
+    """A comparison with 0 that becomes `cbz` sets no flags: no jump behind one looks at them before others do.
+
+    Only callgate_raised and callgate_error_set give flags.
+    """
+    machine = Machine(AARCH64_LINUX, layout, checks_calls=True)
+    codes = [routines(machine, with_listing=True) for routines in (lower_routines, lower_callback_routines, lower_raw)]
+    for _, declared, options in CASES:
+        signature, conversion = lowered(declared, options, AARCH64_LINUX)
+        plan = classify(signature, AARCH64_LINUX)
+        for is_on_stack in (False, True):
+            codes.append(lower_call(plan, conversion._replace(is_on_stack=is_on_stack), machine, with_listing=True))
+    jumps = 0
+    for code in codes:
+        are_set, symbol = False, ""
+        for line in code.lines:
+            mnemonic, _, operands = line.text.partition(" ")
+            if mnemonic.startswith("b."):
+                assert are_set, line
+                jumps += 1
+            elif mnemonic == "ldr" and operands.startswith("x16, "):
+                symbol = operands.removeprefix("x16, ")
+            elif mnemonic in SETS_FLAGS:
+                are_set = True
+            elif mnemonic in ("blr", "bl"):
+                are_set = symbol in ("callgate_raised", "callgate_error_set")
+            elif mnemonic in ("cbz", "cbnz") or not line.size_bytes:
+                are_set = False
+    assert jumps > 1000
+
+
 def test_variable_arguments_on_macos() -> None:
     """The interpreter's variadic functions look for them on the stack there."""
     machine = Machine(AARCH64_MACOS, CPYTHON_3_13)
