@@ -31,6 +31,7 @@ from callgate.runtime.callbacks import Callback, gate_behind
 from callgate.runtime.declared import Watch
 from callgate.runtime.engine import choose, use_images_of
 from callgate.runtime.gate import LAST, Gate, Options
+from callgate.runtime.process_bound import not_copied
 from callgate.runtime.shared_library import SharedLibrary, open_library
 from callgate.target import DATA_MODEL
 
@@ -90,6 +91,7 @@ class Library:
     """
 
     __slots__ = ("__defaults", "__dict__", "__pending", "__records", "__shared", "__weakref__")
+    __reduce__ = not_copied("load the library there")
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,11 @@ class TestProtocols:
         exports = load(NUMBERS, Numbers).exports
         assert exports.add.__doc__ is not None and exports.add.__doc__.startswith("The sum.")
         assert exports.swap.__doc__ == "Exchange." and exports.swap.__name__ == "swap"
+
+    def test_signatures(self) -> None:
+        exports = load(TEXTS, Texts).exports
+        assert str(inspect.signature(exports.strlen)) == "(arg1, /)"
+        assert str(inspect.signature(exports.size)) == "(data)"
 
     @pytest.mark.parametrize(
         ("call", "error", "text"),

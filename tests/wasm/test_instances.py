@@ -234,6 +234,19 @@ class TestHostFunctions:
         with pytest.raises(wasm.LinkError, match="has other types than numbers of 32 and 64 bits"):
             calls(libm.cosl)
 
+    def test_missing_imports_say_what_is_near(self) -> None:
+        importing = module({}, imports=[("env", "log", "i32 ->"), ("wasi_snapshot_preview1", "proc_exit", "i32 ->")])
+        with pytest.raises(wasm.LinkError) as caught:
+            load(importing, imports={"ENV": {"log": print}, "env": {"lag": print}})
+        assert str(caught.value) == (
+            "unknown import env.log: (i32) -> () is not among the imports; the nearest of them is ENV.log\n"
+            "unknown import wasi_snapshot_preview1.proc_exit: (i32) -> () is not among the imports\n"
+            "callgate provides no WASI: compile for wasm32-freestanding or wasm32-unknown-unknown, or import host "
+            "functions of these names"
+        )
+        assert len(caught.value.problems) == 2 and caught.value.hint.startswith("callgate provides no WASI")
+        assert repr(wasm.Module(importing).imports[0]) == "Import(module='env', name='log', type=<(i32) -> ()>)"
+
     @pytest.mark.parametrize("imports", [5, "env", [5], {"env": 5}, [("env", 5)]])
     def test_imports_that_are_none(self, imports: Any) -> None:
         with pytest.raises(TypeError, match="imports"):

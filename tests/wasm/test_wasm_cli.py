@@ -118,6 +118,7 @@ class TestRun:
         ("words", "expected"),
         [
             ("", "exports no function '_start'; it exports add(i32, i32) -> (i32), long(i64) -> (i64), "),
+            ("", "keep(i32) -> (i32); call one with --invoke NAME [ARG ...]"),
             ("--invoke memory", "exports no function 'memory'; it exports add"),
             ("--invoke add 1", "callgate wasm: add(i32, i32) -> (i32) takes 2 arguments, not 1"),
             ("--invoke add 1 x", "callgate wasm: 'x' is no i32, which add(i32, i32) -> (i32) takes"),
@@ -153,10 +154,24 @@ class TestRun:
             "env.log: (i32) -> (), env.exit: (i32) -> ()\n"
         )
 
+    def test_wasi(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        (tmp_path / "wasi.wasm").write_bytes(IMPORTING.replace(b"\3env\3log", b"\5wasi_\1x"))
+        text = said(capsys, "wasm", "run", str(tmp_path / "wasi.wasm"), status=2)
+        assert text.endswith(
+            "wasi_.x: (i32) -> (), env.exit: (i32) -> (); callgate provides no WASI: compile for wasm32-freestanding or "
+            "wasm32-unknown-unknown, or import host functions of these names\n"
+        )
+
     def test_what_is_no_module(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        (tmp_path / "other").write_bytes(b"\x7fELF....")
+        text = said(capsys, "wasm", "run", str(tmp_path / "other"), status=2)
+        assert text == "callgate wasm: magic header not detected: a module begins with \\0asm (at byte 0x0)\n"
         (tmp_path / "text").write_text("(module)")
         text = said(capsys, "wasm", "run", str(tmp_path / "text"), status=2)
-        assert text == "callgate wasm: magic header not detected (at byte 0x0)\n"
+        assert text == (
+            "callgate wasm: magic header not detected: this is WebAssembly text; make a module of it, with wat2wasm for "
+            "example (at byte 0x0)\n"
+        )
 
 
 class TestInspect:

@@ -123,6 +123,7 @@ def run_module(arguments: argparse.Namespace) -> int:
         needed = ", ".join(f"{one.module}.{one.name}: {one.type}" for one in module.data.imports)
         raise CommandError(
             f"{arguments.file} needs imports, which only a program can give (wasm.load(…, imports=[…])): {needed}"
+            + (f"; {problem.hint}" if problem.hint else "")
         ) from problem
     except Trap as trap:
         print(f"callgate wasm: {type(trap).__name__}: {trap}", file=sys.stderr)
@@ -141,7 +142,8 @@ def _exported_type(module: ModuleData, path: str, name: str) -> FuncType:
     }
     if name not in types:
         offered = ", ".join(f"{other}{signature}" for other, signature in types.items()) or "no function"
-        raise CommandError(f"{path} exports no function {name!r}; it exports {offered}")
+        hint = "; call one with --invoke NAME [ARG ...]" if name == "_start" and types else ""
+        raise CommandError(f"{path} exports no function {name!r}; it exports {offered}{hint}")
     return types[name]
 
 

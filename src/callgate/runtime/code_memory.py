@@ -30,6 +30,7 @@ from callgate.errors import EngineError
 from callgate.runtime.executable import Executable, Piece, Rung
 from callgate.runtime.lifetime import untrack
 from callgate.runtime.posix_memory import in_pages
+from callgate.runtime.process_bound import not_copied
 from callgate.target import IS_MACOS, IS_WINDOWS
 
 if IS_WINDOWS:
@@ -60,6 +61,7 @@ class Block:
     """Published code; its memory is free for other code once the block is unreferenced."""
 
     __slots__ = ("__weakref__", "address", "arena", "extent", "forks")
+    __reduce__ = not_copied("make the code there")
 
     def __init__(self, arena: Arena, extent: Extent, forks: int) -> None:
         """`forks`: how many there had been when the publication began."""

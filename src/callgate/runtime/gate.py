@@ -23,6 +23,7 @@ from callgate.lower.machine import Machine
 from callgate.lower.operations import operations
 from callgate.runtime import boxing, params, reference
 from callgate.runtime.probe import GateBase
+from callgate.runtime.process_bound import not_copied
 from callgate.runtime.stack import Stack
 from callgate.target import HOST, X86_64_LINUX, Target
 
@@ -80,6 +81,7 @@ class Gate(GateBase):
         "stack",
         "yields",
     )
+    __reduce__ = not_copied("declare the function there")
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from callgate.errors import LibraryNotFoundError, SymbolNotFoundError
 from callgate.runtime.addresses import function_address
 from callgate.runtime.exported_names import elf_symbols, pe_exports
 from callgate.runtime.lifetime import untrack
+from callgate.runtime.process_bound import not_copied
 from callgate.runtime.unwind import LOOK
 from callgate.target import IS_MACOS, IS_WINDOWS
 
@@ -34,6 +35,8 @@ class SharedLibrary:
         self.name = name
         self.path = path
         untrack(self)
+
+    __reduce__ = not_copied("open the library there")
 
     def __repr__(self) -> str:
         return f"<shared library {self.path}>"

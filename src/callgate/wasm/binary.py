@@ -512,6 +512,12 @@ class _Sections:
         )
 
 
+def _no_magic(data: bytes) -> str:
+    if data[:1_000].lstrip().startswith((b"(", b";;")):
+        return "magic header not detected: this is WebAssembly text; make a module of it, with wat2wasm for example"
+    return "magic header not detected: a module begins with \\0asm"
+
+
 def decode(data: bytes) -> ModuleData:
     """Decode a module; BinaryError with the offset where the bytes are none.
 
@@ -525,7 +531,7 @@ def decode(data: bytes) -> ModuleData:
     if len(data) > MOST["module bytes"]:
         raise BinaryError(f"a module of {len(data)} bytes, {MOST['module bytes']} at most", 0)
     if data[:4] != _MAGIC:
-        raise BinaryError("magic header not detected" if len(data) >= 4 else "unexpected end", 0)
+        raise BinaryError(_no_magic(data) if len(data) >= 4 else "unexpected end", 0)
     if data[4:8] != _VERSION:
         raise BinaryError("unknown binary version" if len(data) >= 8 else "unexpected end", 4)
     reader = _Reader(data, 8, len(data))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from callgate.errors import CallgateError
 
@@ -13,7 +13,11 @@ class BinaryError(CallgateError, ValueError):
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(f"{message} (at byte {offset:#x})")
+        self.message = message
         self.offset = offset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.offset), self.__dict__
 
 
 class ValidationError(CallgateError, ValueError):
@@ -23,19 +27,27 @@ class ValidationError(CallgateError, ValueError):
         where = [] if function is None else [f"in {function}"]
         where += [] if offset is None else [f"at byte {offset:#x}"]
         super().__init__(f"{message} ({', '.join(where)})" if where else message)
+        self.message = message
         self.offset = offset
         self.function = function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.offset, self.function), self.__dict__
 
 
 class LinkError(CallgateError, ImportError):
     """Imports, or exports that a Protocol declares, that are missing or of another type.
 
-    The message lists them all, `problems` has a line each.
+    The message lists them all, `problems` has a line each; `hint` is what to do next, where that is known.
     """
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
+    def __init__(self, problems: tuple[str, ...], hint: str = "") -> None:
+        super().__init__("\n".join([*problems, hint] if hint else problems))
         self.problems = problems
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems, self.hint), self.__dict__
 
 
 class ClosedError(CallgateError, ValueError):

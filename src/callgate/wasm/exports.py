@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import index as as_index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callgate.c.types import Kind as NumberKind
+from callgate.runtime.process_bound import not_copied
 from callgate.runtime.reference import place_keywords
 from callgate.wasm.annotations import Value
 from callgate.wasm.binary import Export, Kind
 from callgate.wasm.protocols import Allocator, Form, Plan, Text, TypedCall
 from callgate.wasm.store import Function, pack
 from callgate.wasm.types import F32, F64, FUNCREF, I32, I64
+
+if TYPE_CHECKING:
+    from inspect import Signature
 
 _MASK = 0xFFFF_FFFF
 
@@ -24,6 +28,7 @@ class Exports:
     """
 
     __slots__ = ("__core", "__dict__", "__exports", "__plans", "__weakref__")
+    __reduce__ = not_copied("instantiate the module there")
 
     def __init__(self, core: Any, plans: Mapping[str, Plan]) -> None:
         set_slot = object.__setattr__
@@ -99,6 +104,7 @@ class TypedFunction:
     """A function that takes or gives strings, references, vectors or several results, as a Protocol types it."""
 
     __slots__ = ("__dict__", "__name__", "__weakref__", "_allocator", "_call", "_core", "_declared", "_free", "_number")
+    __reduce__ = not_copied("instantiate the module there")
 
     def __init__(self, core: Any, number: int, declared: TypedCall, allocator: Allocator | None) -> None:
         self.__name__ = declared.name
@@ -114,6 +120,15 @@ class TypedFunction:
         """The function as a reference."""
         found: Function = self._core.function(self._number)
         return found
+
+    @property
+    def __signature__(self) -> Signature:
+        """What it takes, for `help()`, editors and `inspect.signature`."""
+        from inspect import Parameter, Signature
+
+        positional, either = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
+        names = enumerate(self._declared.names, 1)
+        return Signature([Parameter(name or f"arg{number}", either if name else positional) for number, name in names])
 
     def __repr__(self) -> str:
         return f"<wasm function {self.__name__}{self._core.signature(self._number)}>"

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, overload
 
 from callgate.errors import EngineError
 from callgate.runtime.engine import choose, native_engine
+from callgate.runtime.process_bound import not_copied
 from callgate.target import HOST
 from callgate.wasm.annotations import locals_of
 from callgate.wasm.binary import Import, Kind, ModuleData, decode
@@ -35,7 +36,20 @@ AllocatorNames: TypeAlias = "str | tuple[str, str] | None"
 
 
 class Module:
-    """A WebAssembly module, decoded, checked and compiled once; `instantiate` runs it any number of times."""
+    """A WebAssembly module, decoded, checked and compiled once; `instantiate` runs it any number of times.
+
+    `engine` is "compiled", "portable" or None for what runs here.  `bounds="guarded"` leaves the check of addresses to
+    unmapped pages around the memory.  `cache=False` neither reads nor writes kept machine code; `lazy=True` compiles
+    each function when it is first called.  `progress(done, whole)` is told how far the compilation is.
+
+    Raises OSError for a file that cannot be read, BinaryError and ValidationError for what is no valid module,
+    EngineError for an engine or bounds that cannot be had here.
+
+    >>> Module(bytes.fromhex("0061736d01000000")).exports
+    {}
+    """
+
+    __reduce__ = not_copied("load its bytes there")
 
     def __init__(
         self,
@@ -230,6 +244,7 @@ class Instance(Generic[L]):
     """
 
     __slots__ = ("__weakref__", "_core", "_exports", "_module")
+    __reduce__ = not_copied("instantiate the module there")
 
     _core: Any
     _exports: Exports

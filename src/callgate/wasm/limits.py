@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import index
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 BULK_STEP_BYTES: Final = 64
 """What an instruction may fill or copy for each step of fuel; it is charged before anything is written."""
@@ -72,3 +72,6 @@ class Limits(_Limits):
             if not timeout_s >= 0:
                 raise ValueError(f"Limits(timeout_s=) must not be negative: {timeout_s}")
         return super().__new__(cls, fuel, timeout_s, memory_bytes, table_elements, stack_bytes)
+
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
+        return (), self._asdict()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from callgate.c.layout import size_bytes
 from callgate.c.names import FUNCTION_POINTER
@@ -34,6 +34,13 @@ from callgate.wasm.types import (
     TableType,
 )
 
+_SUGGESTIONS: Final = 10  # a module may ask for a million imports, and a search takes its time
+_WASI: Final = ("wasi_", "wasi:")
+WASI_HINT: Final = (
+    "callgate provides no WASI: compile for wasm32-freestanding or wasm32-unknown-unknown, or import host functions "
+    "of these names"
+)
+
 
 class Linked:
     """A module's functions that are imported; its tables, memories and globals, the imported ones first."""
@@ -49,7 +56,7 @@ def link(module: ModuleData, imports: Any, limits: Limits, engine: str, bounds: 
     """Find what the module imports; LinkError with all that is missing or of the wrong type."""
     given = offered(imports)
     linked = Linked()
-    problems = []
+    problems: list[str] = []
     for module_name, name, wanted in module.imports:
         where = f"{module_name}.{name}"
         if (module_name, name) in given:
@@ -63,10 +70,13 @@ def link(module: ModuleData, imports: Any, limits: Limits, engine: str, bounds: 
                 )
         else:
             problem = f"unknown import {where}: {wanted} is not among the imports"
+            if len(problems) < _SUGGESTIONS:
+                problem += _suggestion(name, given)
         if problem:
             problems.append(problem)
     if problems:
-        raise LinkError(tuple(problems))
+        needs_wasi = any(one.module.startswith(_WASI) and (one.module, one.name) not in given for one in module.imports)
+        raise LinkError(tuple(problems), WASI_HINT if needs_wasi else "")
     for table in module.tables[len(linked.tables) :]:
         linked.tables.append(Table(NAMES[table.element], *table.limits, most_elements=limits.table_elements))
     for memory in module.memories[len(linked.memories) :]:
@@ -77,6 +87,14 @@ def link(module: ModuleData, imports: Any, limits: Limits, engine: str, bounds: 
     for one in shared:
         one.engine = one.engine or engine
     return linked
+
+
+def _suggestion(wanted: str, given: Iterable[tuple[str, str]]) -> str:
+    import difflib
+
+    offered = {name: f"{module_name}.{name}" for module_name, name in given if isinstance(name, str)}
+    near = difflib.get_close_matches(wanted, offered, 1)
+    return f"; the nearest of them is {offered[near[0]]}" if near else ""
 
 
 def _foreign(thing: Any, engine: str, where: str) -> str:

@@ -16,6 +16,7 @@ from operator import index
 from typing import Any, Final, TypeVar
 
 from callgate.c.names import FUNCTION_POINTER
+from callgate.runtime.process_bound import not_copied
 from callgate.wasm.errors import OutOfBounds
 from callgate.wasm.guard_pages import is_guarded, open_pages, reserve
 from callgate.wasm.types import MOST_PAGES, PAGE_BYTES, Limits, MemoryType
@@ -50,6 +51,7 @@ class Memory:
         "maximum_pages",
         "type",
     )
+    __reduce__ = not_copied("send what `read` gives")
 
     def __init__(
         self,

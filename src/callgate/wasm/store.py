@@ -9,6 +9,7 @@ from itertools import count as counting
 from operator import index as as_index
 from typing import Any, Final
 
+from callgate.runtime.process_bound import not_copied
 from callgate.wasm.compile.layout import RECORD_HOME
 from callgate.wasm.errors import ClosedError, TableOutOfBounds
 from callgate.wasm.types import (
@@ -97,6 +98,7 @@ class Function:
     """
 
     __slots__ = ("__weakref__", "call", "name", "number", "owner", "record", "type")
+    __reduce__ = not_copied("instantiate the module there")
 
     def __init__(self, type: FuncType, call: Any, name: str, owner: Any, record: int = 0, number: int = -1) -> None:
         self.type = type
@@ -125,6 +127,7 @@ class Table:
     """
 
     __slots__ = ("__weakref__", "elements", "engine", "most", "native", "store", "type")
+    __reduce__ = not_copied("make one there")
 
     def __init__(
         self, kind: str, minimum: int, maximum: int | None = None, *, most_elements: int | None = None
@@ -298,6 +301,7 @@ class Global:
     """
 
     __slots__ = ("__weakref__", "cell", "engine", "raw", "store", "type")
+    __reduce__ = not_copied("make one there")
 
     def __init__(self, kind: str, value: Any, *, mutable: bool = False) -> None:
         number = VALUE_TYPES.get(kind)

@@ -41,6 +41,9 @@ class FuncType(NamedTuple):
     def __str__(self) -> str:
         return f"{spell(self.parameters)} -> {spell(self.results)}"
 
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
 
 class Limits(NamedTuple):
     """How small a memory (in pages of 64 KiB) or a table (in elements) may be and how large (None: as large as any)."""
@@ -67,6 +70,9 @@ class TableType(NamedTuple):
     def __str__(self) -> str:
         return f"table of {NAMES[self.element]}, {self.limits} elements"
 
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
 
 class MemoryType(NamedTuple):
     """A linear memory."""
@@ -75,6 +81,9 @@ class MemoryType(NamedTuple):
 
     def __str__(self) -> str:
         return f"memory of {self.limits} pages"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
 
 class GlobalType(NamedTuple):
@@ -85,6 +94,9 @@ class GlobalType(NamedTuple):
 
     def __str__(self) -> str:
         return f"{'mutable' if self.is_mutable else 'constant'} global of {NAMES[self.value]}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
 
 ExternType = FuncType | TableType | MemoryType | GlobalType
