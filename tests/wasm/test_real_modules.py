@@ -1,6 +1,7 @@
 """Programs compiled from C give the results that they give natively.
 
-Zig builds them (`.cache/zig`, see .ci/run); those made of a library only where `scripts/wasm-modules` has built them.
+Zig builds them (`.cache/zig`, see .ci/run); those made of a library only where `scripts/wasm-modules` has built them,
+as continuous integration does.
 """
 
 from __future__ import annotations

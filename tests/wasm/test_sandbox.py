@@ -157,6 +157,20 @@ class TestBulkInstructions:
             assert instance.memory.read(4096 * PAGE - 1, 1) == b"\0"
 
 
+def test_rounds_that_take_long_are_looked_at_more_often(mode: dict[str, Any]) -> None:
+    """A hundred thousand instructions in a loop: the time limit, which is over at once, is seen after some rounds."""
+    round_ = "global.get 0; i32.const 1; i32.add; global.set 0; " + "nop; " * 100_000
+    data = module(
+        {"spin": ("->", f"loop; {round_} br 0; end")},
+        globals_=[("mutable i32", "i32.const 0")],
+        exports={"rounds": "global 0"},
+    )
+    with load(data, limits=wasm.Limits(timeout_s=0), **mode) as instance:
+        with pytest.raises(wasm.TimedOut):
+            instance.exports.spin()
+        assert instance.exports.rounds.value < (500 if mode["engine"] == "portable" else 100_000)
+
+
 class TestResultsOfHosts:
     def test_each_call_has_its_own(self, mode: dict[str, Any]) -> None:
         """The second result calls the function again while the first has been given."""

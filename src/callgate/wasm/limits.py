@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import index
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from callgate.wasm.binary import ModuleData
 
 BULK_STEP_BYTES: Final = 64
 """What an instruction may fill or copy for each step of fuel; it is charged before anything is written."""
@@ -12,6 +15,14 @@ REFERENCE_BYTES: Final = 8
 """What an element of a table counts as."""
 _SLICE_BYTES: Final = 1 << 22
 """What is filled or copied between two looks at signals and the time: some milliseconds."""
+_LARGE_BODY_BYTES: Final = 32 << 10
+"""A round of a loop is taken to be short in functions up to this size."""
+
+
+def poll_interval(rounds: int, module: ModuleData) -> int:
+    """How many rounds and calls there are between two looks: fewer where a body is so large that each may take long."""
+    largest = max([body.end - body.start for body in module.bodies], default=0)
+    return max(1, rounds * _LARGE_BODY_BYTES // max(_LARGE_BODY_BYTES, largest))
 
 
 def slices(count: int, unit_bytes: int = 1) -> Iterator[tuple[int, int]]:

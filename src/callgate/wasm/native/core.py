@@ -6,7 +6,7 @@ import ctypes
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 from callgate.bind import bind
 from callgate.c.types import INT64, VOID, FunctionType, Parameter, Passing, Result, Returning
@@ -49,9 +49,6 @@ from callgate.wasm.native.threads import ADOPTED, CLOSED, stack_low
 from callgate.wasm.native.words import Words, forget, word_at
 from callgate.wasm.store import Function, Global, Store, Table, register_core
 from callgate.wasm.types import REFERENCES, FuncType, TableType
-
-POLL_INTERVAL: Final = 1 << 17
-"""Loop iterations and calls between two looks at signals, limits and other threads."""
 
 
 class Core:
@@ -262,7 +259,8 @@ class Core:
     # -- limits -------------------------------------------------------------------------------------------------------
     def _refill(self) -> int:
         """How many polls are granted until the next look."""
-        granted = POLL_INTERVAL if self.fuel is None else max(0, min(POLL_INTERVAL, self.fuel - 1))
+        interval = self.image.poll_interval
+        granted = interval if self.fuel is None else max(0, min(interval, self.fuel - 1))
         self._granted = granted + 1
         ctypes.c_int32.from_address(self.vmctx + COUNTER).value = granted
         return granted

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 from callgate.asm.code import Code
 from callgate.errors import ImageError
@@ -23,10 +24,12 @@ from callgate.wasm.compile.module import (
 )
 from callgate.wasm.compile.stubs import LAZY_STUB_BYTES, lower_lazy_stubs
 from callgate.wasm.faults import Faults
+from callgate.wasm.limits import poll_interval
 from callgate.wasm.native.backtraces import note_image
 from callgate.wasm.native.stubs import stubs
 from callgate.wasm.validate import Context
 
+_POLL_INTERVAL: Final = 1 << 17
 _FAULTS: list[Faults] = []
 _FAULTS_LOCK = ProcessLock()
 
@@ -55,6 +58,11 @@ class Image:
             faults().cover(self, address, address + len(compiled.code))
         if compiled.code:
             note_image(self)
+
+    @cached_property
+    def poll_interval(self) -> int:
+        """Rounds of loops and calls between two looks at signals, limits and other threads."""
+        return poll_interval(_POLL_INTERVAL, self.module)
 
     def compile_function(self, number: int) -> int:
         """The address of the code of a function that is compiled when first called."""

@@ -34,8 +34,6 @@ from callgate.wasm.portable.traps import explain
 from callgate.wasm.store import Function, Global, Store, Table
 from callgate.wasm.types import REFERENCES, FuncType, TableType
 
-POLL_INTERVAL: Final = 1 << 10
-"""Rounds of loops and calls between two looks at the limits."""
 _LETTERS: Final[Any] = "hHiIQd"
 """The formats of the items that memory is accessed by."""
 
@@ -288,7 +286,8 @@ class PortableCore:
             self._deadline = time.monotonic() + self.limits.timeout_s
 
     def _refill(self) -> None:
-        self._granted = POLL_INTERVAL if self.fuel is None else min(POLL_INTERVAL, self.fuel)
+        interval = self.code.poll_interval
+        self._granted = interval if self.fuel is None else min(interval, self.fuel)
         self._counter[0] = self._granted
 
     def poll(self) -> None:

@@ -12,6 +12,7 @@ import weakref
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
+from callgate.wasm.limits import poll_interval
 from callgate.wasm.portable.translate import Translator
 from callgate.wasm.validate import Context, check_body
 
@@ -37,12 +38,17 @@ FILES: Final[dict[str, Translated]] = {}
 """All translated functions that are alive, by the name of their file."""
 
 
+_POLL_INTERVAL: Final = 1 << 10
+"""Rounds of loops and calls between two looks at the limits."""
+
+
 class PortableModule:
     """A module's functions in Python."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.module = context.module
+        self.poll_interval = poll_interval(_POLL_INTERVAL, self.module)
         self._serial = next(_SERIAL)
         self._translated: dict[tuple[int, bool], Translated] = {}
         self._files: list[str] = []
