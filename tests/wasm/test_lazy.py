@@ -14,17 +14,9 @@ from encoding import opcode, section, signed, unsigned, vector, vector_of
 from spec_runner import SUITES, run_script
 
 from callgate import wasm
-from callgate.errors import EngineError
-from callgate.runtime.engine import native_engine
 from callgate.wasm.native import images
 from callgate.wasm.native.images import LazyImage
 from callgate.wasm.types import I32
-
-try:
-    native_engine()
-    wasm.Module(b"\0asm\1\0\0\0", engine="compiled")
-except EngineError as reason:
-    pytest.skip(f"no compiled mode here: {reason}", allow_module_level=True)
 
 SCRIPTS = [
     *("call", "call_indirect", "elem", "fac", "float_exprs", "func_ptrs", "imports", "linking", "memory_grow"),
@@ -61,6 +53,8 @@ def lazily(data: bytes) -> tuple[wasm.Module, LazyImage]:
     return module, image
 
 
+@pytest.mark.parametrize("mode", ["compiled"], indirect=True)
+@pytest.mark.usefixtures("mode")
 class TestLazy:
     @pytest.mark.parametrize("name", SCRIPTS)
     def test_script_of_the_specification(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,19 +136,19 @@ class TestLazy:
 
 class TestProgress:
     @pytest.mark.parametrize("lazy", [False, True])
-    def test_is_in_bytes_of_bodies(self, lazy: bool) -> None:
+    def test_is_in_bytes_of_bodies(self, lazy: bool, mode: str) -> None:
         told: list[tuple[int, int]] = []
         data = chain(1000, ECHO + (b"\x41" + signed(1) + b"\x1a") * 50)
-        wasm.Module(data, lazy=lazy, cache=False, progress=lambda done, whole: told.append((done, whole)))
+        wasm.Module(data, engine=mode, lazy=lazy, cache=False, progress=lambda done, whole: told.append((done, whole)))
         whole = sum(body.end - body.start for body in wasm.Module(data, cache=False).data.bodies)
         assert {one for _, one in told} == {whole}
         done = [one for one, _ in told]
         assert done == sorted(set(done)) and done[-1] == whole
         assert 50 < len(done) <= 201
 
-    def test_may_stop_it(self) -> None:
+    def test_may_stop_it(self, mode: str) -> None:
         def stop(done: int, whole: int) -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            wasm.Module(chain(1000, ECHO), cache=False, progress=stop)
+            wasm.Module(chain(1000, ECHO), engine=mode, cache=False, progress=stop)

@@ -10,22 +10,15 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+import assemble
 from encoding import opcode, section, unsigned, vector, vector_of
 
 from callgate import wasm
 from callgate.cli import main
 from callgate.cli.terminal import Progress
-from callgate.errors import EngineError
-from callgate.runtime.engine import native_engine
 from callgate.wasm.binary import decode
 from callgate.wasm.compile.listing import spell_instruction
 from callgate.wasm.types import F32, F64, I32, I64, V128, FuncType
-
-try:
-    native_engine()
-    wasm.Module(b"\0asm\1\0\0\0", engine="compiled")
-except EngineError as reason:
-    pytest.skip(f"no compiled mode here: {reason}", allow_module_level=True)
 
 FUNCTIONS = {
     "add": ((I32, I32), (I32,), b"\x20\0\x20\1" + opcode("i32.add")),
@@ -90,6 +83,12 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -
     return out or err
 
 
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+    """The same of `callgate wasm run` in the mode of the test."""
+    return said(capsys, "wasm", "run", "--engine", str(assemble.MODE), *arguments, status=status)
+
+
+@pytest.mark.usefixtures("mode")
 class TestRun:
     @pytest.mark.parametrize(
         ("words", "expected"),
@@ -109,10 +108,10 @@ class TestRun:
         ],
     )
     def test_prints_the_results(self, capsys: pytest.CaptureFixture[str], file: str, words: str, expected: str) -> None:
-        assert said(capsys, "wasm", "run", file, "--invoke", *words.split()) == f"{expected}\n"
+        assert ran(capsys, file, "--invoke", *words.split()) == f"{expected}\n"
 
     def test_nothing_is_printed_where_nothing_is_returned(self, capsys: pytest.CaptureFixture[str], file: str) -> None:
-        assert said(capsys, "wasm", "run", file, "--invoke", "nothing") == ""
+        assert ran(capsys, file, "--invoke", "nothing") == ""
 
     @pytest.mark.parametrize(
         ("words", "expected"),
@@ -129,11 +128,11 @@ class TestRun:
         ],
     )
     def test_errors_are_a_line(self, capsys: pytest.CaptureFixture[str], file: str, words: str, expected: str) -> None:
-        text = said(capsys, "wasm", "run", file, *words.split(), status=2)
+        text = ran(capsys, file, *words.split(), status=2)
         assert expected in text and text.count("\n") == 1
 
     def test_traps_print_the_backtrace(self, capsys: pytest.CaptureFixture[str], file: str) -> None:
-        text = said(capsys, "wasm", "run", file, "--invoke", "fall", status=134)
+        text = ran(capsys, file, "--invoke", "fall", status=134)
         assert re.fullmatch(
             r"callgate wasm: Unreachable: unreachable\n"
             r"  in function 8 \(function 8 at byte 0x\w+\)\n  in fall \(function 7 at byte 0x\w+\)\n",
@@ -141,14 +140,14 @@ class TestRun:
         )
 
     def test_limits(self, capsys: pytest.CaptureFixture[str], file: str) -> None:
-        assert "OutOfFuel" in said(capsys, "wasm", "run", file, "--invoke", "spin", "--fuel", "1000", status=134)
-        assert "TimedOut" in said(capsys, "wasm", "run", file, "--invoke", "spin", "--timeout", "0.01", status=134)
+        assert "OutOfFuel" in ran(capsys, file, "--invoke", "spin", "--fuel", "1000", status=134)
+        assert "TimedOut" in ran(capsys, file, "--invoke", "spin", "--timeout", "0.01", status=134)
         for size, expected in (("1M", "1\n"), ("64K", "-1\n")):
-            assert said(capsys, "wasm", "run", file, "--memory", size, "--invoke", "grow", "1") == expected
+            assert ran(capsys, file, "--memory", size, "--invoke", "grow", "1") == expected
 
     def test_imports_that_are_missing(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (tmp_path / "importing.wasm").write_bytes(IMPORTING)
-        text = said(capsys, "wasm", "run", str(tmp_path / "importing.wasm"), status=2)
+        text = ran(capsys, str(tmp_path / "importing.wasm"), status=2)
         assert text.endswith(
             "importing.wasm needs imports, which only a program can give (wasm.load(…, imports=[…])): "
             "env.log: (i32) -> (), env.exit: (i32) -> ()\n"
@@ -156,7 +155,7 @@ class TestRun:
 
     def test_wasi(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (tmp_path / "wasi.wasm").write_bytes(IMPORTING.replace(b"\3env\3log", b"\5wasi_\1x"))
-        text = said(capsys, "wasm", "run", str(tmp_path / "wasi.wasm"), status=2)
+        text = ran(capsys, str(tmp_path / "wasi.wasm"), status=2)
         assert text.endswith(
             "wasi_.x: (i32) -> (), env.exit: (i32) -> (); callgate provides no WASI: compile for wasm32-freestanding or "
             "wasm32-unknown-unknown, or import host functions of these names\n"
@@ -164,10 +163,10 @@ class TestRun:
 
     def test_what_is_no_module(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (tmp_path / "other").write_bytes(b"\x7fELF....")
-        text = said(capsys, "wasm", "run", str(tmp_path / "other"), status=2)
+        text = ran(capsys, str(tmp_path / "other"), status=2)
         assert text == "callgate wasm: magic header not detected: a module begins with \\0asm (at byte 0x0)\n"
         (tmp_path / "text").write_text("(module)")
-        text = said(capsys, "wasm", "run", str(tmp_path / "text"), status=2)
+        text = ran(capsys, str(tmp_path / "text"), status=2)
         assert text == (
             "callgate wasm: magic header not detected: this is WebAssembly text; make a module of it, with wat2wasm for "
             "example (at byte 0x0)\n"
@@ -204,6 +203,8 @@ class TestInspect:
         assert text.startswith("callgate wasm: type mismatch: i64 expected, i32 found (in add, at byte ")
 
 
+@pytest.mark.parametrize("mode", ["compiled"], indirect=True)
+@pytest.mark.usefixtures("mode")
 class TestCompile:
     def test_what_is_written_is_used(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, file: str) -> None:
         large = tmp_path / "large.wasm"

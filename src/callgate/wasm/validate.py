@@ -9,6 +9,7 @@ unreachable code pops.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, NoReturn
 
 from callgate.wasm.binary import MOST, Expression, Kind, ModuleData, leb_signed, leb_unsigned, read_locals
@@ -237,6 +238,10 @@ def _check_constant(module: ModuleData, expression: Expression, expected: int, r
 # -- bodies -----------------------------------------------------------------------------------------------------------
 
 
+Progress = Callable[[int, int], object]
+"""Is told now and then how many bytes of a module's bodies are done, and how many there are."""
+
+
 def check_body(context: Context, number: int) -> Body:
     """Decode and check the body of a function; `number` counts those that are not imported.
 
@@ -253,6 +258,20 @@ def check_body(context: Context, number: int) -> Body:
             message = str(problem).removesuffix(f" (at byte {problem.offset:#x})") if problem.offset else str(problem)
             raise ValidationError(message, problem.offset, module.function_name(index)) from None
         raise
+
+
+def checked_bodies(context: Context, progress: Progress | None) -> Iterator[Body]:
+    """Check one body after the other; progress is reported as they are taken."""
+    bodies = context.module.bodies
+    whole = sum(body.end - body.start for body in bodies)
+    step = max(1, whole // 200)
+    done = told = 0
+    for number, body in enumerate(bodies):
+        yield check_body(context, number)
+        done += body.end - body.start
+        if progress is not None and (done - told >= step or number == len(bodies) - 1):
+            told = done
+            progress(done, whole)
 
 
 def _mismatch(expected: int, found: int, offset: int) -> NoReturn:

@@ -6,14 +6,14 @@ import gc
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from callgate.wasm.compile.function import Compiled, FunctionCompiler, Options, Shared, too_much_code
 from callgate.wasm.compile.layout import HIDDEN, area_of, layout_of
 from callgate.wasm.types import PAGE_BYTES, V128
-from callgate.wasm.validate import Body, Context, check_body
+from callgate.wasm.validate import Context, Progress, check_body, checked_bodies
 
 ENGINE_VERSION: Final = 6
 """Changed whenever the same module gives other code, or code wants another vmctx."""
@@ -53,10 +53,6 @@ class CompiledModule(NamedTuple):
     def function_at(self, offset: int) -> int:
         """The number, among those that are not imported, of the function that a place lies in."""
         return bisect_right(self.starts, offset) - 1
-
-
-Progress = Callable[[int, int], object]
-"""Is told now and then how many bytes of a module's bodies are done, and how many there are."""
 
 
 def compile_module(context: Context, options: Options, progress: Progress | None = None) -> CompiledModule:
@@ -104,20 +100,6 @@ def compile_apart(shared: Shared, number: int) -> CompiledModule:
 
 def _site_words(compiled: Compiled, start: int) -> list[int]:
     return [word for site in sorted(compiled.sites) for word in (start + site.code, site.module, site.depth_bytes)]
-
-
-def checked_bodies(context: Context, progress: Progress | None) -> Iterator[Body]:
-    """Check one body after the other; progress is reported as they are taken."""
-    bodies = context.module.bodies
-    whole = sum(body.end - body.start for body in bodies)
-    step = max(1, whole // 200)
-    done = told = 0
-    for number, body in enumerate(bodies):
-        yield check_body(context, number)
-        done += body.end - body.start
-        if progress is not None and (done - told >= step or number == len(bodies) - 1):
-            told = done
-            progress(done, whole)
 
 
 def shared_of(context: Context, options: Options, *, is_lazy: bool = False) -> Shared:

@@ -16,8 +16,6 @@ from callgate.wasm.compile.function import Options
 from callgate.wasm.compile.layout import layout_of
 from callgate.wasm.compile.module import (
     CompiledModule,
-    Progress,
-    checked_bodies,
     compile_apart,
     compile_module,
     shared_of,
@@ -27,7 +25,7 @@ from callgate.wasm.faults import Faults
 from callgate.wasm.limits import poll_interval
 from callgate.wasm.native.backtraces import note_image
 from callgate.wasm.native.stubs import stubs
-from callgate.wasm.validate import Context
+from callgate.wasm.validate import Context, Progress, checked_bodies
 
 _POLL_INTERVAL: Final = 1 << 17
 _FAULTS: list[Faults] = []

@@ -7,14 +7,11 @@ both.  Vector instructions are calls of the functions in `vectors`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any, Final
 
 from callgate.wasm.opcodes import INSTRUCTIONS, Instruction
-from callgate.wasm.portable.translate import Translator
+from callgate.wasm.portable.blocks import Blocks, Handler
 from callgate.wasm.portable.values import Value, exact
-
-Handler = Callable[[Translator, Any], None]
 
 _LOADS: Final = {  # name: (the letter of the format, and the result's bounds)
     "i32.load": ("I", 0, 0xFFFF_FFFF),
@@ -82,7 +79,7 @@ def _load_text(letter: str, value: Value, offset: int) -> str:
 def _load(name: str) -> Handler:
     letter, low, high = _LOADS[name]
 
-    def handler(t: Translator, offset: int) -> None:
+    def handler(t: Blocks, offset: int) -> None:
         t.alone(1)
         shift = _SHIFTS[letter]
         if shift and not _is_aligned(t.stack[-1], offset, shift):
@@ -94,7 +91,7 @@ def _load(name: str) -> Handler:
     return handler
 
 
-def _load_f32(t: Translator, offset: int) -> None:
+def _load_f32(t: Blocks, offset: int) -> None:
     t.alone(1)
     value = t.pop()
     t.in_turn()
@@ -110,7 +107,7 @@ def _load_f32(t: Translator, offset: int) -> None:
 def _store(name: str) -> Handler:
     letter, bits = _STORES[name]
 
-    def handler(t: Translator, offset: int) -> None:
+    def handler(t: Blocks, offset: int) -> None:
         t.alone(2)
         shift = _SHIFTS[letter]
         if shift and not _is_aligned(t.stack[-2], offset, shift):
@@ -132,7 +129,7 @@ def _store(name: str) -> Handler:
     return handler
 
 
-def _store_f32(t: Translator, offset: int) -> None:
+def _store_f32(t: Blocks, offset: int) -> None:
     t.alone(2)
     t.name()
     value, address = t.pop(), t.pop()
@@ -142,14 +139,14 @@ def _store_f32(t: Translator, offset: int) -> None:
     t.emit(f"else: store_I(m, {at}, f32_bits({value.text}))")
 
 
-def _size(t: Translator, immediate: Any) -> None:
+def _size(t: Blocks, immediate: Any) -> None:
     t.push(Value("(len(m) >> 16)", 0, 65536, reads=True))
 
 
 def _effect(name: str, count: int, *, immediates: int = 0, results: int = 0) -> Handler:
     """A call of a function of the core: so many i32 or references from the stack, then the immediates."""
 
-    def handler(t: Translator, immediate: Any) -> None:
+    def handler(t: Blocks, immediate: Any) -> None:
         t.alone(count)
         values = t.pop_many(count)
         t.in_turn()
@@ -164,39 +161,39 @@ def _effect(name: str, count: int, *, immediates: int = 0, results: int = 0) -> 
     return handler
 
 
-def _memory_grow(t: Translator, immediate: Any) -> None:
+def _memory_grow(t: Blocks, immediate: Any) -> None:
     t.alone(1)
     value = t.pop()
     t.in_turn()
     t.result(f"memory_grow({exact(value, 32)})", -1, 65536)
 
 
-def _table_get(t: Translator, table: int) -> None:
+def _table_get(t: Blocks, table: int) -> None:
     t.alone(1)
     index = t.pop()
     t.in_turn()
     t.result(f"T{table}[{exact(index, 32)}]")
 
 
-def _table_set(t: Translator, table: int) -> None:
+def _table_set(t: Blocks, table: int) -> None:
     t.alone(2)
     value, index = t.pop(), t.pop()
     t.in_turn()
     t.emit(f"T{table}[{exact(index, 32)}] = {value.text}")
 
 
-def _table_size(t: Translator, table: int) -> None:
+def _table_size(t: Blocks, table: int) -> None:
     t.push(Value(f"len(T{table})", 0, 0xFFFF_FFFF, reads=True))
 
 
-def _table_grow(t: Translator, table: int) -> None:
+def _table_grow(t: Blocks, table: int) -> None:
     t.alone(2)
     count, value = t.pop(), t.pop()
     t.in_turn()
     t.result(f"table_grow({table}, {exact(count, 32)}, {value.text})", -1, 0x7FFF_FFFF)
 
 
-def _table_fill(t: Translator, table: int) -> None:
+def _table_fill(t: Blocks, table: int) -> None:
     t.alone(3)
     start, value, count = t.pop_many(3)
     t.in_turn()
@@ -209,7 +206,7 @@ def _vector(row: Instruction) -> Handler:
     kinds = row.parameters or ()
     is_access = bool(row.immediates) and row.immediates[0].startswith("memory")
 
-    def handler(t: Translator, immediate: Any) -> None:
+    def handler(t: Blocks, immediate: Any) -> None:
         t.alone(len(kinds))
         values = t.pop_many(len(kinds))
         given = immediate if isinstance(immediate, tuple) else () if immediate is None else (immediate,)
@@ -232,7 +229,7 @@ def _vector(row: Instruction) -> Handler:
     return handler
 
 
-def _vector_constant(t: Translator, bits: int) -> None:
+def _vector_constant(t: Blocks, bits: int) -> None:
     t.stack.append(Value(t.constant("k128", bits, bits.to_bytes(16, "little")), is_simple=True))
 
 

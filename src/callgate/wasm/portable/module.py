@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from callgate.wasm.limits import poll_interval
 from callgate.wasm.portable.translate import Translator
-from callgate.wasm.validate import Context, check_body
+from callgate.wasm.validate import Context, Progress, check_body, checked_bodies
 
 _SERIAL = itertools.count(1)
 
@@ -54,13 +54,10 @@ class PortableModule:
         self._files: list[str] = []
         weakref.finalize(self, _forget, self._files)
 
-    def check(self, progress: Any = None) -> None:
+    def check(self, progress: Progress | None) -> None:
         """Check all bodies; nothing is translated yet."""
-        count = len(self.module.bodies)
-        for number in range(count):
-            check_body(self.context, number)
-            if progress is not None:
-                progress(number + 1, count)
+        for _ in checked_bodies(self.context, progress):
+            pass
 
     def function(self, number: int, *, is_metered: bool) -> Translated:
         """A function by its number among all."""
