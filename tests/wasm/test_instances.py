@@ -391,6 +391,25 @@ class TestInstances:
                 instance.exports.run(thing)
         assert sys.getrefcount(thing) == before
 
+    def test_the_interpreter_ends_under_a_trace_function(self, mode: str) -> None:
+        if mode == "portable":
+            pytest.skip("nothing is done there when a thread ends")
+        _, errors = run_child(
+            f"""
+            import sys
+            sys.path[:0] = [{str(Path(__file__).parent)!r}]
+            import assemble
+            from test_instances import calls
+            assemble.MODE = {mode!r}
+            instance = calls(abs)
+            instance.exports.run(1)
+            sys.settrace(lambda *given: None)
+            instance.exports.run("x")
+            """,
+            status=1,
+        )
+        assert errors.rstrip().endswith("TypeError: run() argument 1 must be int, not str")
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
     def test_fork(self, mode: str) -> None:
         run_child(
@@ -432,6 +451,11 @@ class TestMemory:
             (1 << 64) - 1,
         )
         assert (memory.read_float(16), memory.read_float(24, 4), memory.read_string(32)) == (0.5, 0.25, b"text")
+        with pytest.raises(wasm.OutOfBounds) as problem:
+            memory.read_string(32, 4)
+        assert str(problem.value) == (
+            "out of bounds memory access: the string at 0x20 has no end in 4 bytes; read(address, size) needs none"
+        )
         point = memory.read_struct(48, Point)
         assert (point.x, point.y) == (1, 2.5)
         shared = Point.from_buffer(memory.view(48))

@@ -179,7 +179,8 @@ class Memory:
             found = bytes(self.data[start : min(end, start + _CHUNK_BYTES)]).find(0)
             if found >= 0:
                 return bytes(self.data[address : start + found])
-        raise OutOfBounds(f"out of bounds memory access: the string at {address:#x} has no end")
+        within = "" if most_bytes is None else f" in {index(most_bytes)} bytes; read(address, size) needs none"
+        raise OutOfBounds(f"out of bounds memory access: the string at {address:#x} has no end{within}")
 
     def write_string(self, address: int, text: str | bytes, /) -> None:
         """Write a text (UTF-8) and a NUL; ValueError where it contains one."""

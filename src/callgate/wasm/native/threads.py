@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from callgate.wasm.compile.layout import THREAD
@@ -30,7 +32,9 @@ class _ThreadEnd:
     def __init__(self) -> None:
         self.cores: set[weakref.ref[Core]] = set()
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_finalizing():
+            return  # the interpreter ends, and what modules had may be gone
         for reference in self.cores:
             core = reference()
             if core is not None and core.vmctx_words[THREAD // 8] != CLOSED and not core.is_running:
