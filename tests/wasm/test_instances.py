@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from pathlib import Path
 from typing import Any, Protocol
@@ -585,6 +586,25 @@ class TestLimits:
                 exports.for_ever()
             assert isinstance(caught.value, TimeoutError)
         assert exports.run(1) == 1
+
+    def test_time_begins_when_another_instance_calls(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        inner = load(
+            module(
+                {
+                    "slow": (
+                        "i32 -> i32",
+                        "loop; local.get 0; i32.const 1; i32.sub; local.tee 0; br_if 0; end; i32.const 7",
+                    )
+                }
+            ),
+            limits=wasm.Limits(timeout_s=5),
+        )
+        exports = calls(inner.exports.slow).exports
+        for _ in range(3):
+            assert exports.run(300_000) == 7
+            clock[0] += 10
 
     def test_other_threads_run(self) -> None:
         rounds = 0

@@ -203,8 +203,13 @@ def _take_function(linked: Linked, thing: Any, wanted: FuncType, where: str, eng
     signature = found.type if isinstance(found, Function) else found.signature
     if signature != wanted:
         return f"incompatible import type for {where}: a function of {wanted} is needed, not of {signature}"
-    if engine == "compiled" and isinstance(found, Function) and not found.record:
-        found = HostFunction(found, signature, found.name)  # of portable mode: Python code to compiled code
+    if (
+        engine == "compiled"
+        and isinstance(found, Function)
+        and (not found.record or found.owner.limits.timeout_s is not None)
+    ):
+        # of portable mode, or of an instance whose time begins when it is called: Python code to compiled code
+        found = HostFunction(found, signature, found.name)
     linked.functions.append(found)
     return ""
 
