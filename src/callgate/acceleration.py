@@ -29,6 +29,7 @@ from callgate.errors import DeclarationError, EngineError
 from callgate.runtime.engine import native_engine, use_images_of
 from callgate.runtime.gate import Gate, Options
 from callgate.runtime.unwind import LOOK
+from callgate.target import IS_FREE_THREADED
 
 _HOLDS_GIL, _USES_ERRNO, _USES_LAST_ERROR, _CDECL = 0x4, 0x8, 0x10, 0x1  # FUNCFLAG_… of ctypes
 _PARAMFLAG_OUT = 2
@@ -320,12 +321,49 @@ def replace_everywhere(
     places: list[Callable[[], None]] = []
     functions = [pair[0] for pair in replaced.values()]
     ours = {id(functions), id(replaced), *(id(pair) for pair in replaced.values())}
-    for holder in gc.get_referrers(*functions):
+    seen = gc.get_referrers(*functions)
+    for holder in [*seen, *_unseen(seen)]:
         # no attribute of a foreign object is asked for: it may have hooks of its own
         if id(holder) in ours or isinstance(holder, Gate):
             continue
         _replace_in(holder, replaced, places)
     return places
+
+
+def _unseen(seen: list[Any]) -> list[dict[str, Any]]:
+    """The dicts of modules and classes that the collector does not know of, less those that it has `seen`.
+
+    When the first thread starts, a free-threaded CPython 3.13 makes modules and classes immortal, and takes them away
+    from it.
+    """
+    if not _HIDES_FROM_COLLECTOR:
+        return []
+    known = set(map(id, seen))
+    modules = [vars(module) for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    return [holder for holder in [*modules, *(holder for holder, _ in _class_dicts())] if id(holder) not in known]
+
+
+_HIDES_FROM_COLLECTOR = IS_FREE_THREADED and sys.version_info < (3, 14)
+
+
+def _class_dicts() -> Iterator[tuple[dict[str, Any], type]]:
+    """The dict of every class that there is, with the class."""
+    waiting: list[type] = [object]
+    met: set[int] = set()
+    while waiting:
+        cls = waiting.pop()
+        if id(cls) not in met:
+            met.add(id(cls))
+            waiting += type.__subclasses__(cls)
+            for holder in gc.get_referents(type.__getattribute__(cls, "__dict__")):  # what the proxy stands for
+                yield holder, cls
+
+
+def _classes_of(holder: dict[str, Any]) -> list[type]:
+    """The classes whose dict this is."""
+    if _HIDES_FROM_COLLECTOR:
+        return [cls for found, cls in _class_dicts() if found is holder]
+    return [cls for cls in gc.get_referrers(holder) if isinstance(cls, type)]
 
 
 def replace_in_modules(replaced: dict[int, tuple[Any, Any]]) -> list[Callable[[], None]]:
@@ -352,7 +390,11 @@ def _replace_in(holder: Any, replaced: dict[int, tuple[Any, Any]], places: list[
 
     if isinstance(holder, dict):
         is_of_class = "__module__" in holder and "__doc__" in holder and "__name__" not in holder
-        classes = [cls for cls in gc.get_referrers(holder) if isinstance(cls, type)] if is_of_class else []
+        classes = (
+            _classes_of(holder)
+            if is_of_class and any(matching(value) is not None for value in list(holder.values()))
+            else []
+        )
         for key, value in list(holder.items()):
             gate = matching(value)
             if gate is not None:

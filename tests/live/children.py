@@ -45,6 +45,7 @@ long wait_and_sum(const unsigned char *data, size_t count, long start) {
     for (size_t i = 0; i < count; i++) start += data[i];
     return start;
 }
+int nap(unsigned microseconds) { return usleep(microseconds); }
 int add(int a, int b) { return a + b; }
 double halve(double x) { return x / 2; }
 """

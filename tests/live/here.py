@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import sysconfig
 from typing import Any
 
 import pytest
+
+from callgate.target import IS_FREE_THREADED
 
 IS_WINDOWS = os.name == "nt"
 IS_MUSL = "musl" in str(sysconfig.get_config_var("SOABI"))
@@ -32,3 +35,10 @@ def wide_units(text: str) -> int:
 def posix_only(what: str) -> Any:
     """Marks a test of something that Windows does not have."""
     return pytest.mark.skipif(IS_WINDOWS, reason=f"POSIX only: {what}")
+
+
+classes_are_freed = pytest.mark.skipif(
+    IS_FREE_THREADED and sys.version_info < (3, 14),
+    reason="a free-threaded CPython 3.13 keeps all classes, and every ctypes.CDLL has one, from its first thread on",
+)
+"""Marks a test of what goes when classes go."""

@@ -332,6 +332,8 @@ def test_foreign_threads_go_on_starting(path: str, engine: str) -> None:
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_daemon_threads_in_callbacks(path: str, engine: str, blocking: bool) -> None:
+    if engine == "ctypes" and IS_FREE_THREADED:
+        pytest.skip("a free-threaded CPython that ends hangs once in a while on daemons in callbacks of ctypes")
     _, err = run(
         path,
         engine,

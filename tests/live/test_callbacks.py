@@ -1131,7 +1131,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.parametrize("kind", ["passed", "made", "many alive"])
-def test_made_and_dropped(bind: Bind, made: Any, engine: str, kind: str) -> None:
+def test_made_and_dropped(bind: Bind, made: Any, warm: None, engine: str, kind: str) -> None:
     count = {"passed": 100_000, "made": 10_000, "many alive": 10_000}[kind] // {"native": 1, "ctypes": 10}[engine]
     gate = bind("call(f: F, x: i32) -> i32")
     alive: list[Any] = []

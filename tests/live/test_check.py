@@ -9,16 +9,28 @@ from textwrap import dedent
 
 import pytest
 from children import run_child
+from here import IS_WINDOWS
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the callees are assembly of x86-64")
+pytestmark = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="the callees are assembly of x86-64"
+)
 
 CALLEES = r"""
 #include <errno.h>
+#ifdef _WIN32
+#define CALLEE(name, text) __asm__(".globl " #name "\n" #name ":\n" text)
+#define FIRST "%rcx"
+#define HOME "32"
+#else
 #define CALLEE(name, text) __asm__(".globl " #name "\n.type " #name ", @function\n" #name ":\n" text)
-CALLEE(clobbers_rbx, "lea 1(%rdi), %rax; xor %ebx, %ebx; ret");
-CALLEE(clobbers_two, "mov %rdi, %rax; mov $7, %ebp; mov $8, %r15d; ret");
+#define FIRST "%rdi"
+#define HOME "0"
+#endif
+CALLEE(clobbers_rbx, "lea 1(" FIRST "), %rax; xor %ebx, %ebx; ret");
+CALLEE(clobbers_two, "mov " FIRST ", %rax; mov $7, %ebp; mov $8, %r15d; ret");
 CALLEE(clobbers_five, "mov $7, %ebx; mov $7, %ebp; mov $7, %r12d; mov $7, %r13d; mov $7, %r14d; ret");
 CALLEE(clobbers_all, "xor %ebx, %ebx; xor %ebp, %ebp; xor %r12d, %r12d; mov %r12, %r13; mov %r12, %r14; mov %r12, %r15; ret");
+CALLEE(clobbers_string_registers, "mov $7, %esi; mov $7, %edi; ret");
 CALLEE(takes_arguments_off, "mov $3, %eax; ret $16");
 CALLEE(leaves_arguments, "pop %rcx; sub $64, %rsp; mov $3, %eax; jmp *%rcx");
 CALLEE(does_both, "xor %ebx, %ebx; ret $8");
@@ -27,13 +39,14 @@ CALLEE(long_double, "fld1; xor %ebx, %ebx; ret");
 CALLEE(floats, "sqrtsd %xmm0, %xmm0; xor %r12d, %r12d; ret");
 CALLEE(keeps_all, "push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15; xor %ebx, %ebx; xor %ebp, %ebp;"
        "xor %r12d, %r12d; xor %r13d, %r13d; xor %r14d, %r14d; xor %r15d, %r15d;"
-       "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx; lea 2(%rdi), %rax; ret");
+       "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx; lea 2(" FIRST "), %rax; ret");
 /* Calls back, then forgets rbx. */
-CALLEE(calls_back, "push %rbx; call *%rdi; pop %rcx; xor %ebx, %ebx; ret");
-struct big { long words[5]; };
-struct big big_result(long x) { struct big b = {{x, x, x, x, x}}; return b; }
-long many(long a, long b, long c, long d, long e, long f, long g, double h) { return a + b + c + d + e + f + g + h; }
-long fails(long x) { errno = 5; return -x; }
+CALLEE(calls_back, "push %rbx; sub $" HOME ", %rsp; call *" FIRST "; add $" HOME ", %rsp; pop %rcx; xor %ebx, %ebx; ret");
+typedef long long word;
+struct big { word words[5]; };
+struct big big_result(word x) { struct big b = {{x, x, x, x, x}}; return b; }
+word many(word a, word b, word c, word d, word e, word f, word g, double h) { return a + b + c + d + e + f + g + h; }
+word fails(word x) { errno = 5; return -x; }
 """
 
 PREAMBLE = """
@@ -77,7 +90,8 @@ def checked(build_library: Callable[..., Path], tmp_path: Path) -> Callable[...,
     return run
 
 
-END = ": it does not follow the calling convention sysv. Compile it for that, or see whether this is the function that is meant"
+CONVENTION = "win64" if IS_WINDOWS else "sysv"
+END = f": it does not follow the calling convention {CONVENTION}. Compile it for that, or see whether this is the function that is meant"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +116,12 @@ def test_reported_by_name(checked: Callable[..., list[str]], name: str, problem:
         reported(bind("{name}", fails_if="negative"), 5)
     """)
     assert told == [f"{name}() of LIBRARY {problem}{END}"] * 4
+
+
+@pytest.mark.skipif(not IS_WINDOWS, reason="callees of System V may change rsi and rdi")
+def test_what_only_windows_wants_back(checked: Callable[..., list[str]]) -> None:
+    told = checked('reported(bind("clobbers_string_registers"), 5)')
+    assert told == [f"clobbers_string_registers() of LIBRARY did not bring back rsi, rdi{END}"]
 
 
 def test_other_results_and_arguments(checked: Callable[..., list[str]]) -> None:

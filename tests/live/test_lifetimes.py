@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from children import WAITING, run_child
+from here import classes_are_freed
 
 import callgate as cg
 from callgate import cstr, f64, i32, i64
@@ -83,6 +84,8 @@ class TestGates:
     def test_a_dropped_gate_frees_its_code(self, bound: Callable[..., Any], engine: str) -> None:
         if engine == "ctypes":
             pytest.skip("the ctypes engine has no machine code")
+        bound().function(declared("id_i32", (i32,), i32))  # what all gates share is there then
+        collect()  # or what other tests left goes meanwhile
         before = MEMORY.used_bytes()
         kinds = (cg.u16,) * 11
         function = bound().function(declared("id_i32", kinds, i32))
@@ -95,6 +98,7 @@ class TestGates:
         del other
         assert MEMORY.used_bytes() == before
 
+    @classes_are_freed
     @pytest.mark.parametrize("kinds", [(i32,), (cstr, f64)])
     def test_many_gates_of_one_shape(self, bound: Callable[..., Any], engine: str, kinds: tuple[Any, ...]) -> None:
         library = bound()
@@ -247,6 +251,7 @@ class TestLibraries:
         assert function(-3) == -3
         assert cg.gate(function).library is None
 
+    @classes_are_freed
     def test_gate_from_keeps_the_ctypes_function(self, copied: str, engine: str) -> None:
         foreign = ctypes.CDLL(copied).id_i32
         foreign.argtypes, foreign.restype = [ctypes.c_int32], ctypes.c_int32
@@ -267,6 +272,7 @@ class TestCycles:
         import gc, shutil, sys, weakref
         import callgate as cg
         from callgate import i32, f64
+        from callgate.target import IS_FREE_THREADED
         targets, engine = sys.argv[1:]
         gc.disable()
 
@@ -378,6 +384,8 @@ class TestCycles:
                     told.append(fresh.function(symbol="call_count")(scope["id_int"]))
             for index in range(200):
                 Owner()
+                if IS_FREE_THREADED:  # the collector comes when a quarter of all is new, whatever the threshold
+                    gc.collect()
                 scope = dict(globals())
                 exec(f"def id_int({', '.join(f'x{n}: i32' for n in range(index % 40))}) -> i32: ...", scope)
                 library.function(symbol="call_count")(scope["id_int"])

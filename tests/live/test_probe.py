@@ -212,7 +212,8 @@ def test_other_byte_orders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LISTED = [1 << 20, 0.5]
-has_lists = pytest.mark.skipif(sys.version_info < (3, 14), reason="this version has no list of freed ints")
+HAS_LISTS = sys.version_info >= (3, 14) and not IS_FREE_THREADED
+has_lists = pytest.mark.skipif(not HAS_LISTS, reason="there is no list of freed ints that all threads use")
 
 
 @has_lists
@@ -262,7 +263,7 @@ def test_no_lists(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     assert str(caught.value) == "this interpreter has no free lists as the code expects them"
     monkeypatch.undo()
     probe_module.free_lists.cache_clear()
-    assert (probe_module.free_lists() is not None) == (sys.version_info >= (3, 14))
+    assert (probe_module.free_lists() is not None) == HAS_LISTS
 
 
 # -- what is made of the facts -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from children import WAITING, run_child
-from here import C_LIBRARY
+from here import C_LIBRARY, posix_only
 
 import callgate as cg
 from callgate import f64, i32
@@ -301,6 +301,7 @@ def test_a_daemon_in_a_blocking_call_at_exit(engine: str, waiting: str, comes_ba
     )
 
 
+@posix_only("an alarm is a signal")
 def test_interrupted(engine: str, waiting: str) -> None:
     """A signal handler runs when the call is over, and may call and bind."""
     run(

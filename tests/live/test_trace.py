@@ -10,6 +10,7 @@ from textwrap import dedent
 
 import pytest
 from children import WAITING, run_child
+from here import posix_only
 
 PREAMBLE = """
     import inspect, pickle, sys, threading, time
@@ -18,9 +19,9 @@ PREAMBLE = """
     path, engine = sys.argv[1:]
     library = cg.load(path, "int add(int a, int b); double halve(double x); void open_door(void);", engine=engine)
     libc = cg.load("c", engine=engine)
-    @libc.function(symbol="usleep")
+    @library.function(symbol="nap")
     def hold(microseconds: cg.uint) -> i32: ...
-    @libc.function(symbol="usleep", blocking=True)
+    @library.function(symbol="nap", blocking=True)
     def release(microseconds: cg.uint) -> i32: ...
 """
 
@@ -187,6 +188,7 @@ def test_a_forked_child_goes_on(report: Callable[..., str]) -> None:
     assert rows(told)["add"][0] == "1"
 
 
+@posix_only("the C runtime of Windows has no symbol snprintf")
 def test_a_variadic_call_counts_once(report: Callable[..., str]) -> None:
     """Though a gate for the types of its arguments makes it."""
     told = report("""
