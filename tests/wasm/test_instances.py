@@ -382,6 +382,31 @@ class TestInstances:
         kept.append(calls(host))
         assert kept[0].exports.run(5) == 5
 
+    def test_called_by_a_finalizer_of_its_cycle(self) -> None:
+        seen: list[object] = []
+
+        class Last:
+            instance: Any
+
+            def __del__(self) -> None:
+                try:
+                    seen.append(self.instance.exports.run(5))
+                except Exception as error:
+                    seen.append(error)
+
+        def build() -> None:
+            last = Last()
+
+            def host(value: i32) -> i32:
+                return value if last else 0
+
+            last.instance = calls(host)
+
+        build()
+        collect()
+        (outcome,) = seen
+        assert outcome == 5 or (isinstance(outcome, wasm.ClosedError) and "is being taken apart" in str(outcome))
+
     @pytest.mark.skipif(not IS_CPYTHON, reason="this interpreter counts no references")
     def test_no_references_leak(self) -> None:
         thing, instance = ["x"], calls(lambda value: value)

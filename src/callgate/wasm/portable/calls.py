@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from callgate.wasm.errors import Frame, StackExhausted
+from callgate.wasm.errors import ClosedError, Frame, StackExhausted
 
 FRAME_BYTES: Final = 128
 """What a call counts for `Limits.stack_bytes`, besides 8 for each parameter, local and value."""
 
 MOST_COUNTED_ARGUMENTS: Final = 30 if sys.version_info >= (3, 15) else 1 << 16
 """CPython 3.15 does not count calls with more arguments: they recurse until memory is used up."""
+
+
+def alive(core: weakref.ref[Any]) -> Any:
+    """An instance that is called; ClosedError for finalizers of a cycle with it, which the collector takes apart."""
+    found = core()
+    if found is None:
+        raise ClosedError("the instance is being taken apart by the garbage collector")
+    return found
 
 
 class Tail:

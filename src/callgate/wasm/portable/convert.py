@@ -20,6 +20,7 @@ from callgate.wasm.annotations import Value
 from callgate.wasm.compile.stubs import c_type, has_direct_stub
 from callgate.wasm.errors import ClosedError
 from callgate.wasm.host import HostFunction
+from callgate.wasm.portable.calls import alive
 from callgate.wasm.portable.numbers import f32_bits, f32_of_bits, f64_bits, f64_of_bits, round_f32
 from callgate.wasm.store import Function, Store, function_of, hold_owner, pack
 from callgate.wasm.types import F32, F64, FUNCREF, I32, I64, NAMES, REFERENCES, FuncType
@@ -197,7 +198,7 @@ def host_function(function: HostFunction[..., Any], core: weakref.ref[Any], stor
         plain = call
 
         def call(*arguments: Any) -> Any:
-            return plain(core().facade(), *arguments)  # type: ignore[union-attr]
+            return plain(alive(core).facade(), *arguments)
 
     if has_direct_stub(function.signature):
         return _like_a_callback(call, function)

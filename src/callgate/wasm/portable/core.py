@@ -14,7 +14,7 @@ from callgate.c.types import FunctionType as Declared
 from callgate.wasm.errors import ClosedError, Frame, OutOfFuel, TimedOut
 from callgate.wasm.limits import BULK_STEP_BYTES, Limits, slices
 from callgate.wasm.memory import Memory
-from callgate.wasm.portable.calls import FRAME_BYTES, MOST_COUNTED_ARGUMENTS, bounded, late, timed, trampoline
+from callgate.wasm.portable.calls import FRAME_BYTES, MOST_COUNTED_ARGUMENTS, alive, bounded, late, timed, trampoline
 from callgate.wasm.portable.convert import Record, adapted, from_words, host_function, key_of, to_words
 from callgate.wasm.portable.entry import enter, entry_of, typed_entry
 from callgate.wasm.portable.instructions import FUNCTIONS, NAMES, Instructions, bad_call
@@ -142,7 +142,7 @@ class PortableCore(Instructions):
         core = weakref.ref(self)
 
         def stub(*arguments: Any) -> Any:
-            return core().translate(number)(*arguments)  # type: ignore[union-attr]
+            return alive(core).translate(number)(*arguments)
 
         return stub
 
@@ -312,10 +312,10 @@ def _closed(blocking: bool) -> bool:
 
 
 def _weakly(core: weakref.ref[PortableCore], method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of an instance that is running, which so exists."""
+    """A method of an instance, as what the instance has holds it."""
 
     def bound(*arguments: Any) -> Any:
-        return method(core(), *arguments)
+        return method(alive(core), *arguments)
 
     return bound
 
