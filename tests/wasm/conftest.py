@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import assemble
 
 from callgate import wasm
 from callgate.errors import EngineError
+
+if sys.implementation.name == "pypy":  # its JIT compiler (7.3.19) now and then aborts the process at the validator
+    importlib.import_module("pypyjit").set_param("off")
 
 
 @pytest.fixture(params=("compiled", "portable"))
