@@ -1,4 +1,7 @@
-"""Tables and globals, as Python sees them, the values in them, and what keeps the things that they refer to alive."""
+"""Tables and globals, as Python sees them, the values in them, and what keeps the things that they refer to alive.
+
+Long because all of it says together when a reference may go where: apart, each half would ask the other.
+"""
 
 from __future__ import annotations
 
