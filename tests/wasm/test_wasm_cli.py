@@ -164,12 +164,14 @@ class TestRun:
     def test_what_is_no_module(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (tmp_path / "other").write_bytes(b"\x7fELF....")
         text = ran(capsys, str(tmp_path / "other"), status=2)
-        assert text == "callgate wasm: magic header not detected: a module begins with \\0asm (at byte 0x0)\n"
+        assert text == (
+            f"callgate wasm: {tmp_path / 'other'}: magic header not detected: a module begins with \\0asm (at byte 0x0)\n"
+        )
         (tmp_path / "text").write_text("(module)")
         text = ran(capsys, str(tmp_path / "text"), status=2)
         assert text == (
-            "callgate wasm: magic header not detected: this is WebAssembly text; make a module of it, with wat2wasm for "
-            "example (at byte 0x0)\n"
+            f"callgate wasm: {tmp_path / 'text'}: magic header not detected: this is WebAssembly text; make a module of it, "
+            "with wat2wasm for example (at byte 0x0)\n"
         )
 
 
@@ -200,7 +202,11 @@ class TestInspect:
     def test_invalid_modules(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (tmp_path / "bad.wasm").write_bytes(program().replace(opcode("i32.add"), opcode("i64.add")))
         text = said(capsys, "wasm", "inspect", str(tmp_path / "bad.wasm"), status=2)
-        assert text.startswith("callgate wasm: type mismatch: i64 expected, i32 found (in add, at byte ")
+        problem = f"{tmp_path / 'bad.wasm'}: type mismatch: i64 expected, i32 found (in add, at byte "
+        assert text.startswith(f"callgate wasm: {problem}")
+        with pytest.raises(wasm.ValidationError) as invalid:
+            wasm.load(tmp_path / "bad.wasm")
+        assert str(invalid.value).startswith(problem) and invalid.value.file == str(tmp_path / "bad.wasm")
 
 
 @pytest.mark.parametrize("mode", ["compiled"], indirect=True)

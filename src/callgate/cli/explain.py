@@ -54,11 +54,13 @@ def explain_wasm(path: str, name: str | None) -> str:
     from callgate.wasm.binary import decode
     from callgate.wasm.compile.function import Options
     from callgate.wasm.compile.listing import explain_function
+    from callgate.wasm.errors import naming
     from callgate.wasm.instance import cpu_features
     from callgate.wasm.validate import check_module
 
-    module = decode(Path(path).read_bytes())
-    context = check_module(module)
+    with naming(path):
+        module = decode(Path(path).read_bytes())
+        context = check_module(module)
     numbers = {module.function_name(number): number for number in range(len(module.functions))}
     numbers.update({export.name: export.number for export in module.exports if export.kind is Kind.FUNCTION})
     number = numbers.get(name or "", int(name) if name and name.isdecimal() else -1)
@@ -67,4 +69,5 @@ def explain_wasm(path: str, name: str | None) -> str:
         raise CommandError(f"{path} has no function {name!r}; it has {some}" if name else f"--func is missing: {some}")
     if number < module.imported_functions:
         raise CommandError(f"function {name!r} is imported: the module has no code of it")
-    return explain_function(context, Options(False, cpu_features()), number)
+    with naming(path):
+        return explain_function(context, Options(False, cpu_features()), number)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from callgate.cli.terminal import CommandError, Progress, heading
 from callgate.errors import ImageError
 from callgate.wasm.binary import Kind, ModuleData, decode
-from callgate.wasm.errors import LinkError, Trap
+from callgate.wasm.errors import LinkError, Trap, naming
 from callgate.wasm.limits import Limits
 from callgate.wasm.opcodes import INSTRUCTIONS
 from callgate.wasm.types import EXTERNREF, F32, F64, I32, I64, NAMES, V128, FuncType, GlobalType
@@ -89,7 +89,8 @@ def _size(text: str) -> int:
 
 
 def _read(path: str) -> ModuleData:
-    return decode(Path(path).read_bytes())
+    with naming(path):
+        return decode(Path(path).read_bytes())
 
 
 def _bar(path: str) -> tuple[Progress, Callable[[int, int], None]]:
@@ -195,7 +196,8 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 def description(path: str, module: ModuleData) -> Iterator[str]:
     """What `inspect` prints."""
-    features = used_features(module)
+    with naming(path):
+        features = used_features(module)
     code = sum(body.end - body.start for body in module.bodies)
     yield heading(f"{path}: {len(module.data):,} bytes, valid")
     if module.name:
@@ -288,7 +290,8 @@ def compile_modules(arguments: argparse.Namespace) -> None:
         started = time.perf_counter()
         progress, tell = _bar(file)
         try:
-            compiled = compile_module(check_module(module), options, tell)
+            with naming(file):
+                compiled = compile_module(check_module(module), options, tell)
         finally:
             progress.clear()
         took_s = time.perf_counter() - started

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from callgate.errors import CallgateError
 
 
-class BinaryError(CallgateError, ValueError):
-    """Bytes that are no WebAssembly module; `offset` is the place, from the beginning of the module."""
+class _BadModule(CallgateError, ValueError):
+    """What a module is refused for; `file` is the path that it came from, "" for bytes."""
+
+    file = ""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{self.file}: {text}" if self.file else text
+
+
+class BinaryError(_BadModule):
+    """Bytes that are no WebAssembly module; `offset` is the place in the module, `file` the path of that."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(f"{message} (at byte {offset:#x})")
@@ -20,8 +33,8 @@ class BinaryError(CallgateError, ValueError):
         return type(self), (self.message, self.offset), self.__dict__
 
 
-class ValidationError(CallgateError, ValueError):
-    """A module that is well formed and breaks the rules; `offset` is the place where there is one."""
+class ValidationError(_BadModule):
+    """A module that is well formed and breaks the rules; `offset` is the place where there is one, `file` its path."""
 
     def __init__(self, message: str, offset: int | None = None, function: str | None = None) -> None:
         where = [] if function is None else [f"in {function}"]
@@ -33,6 +46,17 @@ class ValidationError(CallgateError, ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.message, self.offset, self.function), self.__dict__
+
+
+@contextmanager
+def naming(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
+    """Let a module's errors tell the file that it came from."""
+    try:
+        yield
+    except (BinaryError, ValidationError) as problem:
+        if not isinstance(source, bytes):
+            problem.file = os.fspath(source)
+        raise
 
 
 class LinkError(CallgateError, ImportError):

@@ -16,6 +16,7 @@ from callgate.runtime.process_bound import not_copied
 from callgate.target import HOST
 from callgate.wasm.annotations import locals_of
 from callgate.wasm.binary import Import, Kind, ModuleData, decode
+from callgate.wasm.errors import naming
 from callgate.wasm.exports import Exports
 from callgate.wasm.guard_pages import is_guarded
 from callgate.wasm.host import HostFunction
@@ -69,22 +70,23 @@ class Module:
         if not isinstance(source, (bytes, str, os.PathLike)):
             raise TypeError(f"a module is a path or bytes, not {type(source).__name__}")
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        self.data: ModuleData = decode(data)
-        self._context = check_module(self.data)
-        self.engine = choose_engine(engine)
-        if guarded and self.engine != "compiled":
-            raise EngineError('guard pages are for compiled code only; use bounds="checked"')
-        if self.engine == "portable":
-            from callgate.wasm.portable.module import PortableModule
+        with naming(source):
+            self.data: ModuleData = decode(data)
+            self._context = check_module(self.data)
+            self.engine = choose_engine(engine)
+            if guarded and self.engine != "compiled":
+                raise EngineError('guard pages are for compiled code only; use bounds="checked"')
+            if self.engine == "portable":
+                from callgate.wasm.portable.module import PortableModule
 
-            self._code = PortableModule(self._context)
-            self._code.check(progress)
-            return
-        from callgate.wasm.compile.function import Options
-        from callgate.wasm.native.images import image_of
+                self._code = PortableModule(self._context)
+                self._code.check(progress)
+                return
+            from callgate.wasm.compile.function import Options
+            from callgate.wasm.native.images import image_of
 
-        options = Options(guarded, cpu_features())
-        self._image = image_of(self._context, options, progress, cache=cache, lazy=lazy)
+            options = Options(guarded, cpu_features())
+            self._image = image_of(self._context, options, progress, cache=cache, lazy=lazy)
 
     @property
     def name(self) -> str:
