@@ -210,7 +210,7 @@ class TestProtocols:
     @pytest.mark.parametrize(
         ("annotations", "text"),
         [
-            ("a: int, b: i32) -> i32", r"add\(\) parameter 'a': int has no width in C"),
+            ("a: int, b: i32) -> i32", r"add\(\) parameter 'a': int has no width in WebAssembly; write i32, "),
             ("a, b: i32) -> i32", r"add\(\) parameter 'a' has no annotation"),
             ("a: i32, b: i32)", r"add\(\) result has no annotation"),
             ("a: i32, b: i32) -> tuple[i32, ...]", r"add\(\) result: a tuple of results has the type of each"),

@@ -472,6 +472,7 @@ def resolve(annotation: object, scopes: tuple[Mapping[str, object], ...], where:
 
 
 _HAS_VARARGS, _HAS_VARKEYWORDS = 0x04, 0x08  # inspect.CO_VARARGS, CO_VARKEYWORDS, without importing inspect
+_IS_RESUMED = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
 
 
 class Def(NamedTuple):
@@ -505,6 +506,10 @@ def read_def(
     is_variadic = bool(code.co_flags & _HAS_VARARGS)
     if code.co_flags & _HAS_VARKEYWORDS or code.co_kwonlyargcount:
         raise DeclarationError(f"{name}(): C has no keyword-only parameters")
+    if code.co_flags & _IS_RESUMED:
+        raise DeclarationError(
+            f"{name}(): native code returns once; use a plain def without async and yield (asyncio.to_thread awaits calls)"
+        )
     if function.__defaults__:
         raise DeclarationError(f"{name}(): C has no default arguments; leave the default out")
     scopes: tuple[Mapping[str, object], ...] = (function.__globals__, vars(builtins))

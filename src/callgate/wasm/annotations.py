@@ -55,6 +55,8 @@ def value_of(name: str, annotation: object, where: str) -> Value:
         return Value(V128)
     if annotation is Function or strip_none(annotation, where)[0] is Function:
         return Value(FUNCREF)
+    if annotation is int:
+        raise DeclarationError(f"{where}: int has no width in WebAssembly; {_HINT}")
     parameter, result = parameter_of(name, annotation, where), result_of(annotation, where)
     ctype = result.type.base if isinstance(result.type, Enumeration) else result.type
     if parameter.passing is Passing.VALUE and result.returning is Returning.VALUE and isinstance(ctype, Scalar):
