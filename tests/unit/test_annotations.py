@@ -260,7 +260,7 @@ def not_evaluable(x: Readable[u8, u8][0]) -> i32: ...  # type: ignore[type-arg]
         (default, "default(): C has no default arguments; leave the default out"),
         (
             awaited,
-            "awaited(): native code returns once; use a plain def without async and yield (asyncio.to_thread awaits calls)",
+            "awaited(): native code returns once; use a plain def without async and yield; asyncio.to_thread awaits",
         ),
         (middle_out, "middle_out(): Out parameters must be all leading or all trailing"),
         (

@@ -508,7 +508,7 @@ def read_def(
         raise DeclarationError(f"{name}(): C has no keyword-only parameters")
     if code.co_flags & _IS_RESUMED:
         raise DeclarationError(
-            f"{name}(): native code returns once; use a plain def without async and yield (asyncio.to_thread awaits calls)"
+            f"{name}(): native code returns once; use a plain def without async and yield; asyncio.to_thread awaits"
         )
     if function.__defaults__:
         raise DeclarationError(f"{name}(): C has no default arguments; leave the default out")
