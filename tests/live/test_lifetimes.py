@@ -22,6 +22,7 @@ from callgate.runtime.code_memory import ARENA_BYTES, MEMORY
 
 if not os.path.exists("/proc/self/maps"):
     pytest.skip("POSIX only: /proc tells what is mapped", allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("few_to_collect")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ROUNDS = {"native": 100_000, "ctypes": 3_000}
 KINDS = (cg.i8, cg.u16, i32, i64, f64, cg.f32, cstr, cg.bool_)

@@ -39,6 +39,8 @@ from callgate import (
     usize,
 )
 
+pytestmark = pytest.mark.usefixtures("few_to_collect")
+
 SOURCE = r"""
 #include <errno.h>
 #include <stdbool.h>

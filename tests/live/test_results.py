@@ -229,6 +229,7 @@ def test_results_are_owned_by_the_caller(bound: Any, typed_as: Any) -> None:
         assert sys.getrefcount(call()) == 1 + (sys.version_info < (3, 14))
 
 
+@pytest.mark.usefixtures("few_to_collect")
 def test_memory_does_not_grow(bound: Any, typed_as: Any) -> None:
     """Every path that makes objects, many times; what a leak of one object a call would leave cannot be overlooked."""
     import gc
